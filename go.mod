@@ -1,0 +1,3 @@
+module letshare-server
+
+go 1.26.0
