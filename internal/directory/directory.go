@@ -1,0 +1,118 @@
+package directory
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"letshare-server/internal/pubsub"
+)
+
+// Errors of a directory. A caller asks with errors.Is.
+var (
+	// ErrUnavailable: the store cannot be reached; nothing happened; try again.
+	ErrUnavailable = errors.New("directory: store unavailable")
+
+	// ErrNotFound: there is no such record; it expired or was closed.
+	ErrNotFound = errors.New("directory: no such connection")
+
+	// ErrSuperseded: the record has a newer generation than the caller's.
+	ErrSuperseded = errors.New("directory: superseded by a newer generation")
+
+	// ErrExists: a record with that id exists.
+	ErrExists = errors.New("directory: connection exists")
+
+	// ErrFull: the channel has as many attachments as the caller allows.
+	ErrFull = errors.New("directory: channel is full")
+)
+
+// Node names one process: a node that restarts is another Node with the same Name.
+type Node struct {
+	Name        string
+	Incarnation string
+}
+
+// State says where a connection is in its life.
+type State uint8
+
+// The states of a connection.
+const (
+	Connected    State = 1 + iota // a transport is open
+	Disconnected                  // no transport; may be resumed until the deadline
+	Reaped                        // as Disconnected, and its presence members have left
+)
+
+// Connection is the record of one connection (the spec's Connection, which outlives its
+// transports).
+//
+// Generation counts its transports, starting at 1; the connectionKey carries it. Resume
+// makes generation g+1 from g. Until Commit(g+1), a resume from g is possible again,
+// because the CONNECTED that carried the new key may have been lost.
+type Connection struct {
+	ID          string
+	App         string
+	Generation  uint64
+	Committed   uint64 // the newest generation whose key is known to have arrived
+	Owner       Node
+	State       State
+	Deadline    time.Time // when a Disconnected or Reaped record expires; else zero
+	GrantDigest string    // what a resume must match: key lineage and clientId
+}
+
+// Directory is one node's access to the shared records.
+type Directory interface {
+	// Create records a new connection of this node with generation 1, committed.
+	// It fails with ErrExists when the id is taken.
+	Create(ctx context.Context, c Connection) error
+
+	// Lookup returns the record, or ErrNotFound.
+	Lookup(ctx context.Context, id string) (Connection, error)
+
+	// Resume moves the connection to owner by compare-and-swap: it succeeds when from is
+	// the record's generation, or the one before it while the newest is not committed. The
+	// returned record has the new generation, owner as its Owner, is Connected, and keeps
+	// in Reaped whether its members had already left. A node that held it is told through
+	// Superseded. Errors: ErrNotFound, ErrSuperseded.
+	Resume(ctx context.Context, id string, from uint64, owner Node) (c Connection, reaped bool, err error)
+
+	// Commit notes that the client uses generation: older keys are dead from now on.
+	Commit(ctx context.Context, id string, generation uint64) error
+
+	// Disconnect notes that the transport of generation is gone; the record expires at
+	// deadline. It fails with ErrSuperseded when a newer generation exists.
+	Disconnect(ctx context.Context, id string, generation uint64, deadline time.Time) error
+
+	// Reap marks a Disconnected connection as Reaped, if generation is still the newest:
+	// the caller may then let its members leave. It fails with ErrSuperseded if the
+	// connection was resumed meanwhile.
+	Reap(ctx context.Context, id string, generation uint64) error
+
+	// Close removes the record, if generation is still the newest.
+	Close(ctx context.Context, id string, generation uint64) error
+
+	// Join adds one attachment of this node to the channel's count and returns the count
+	// over all nodes. With max > 0 it fails with ErrFull, and changes nothing, when the
+	// count would exceed max.
+	Join(ctx context.Context, channel pubsub.ChannelID, node Node, max int) (count int, err error)
+
+	// Leave takes one attachment of this node off the channel's count.
+	Leave(ctx context.Context, channel pubsub.ChannelID, node Node) error
+
+	// Occupancy returns the channel's count over all nodes.
+	Occupancy(ctx context.Context, channel pubsub.ChannelID) (int, error)
+
+	// Superseded yields the connections of this node that another generation took over.
+	// The caller closes their transports silently. The channel is never closed; it is
+	// bounded, and what does not fit is repaired by the next operation on that
+	// connection, which fails with ErrSuperseded.
+	Superseded() <-chan Supersession
+
+	// Run does the background work (expiry of records) until ctx ends.
+	Run(ctx context.Context) error
+}
+
+// Supersession tells a node that it no longer owns a connection.
+type Supersession struct {
+	ID         string
+	Generation uint64 // the generation that was replaced
+}

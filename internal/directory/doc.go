@@ -1,0 +1,6 @@
+// Package directory is what nodes know together that belongs to no channel's log: which
+// connections exist and who owns them, and how many attachments each channel has.
+//
+// An implementation passes directorytest.Run. All methods may be called at once from any
+// goroutine; none calls back.
+package directory
