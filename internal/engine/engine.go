@@ -61,7 +61,16 @@ type Entry struct {
 	Serial    pubsub.Serial
 	Prev      pubsub.Serial // serial of the entry before it in the channel's order
 	Timestamp int64         // ms since the epoch
+	Unlogged  bool          // delivered live only: its Serial is no position
 	Body      *pubsub.Batch
+}
+
+// Position is where a subscriber stands in the channel's order after e.
+func (e *Entry) Position() pubsub.Serial {
+	if e.Unlogged {
+		return e.Prev
+	}
+	return e.Serial
 }
 
 // ID names an Append, so that appending it again returns the first result and delivers
