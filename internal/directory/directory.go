@@ -47,7 +47,7 @@ const (
 //
 // Generation counts its transports, starting at 1; the connectionKey carries it. Resume
 // makes generation g+1 from g. Until Commit(g+1), a resume from g is possible again,
-// because the CONNECTED that carried the new key may have been lost.
+// because the CONNECTED that carried the new key may have been lost, and so may the next.
 type Connection struct {
 	ID          string
 	App         string
@@ -69,13 +69,15 @@ type Directory interface {
 	Lookup(ctx context.Context, id string) (Connection, error)
 
 	// Resume moves the connection to owner by compare-and-swap: it succeeds when from is
-	// the record's generation, or the one before it while the newest is not committed. The
+	// the record's generation, or one before it that is not older than Committed. The
 	// returned record has the new generation, owner as its Owner, is Connected, and keeps
-	// in Reaped whether its members had already left. A node that held it is told through
-	// Superseded. Errors: ErrNotFound, ErrSuperseded.
+	// in reaped whether its members had already left. The node that held it, be it owner
+	// itself, is told through Superseded. Errors: ErrNotFound, also for a generation that
+	// never was; ErrSuperseded.
 	Resume(ctx context.Context, id string, from uint64, owner Node) (c Connection, reaped bool, err error)
 
-	// Commit notes that the client uses generation: older keys are dead from now on.
+	// Commit notes that the client uses generation: older keys are dead from now on. If
+	// there is a newer generation it fails with ErrSuperseded and changes nothing.
 	Commit(ctx context.Context, id string, generation uint64) error
 
 	// Disconnect notes that the transport of generation is gone; the record expires at
@@ -83,8 +85,9 @@ type Directory interface {
 	Disconnect(ctx context.Context, id string, generation uint64, deadline time.Time) error
 
 	// Reap marks a Disconnected connection as Reaped, if generation is still the newest:
-	// the caller may then let its members leave. It fails with ErrSuperseded if the
-	// connection was resumed meanwhile.
+	// the caller may then let its members leave. It may be repeated, since a caller may
+	// have ended before they left. It fails with ErrSuperseded if the connection was
+	// resumed meanwhile, or is Connected for another reason.
 	Reap(ctx context.Context, id string, generation uint64) error
 
 	// Close removes the record, if generation is still the newest.
@@ -95,7 +98,7 @@ type Directory interface {
 	// count would exceed max.
 	Join(ctx context.Context, channel pubsub.ChannelID, node Node, max int) (count int, err error)
 
-	// Leave takes one attachment of this node off the channel's count.
+	// Leave takes one attachment of this node off the channel's count, if it has any.
 	Leave(ctx context.Context, channel pubsub.ChannelID, node Node) error
 
 	// Occupancy returns the channel's count over all nodes.

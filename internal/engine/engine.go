@@ -58,10 +58,10 @@ const (
 // gives, around an immutable body. Entries are shared and never changed after Append.
 type Entry struct {
 	Kind      Kind
+	Unlogged  bool // delivered live only: its Serial is no position
 	Serial    pubsub.Serial
-	Prev      pubsub.Serial // serial of the entry before it in the channel's order
-	Timestamp int64         // ms since the epoch
-	Unlogged  bool          // delivered live only: its Serial is no position
+	Prev      pubsub.Serial // position of the entry before it in the channel's order, or the channel's first
+	Timestamp int64         // ms since the epoch; never less than that of an entry before
 	Body      *pubsub.Batch
 }
 
@@ -75,7 +75,8 @@ func (e *Entry) Position() pubsub.Serial {
 
 // ID names an Append, so that appending it again returns the first result and delivers
 // nothing. The two spaces never meet: a client-supplied id cannot match a realtime one.
-// The zero ID is never recognised.
+// The zero ID is never recognised. An Append may have both, when a realtime publish carries
+// an id of the client's: then each of them alone makes a repeat.
 type ID struct {
 	// ConnectionID and MsgSerial identify a realtime publish. They are remembered for
 	// LiveWindow.
@@ -107,7 +108,7 @@ type RecordKey struct {
 type Record struct {
 	RecordKey
 	Value     []byte        // immutable; its first byte is the format version
-	Revision  uint64        // grows with each put, starting at 1
+	Revision  uint64        // grows with each put; at least 1, and never the same again for a key
 	Serial    pubsub.Serial // of the entry that the put referred to; else empty
 	Timestamp int64         // of that entry
 }
@@ -199,8 +200,9 @@ type Query struct {
 	End       int64         // ms, inclusive; 0: no bound
 
 	// Exact demands that the log is complete after After, that is, After is in the log or
-	// is the boundary to which it was trimmed. Otherwise Read fails with ErrGone, or with
-	// ErrForeign if After is of an epoch that the log does not hold.
+	// is the boundary to which it was trimmed. Otherwise, also if it is empty or no serial
+	// at all, Read fails with ErrGone, or with ErrForeign if After is of an epoch that the
+	// log does not hold.
 	Exact bool
 }
 
@@ -231,7 +233,10 @@ type Page struct {
 type Engine interface {
 	// Append submits a and returns; done is called exactly once, on any goroutine and
 	// perhaps before Append returns, never with a lock held. Submissions of this node to
-	// one channel apply in the order of the calls, and their done calls keep that order.
+	// one channel apply in the order of the calls, and their done calls keep that order: if
+	// one Append returned before another was called, it is applied first, and its done
+	// returns before the other's is called. Calls that overlap have no order, and their
+	// done calls may overlap too.
 	Append(a *Append, done func(Result))
 
 	// Subscribe begins live delivery of channel to s, starting after the returned
