@@ -1,0 +1,154 @@
+package wire
+
+import (
+	"letshare-server/internal/pubsub"
+)
+
+// serialIndexDigits is the least number of digits of an item's index in its serial, as
+// pubsub.Serial.Item writes it.
+const serialIndexDigits = 3
+
+// AppendMessagePM appends the MESSAGE frame that delivers b, the entry of a channel's log at
+// channelSerial, stored at timestamp (ms since the epoch). The frame says what its messages
+// have in common, and they only what differs.
+//
+// Messages get what their place gives them and they do not have already: the serial
+// channelSerial.Item(i), and as version that serial and their timestamp. A version without a
+// serial, as that of a change whose place was not known when it was made, gets the place's
+// serial and timestamp. It allocates nothing but room in dst.
+func AppendMessagePM(dst []byte, f Format, channel, channelSerial string, b *pubsub.Batch, timestamp int64) []byte {
+	e := entry{channelSerial, b, timestamp, true}
+	w := writer{b: dst, format: f}
+	object := e.begin(&w, ActionMessage, channel)
+	w.key("messages")
+	array := w.arrayOf(len(b.Messages))
+	for i := range b.Messages {
+		w.elem()
+		e.message(&w, i)
+	}
+	w.endArray(array)
+	w.endObject(object)
+	return w.b
+}
+
+// AppendMessageSubsetPM is AppendMessagePM for the messages that passed a filter, given by
+// their indexes. Each says its id, connectionId and timestamp itself, because a client would
+// derive a wrong id from its place in the frame (TM2a).
+func AppendMessageSubsetPM(dst []byte, f Format, channel, channelSerial string, b *pubsub.Batch, timestamp int64, indexes []int) []byte {
+	e := entry{channelSerial, b, timestamp, false}
+	w := writer{b: dst, format: f}
+	object := e.begin(&w, ActionMessage, channel)
+	w.key("messages")
+	array := w.arrayOf(len(indexes))
+	for _, i := range indexes {
+		w.elem()
+		e.message(&w, i)
+	}
+	w.endArray(array)
+	w.endObject(object)
+	return w.b
+}
+
+// AppendPresencePM appends the PRESENCE frame that delivers b, as AppendMessagePM does.
+func AppendPresencePM(dst []byte, f Format, channel, channelSerial string, b *pubsub.Batch, timestamp int64) []byte {
+	e := entry{channelSerial, b, timestamp, true}
+	w := writer{b: dst, format: f}
+	object := e.begin(&w, ActionPresence, channel)
+	w.key("presence")
+	array := w.arrayOf(len(b.Presence))
+	for i, m := range b.Presence {
+		w.elem()
+		w.presence(m, e.identity(i, m.ID, m.ConnectionID, m.Timestamp, ""))
+	}
+	w.endArray(array)
+	w.endObject(object)
+	return w.b
+}
+
+// AppendAnnotationPM appends the ANNOTATION frame that delivers b, as AppendMessagePM does.
+func AppendAnnotationPM(dst []byte, f Format, channel, channelSerial string, b *pubsub.Batch, timestamp int64) []byte {
+	e := entry{channelSerial, b, timestamp, true}
+	w := writer{b: dst, format: f}
+	object := e.begin(&w, ActionAnnotation, channel)
+	w.key("annotations")
+	array := w.arrayOf(len(b.Annotations))
+	for i, a := range b.Annotations {
+		w.elem()
+		w.annotation(a, e.identity(i, a.ID, a.ConnectionID, a.Timestamp, a.Serial))
+	}
+	w.endArray(array)
+	w.endObject(object)
+	return w.b
+}
+
+// AppendEntryMessage appends the index-th message of an entry by itself and complete, as SSE
+// and REST show it.
+func AppendEntryMessage(dst []byte, f Format, channelSerial string, b *pubsub.Batch, timestamp int64, index int) []byte {
+	e := entry{channelSerial, b, timestamp, false}
+	w := writer{b: dst, format: f}
+	e.message(&w, index)
+	return w.b
+}
+
+// entry is an entry of a channel's log on its way out.
+type entry struct {
+	serial    string
+	batch     *pubsub.Batch
+	timestamp int64
+	shared    bool // the frame says what the items have in common
+}
+
+// begin writes the frame up to its items.
+func (e *entry) begin(w *writer, action Action, channel string) mark {
+	object := w.object()
+	w.key("action")
+	w.uint(uint64(action))
+	w.key("channel")
+	w.str(channel)
+	w.optional("channelSerial", e.serial)
+	if e.shared {
+		w.optional("id", e.batch.ID)
+		w.optional("connectionId", e.batch.ConnectionID)
+		w.optionalInt("timestamp", e.timestamp)
+	}
+	return object
+}
+
+// identity returns what the index-th item says of itself.
+func (e *entry) identity(index int, id, connectionID string, timestamp int64, serial string) identity {
+	x := identity{whole(id), connectionID, timestamp, whole(serial)}
+	if e.shared {
+		x = inherited{e.batch.ID, e.batch.ConnectionID, e.timestamp}.of(index, id, connectionID, timestamp, serial)
+	} else {
+		if id == "" {
+			x.id = ref{e.batch.ID, index}
+		}
+		if connectionID == "" {
+			x.connectionID = e.batch.ConnectionID
+		}
+		if timestamp == 0 {
+			x.timestamp = e.timestamp
+		}
+	}
+	if serial == "" {
+		x.serial = ref{e.serial, index}
+	}
+	return x
+}
+
+func (e *entry) message(w *writer, index int) {
+	m := e.batch.Messages[index]
+	x := e.identity(index, m.ID, m.ConnectionID, m.Timestamp, m.Serial)
+	v := pubsub.Version{Timestamp: m.Timestamp}
+	serial := x.serial
+	if m.Version != nil {
+		v, serial = *m.Version, whole(m.Version.Serial)
+		if v.Serial == "" {
+			serial = ref{e.serial, index}
+		}
+	}
+	if v.Timestamp == 0 {
+		v.Timestamp = e.timestamp
+	}
+	w.message(m, x, &v, serial)
+}
