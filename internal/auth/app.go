@@ -1,0 +1,123 @@
+package auth
+
+import (
+	"fmt"
+	"sync/atomic"
+
+	"letshare-server/internal/pubsub"
+)
+
+// Namespace is the rule of a group of channels: those whose name is ID or begins with ID
+// and a colon. The zero value is the rule of channels that no other applies to.
+type Namespace struct {
+	ID              string
+	Persisted       bool // messages and presence events stay in history for the storage period
+	PersistLast     bool // the last message stays for much longer
+	Identified      bool // anonymous clients are refused
+	TLSOnly         bool // plaintext connections are refused
+	MutableMessages bool // messages can be updated, deleted and annotated; implies Persisted
+	PushEnabled     bool
+}
+
+// identifiedID is the namespace that wants identified clients without a rule.
+const identifiedID = "identified"
+
+// App is a set of keys and of rules for channels. It is immutable.
+type App struct {
+	ID string
+
+	keys       map[string]*appKey
+	order      []*Key
+	namespaces map[string]Namespace
+}
+
+// appKey is a key with what all grants of it share.
+type appKey struct {
+	*Key
+	name string
+}
+
+// NewApp returns an app with the given keys and rules. A key's AppID may be empty or the
+// app's own. Ids that are repeated or malformed are errors.
+func NewApp(id string, keys []Key, namespaces []Namespace) (*App, error) {
+	if !isKeyID(id) {
+		return nil, fmt.Errorf("app id %q: must be 1 to %d letters, digits, \"_\" or \"-\"", clip(id), maxKeyIDBytes)
+	}
+	a := &App{ID: id, keys: make(map[string]*appKey, len(keys)), namespaces: make(map[string]Namespace, len(namespaces))}
+	for _, k := range keys {
+		if k.AppID == "" {
+			k.AppID = id
+		}
+		if k.Capability == nil {
+			k.Capability = FullCapability
+		}
+		switch {
+		case k.AppID != id:
+			return nil, fmt.Errorf("app %s: key %s belongs to another app", id, k.Name())
+		case !isKeyID(k.ID):
+			return nil, fmt.Errorf("app %s: key id %q: must be 1 to %d letters, digits, \"_\" or \"-\"", id, clip(k.ID), maxKeyIDBytes)
+		case !isKeySecret(k.Secret):
+			return nil, fmt.Errorf("app %s: key %s: the secret must be 1 to %d printable ASCII characters other than space, \":\", \".\" and \",\"",
+				id, k.Name(), maxKeySecretBytes)
+		case a.keys[k.ID] != nil:
+			return nil, fmt.Errorf("app %s: key %s is there twice", id, k.Name())
+		}
+		a.keys[k.ID] = &appKey{Key: &k, name: k.Name()}
+		a.order = append(a.order, &k)
+	}
+	for _, ns := range namespaces {
+		if _, twice := a.namespaces[ns.ID]; twice {
+			return nil, fmt.Errorf("app %s: namespace %q is there twice", id, ns.ID)
+		}
+		if ns.ID == "" || pubsub.Namespace(ns.ID) != ns.ID {
+			return nil, fmt.Errorf("app %s: namespace %q: must be a name without a colon", id, ns.ID)
+		}
+		ns.Persisted = ns.Persisted || ns.MutableMessages
+		ns.Identified = ns.Identified || ns.ID == identifiedID
+		a.namespaces[ns.ID] = ns
+	}
+	if _, has := a.namespaces[identifiedID]; !has {
+		a.namespaces[identifiedID] = Namespace{ID: identifiedID, Identified: true}
+	}
+	return a, nil
+}
+
+// Key returns the key with the given id, or nil.
+func (a *App) Key(id string) *Key {
+	if k := a.keys[id]; k != nil {
+		return k.Key
+	}
+	return nil
+}
+
+// Keys returns all keys in the order in which NewApp got them. The caller changes nothing.
+func (a *App) Keys() []*Key { return a.order }
+
+// Namespace returns the rule for a channel, given its name without qualifier.
+func (a *App) Namespace(channel string) Namespace { return a.namespaces[pubsub.Namespace(channel)] }
+
+// Registry holds the apps of this process. Readers see one consistent set; Replace puts
+// another in its place.
+type Registry struct {
+	apps atomic.Pointer[map[string]*App]
+}
+
+// NewRegistry returns a registry of the given apps.
+func NewRegistry(apps ...*App) *Registry {
+	r := &Registry{}
+	r.Replace(apps...)
+	return r
+}
+
+// Replace exchanges all apps at once. Grants that were given before keep what they had; of
+// apps with the same id the last counts.
+func (r *Registry) Replace(apps ...*App) {
+	byID := make(map[string]*App, len(apps))
+	for _, a := range apps {
+		byID[a.ID] = a
+	}
+	r.apps.Store(&byID)
+}
+
+// Lookup returns the app with the given id, or nil.
+func (r *Registry) Lookup(appID string) *App { return (*r.apps.Load())[appID] }

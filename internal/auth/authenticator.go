@@ -1,0 +1,256 @@
+package auth
+
+import (
+	"encoding/base64"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"letshare-server/internal/pubsub"
+)
+
+// Authenticator checks the credentials of Ably's doors. Errors from all its methods are
+// *pubsub.Error, with the codes and statuses that the door in question uses.
+type Authenticator struct {
+	registry *Registry
+	now      func() time.Time
+}
+
+// NewAuthenticator returns an authenticator for the apps of registry. A nil now means
+// time.Now.
+func NewAuthenticator(registry *Registry, now func() time.Time) *Authenticator {
+	if now == nil {
+		now = time.Now
+	}
+	return &Authenticator{registry: registry, now: now}
+}
+
+// door is where a credential was presented; a few codes depend on it.
+type door int
+
+const (
+	realtimeDoor door = iota
+	restDoor
+)
+
+// Realtime authenticates a realtime connection from its URL's parameters (key,
+// access_token or accessToken, clientId, clientType) and its headers (Authorization).
+func (a *Authenticator) Realtime(q url.Values, h http.Header) (*Grant, error) {
+	key, token, err := presented(q, h, realtimeDoor)
+	if err != nil {
+		return nil, err
+	}
+	claim := clientClaim{id: q.Get("clientId"), present: q.Has("clientId")}
+	if key != "" {
+		return a.key(key, claim, realtimeDoor)
+	}
+	return a.token(token, claim, q.Get("clientType"))
+}
+
+// RealtimeToken authenticates a token that came over a living connection, in AUTH.
+// clientID is the clientId parameter that the connection was opened with, empty for none.
+// Whether the grant fits the connection is for CheckRenewal to say.
+func (a *Authenticator) RealtimeToken(token, clientID string) (*Grant, error) {
+	if token == "" {
+		return nil, noCredentials()
+	}
+	return a.token(token, clientClaim{id: clientID, present: clientID != ""}, "")
+}
+
+// REST authenticates a REST request from its URL's parameters and its headers. With a key,
+// the header X-Ably-ClientId or else the parameter clientId names the publisher (RSA7e2).
+// With a token only the header is compared: in many requests the parameter is a filter.
+func (a *Authenticator) REST(q url.Values, h http.Header) (*Grant, error) {
+	key, token, err := presented(q, h, restDoor)
+	if err != nil {
+		return nil, err
+	}
+	claim, err := headerClientClaim(h)
+	if err != nil {
+		return nil, err
+	}
+	if key == "" {
+		return a.token(token, claim, "")
+	}
+	if id := q.Get("clientId"); !claim.present && id != "" {
+		claim = clientClaim{id: id, present: true}
+	}
+	return a.key(key, claim, restDoor)
+}
+
+func headerClientClaim(h http.Header) (clientClaim, error) {
+	encoded := h.Get("X-Ably-ClientId")
+	if encoded == "" {
+		return clientClaim{}, nil
+	}
+	id, ok := decodeBase64(encoded)
+	if !ok {
+		return clientClaim{}, pubsub.NewError(pubsub.CodeInvalidHeader, "invalid header X-Ably-ClientId: not base64 of a clientId")
+	}
+	return clientClaim{id: id, present: true}, nil
+}
+
+// presented finds the key or the token of a request: in the Authorization header, else in
+// access_token or accessToken, else in key. Exactly one of the two comes back.
+func presented(q url.Values, h http.Header, d door) (key, token string, err error) {
+	if header := strings.TrimSpace(h.Get("Authorization")); header != "" {
+		scheme, value, _ := strings.Cut(header, " ")
+		value = strings.TrimSpace(value)
+		switch {
+		case value == "":
+		case strings.EqualFold(scheme, "Basic"):
+			if key, ok := decodeBase64(value); ok {
+				return key, "", nil
+			}
+			return "", "", unreadableKey(d)
+		case strings.EqualFold(scheme, "Bearer"):
+			return "", bearerToken(value), nil
+		}
+		return "", "", pubsub.NewError(pubsub.CodeInvalidCredentials,
+			"invalid Authorization header: it must carry Basic or Bearer credentials")
+	}
+	for _, name := range []string{"access_token", "accessToken"} {
+		if token := q.Get(name); token != "" {
+			return "", token, nil
+		}
+	}
+	if key := q.Get("key"); key != "" {
+		return key, "", nil
+	}
+	return "", "", noCredentials()
+}
+
+func noCredentials() *pubsub.Error {
+	return pubsub.NewError(pubsub.CodeInvalidCredentials, "no authentication credentials given")
+}
+
+// bearerToken undoes the base64 that SDKs put around tokens, JWTs too (RSA3b). What has
+// the dots of a JWT or JWE was not wrapped, and neither was what does not decode.
+func bearerToken(value string) string {
+	if dots := strings.Count(value, "."); dots == 2 || dots == 4 {
+		return value
+	}
+	if token, ok := decodeBase64(value); ok {
+		return token
+	}
+	return value
+}
+
+// decodeBase64 decodes either alphabet, padded or not, to a non-empty text.
+func decodeBase64(s string) (string, bool) {
+	s = strings.TrimRight(s, "=")
+	encoding := base64.RawStdEncoding
+	if strings.ContainsAny(s, "-_") {
+		encoding = base64.RawURLEncoding
+	}
+	b, err := encoding.DecodeString(s)
+	return string(b), err == nil && len(b) > 0 && utf8.Valid(b)
+}
+
+func unreadableKey(d door) *pubsub.Error {
+	if d == restDoor {
+		return pubsub.NewError(pubsub.CodeInvalidCredential, "invalid key: it must have the form appId.keyId:secret")
+	}
+	return pubsub.NewError(pubsub.CodeInvalidCredentials, "invalid key: it must have the form appId.keyId:secret")
+}
+
+// key authenticates "appId.keyId:secret".
+func (a *Authenticator) key(text string, claim clientClaim, d door) (*Grant, error) {
+	given, err := ParseKey(text)
+	if err != nil {
+		return nil, unreadableKey(d)
+	}
+	app := a.registry.Lookup(given.AppID)
+	if app == nil {
+		if d == restDoor {
+			return nil, unknownApp(given.AppID)
+		}
+		return nil, pubsub.Errorf(pubsub.CodeInvalidCredentials, "invalid credentials: no application %s", given.AppID)
+	}
+	key := app.keys[given.ID]
+	if key == nil {
+		if d == restDoor {
+			return nil, pubsub.Errorf(pubsub.CodeNotFound, "no key %s", given.Name()).WithStatus(http.StatusUnauthorized)
+		}
+		return nil, pubsub.Errorf(pubsub.CodeInvalidCredentials, "invalid credentials: no key %s", given.Name())
+	}
+	if !key.hasSecret(given.Secret) {
+		return nil, pubsub.Errorf(pubsub.CodeInvalidCredentials, "invalid credentials: wrong secret for key %s", key.name)
+	}
+	g := key.grant()
+	if err := claim.applyToKey(g); err != nil {
+		return nil, err
+	}
+	return g, nil
+}
+
+// grant is what a key allows by itself.
+func (k *appKey) grant() *Grant {
+	return &Grant{App: k.AppID, KeyName: k.name, Capability: k.Capability, LocalOnly: k.LocalOnly}
+}
+
+func unknownApp(id string) *pubsub.Error {
+	return pubsub.Errorf(pubsub.CodeNotFound, "no application %s", clip(id))
+}
+
+// token authenticates a token string of any kind.
+func (a *Authenticator) token(token string, claim clientClaim, clientType string) (*Grant, error) {
+	if len(token) <= maxTokenBytes {
+		switch strings.Count(token, ".") {
+		case 2:
+			return a.jwt(token, claim, clientType)
+		case 4:
+			return nil, pubsub.NewError(pubsub.CodeInvalidJWT, "invalid JWT format: encrypted tokens are not accepted")
+		}
+		if app, _, dotted := strings.Cut(token, "."); dotted && a.registry.Lookup(app) != nil {
+			return nil, pubsub.NewError(pubsub.CodeInvalidToken, "invalid token: not one of this server")
+		}
+	}
+	return nil, pubsub.NewError(pubsub.CodeInvalidCredentials, "invalid token: its form is unknown")
+}
+
+// clientClaim is the clientId that a party asks for beside its credential.
+type clientClaim struct {
+	id      string
+	present bool
+}
+
+// applyToKey settles the identity of a party that has a key: any, unless it chose one.
+func (c clientClaim) applyToKey(g *Grant) error {
+	switch {
+	case !c.present:
+		g.ClientRule = ClientAny
+	case c.id == "" || c.id == wildcardClientID || !utf8.ValidString(c.id):
+		return pubsub.Errorf(pubsub.CodeInvalidClientID, "invalid clientId: %q", clip(c.id))
+	default:
+		// A copy, since a parameter's value would keep the whole URL alive.
+		g.ClientRule, g.ClientID = ClientIdentified, strings.Clone(c.id)
+	}
+	return nil
+}
+
+// applyToToken settles the identity of a party whose token names tokenID, "*" or nobody
+// (RSA7, RSA15).
+func (c clientClaim) applyToToken(g *Grant, tokenID string, named bool) error {
+	switch {
+	case named && tokenID == "":
+		return pubsub.NewError(pubsub.CodeInvalidClientID, `invalid clientId: "" in the token`)
+	case named && tokenID == wildcardClientID:
+		if !c.present || c.id == wildcardClientID {
+			g.ClientRule = ClientAny
+			return nil
+		}
+		return c.applyToKey(g)
+	case !c.present || named && c.id == tokenID:
+		if named {
+			g.ClientRule, g.ClientID = ClientIdentified, tokenID
+		}
+		return nil
+	case c.id == "":
+		return pubsub.NewError(pubsub.CodeInvalidClientID, `invalid clientId: ""`)
+	}
+	return pubsub.Errorf(pubsub.CodeIncompatibleCredential,
+		"incompatible credentials: the token is not for clientId %q", clip(c.id))
+}

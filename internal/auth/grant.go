@@ -1,0 +1,126 @@
+package auth
+
+import (
+	"log/slog"
+	"time"
+
+	"letshare-server/internal/pubsub"
+)
+
+// ClientRule says which clientIds a party may act under.
+type ClientRule uint8
+
+// The rules for clientIds.
+const (
+	ClientAnonymous  ClientRule = iota // none
+	ClientIdentified                   // Grant.ClientID and no other
+	ClientAny                          // any, chosen for each message, or none
+)
+
+func (r ClientRule) String() string {
+	switch r {
+	case ClientIdentified:
+		return "identified"
+	case ClientAny:
+		return "any"
+	}
+	return "anonymous"
+}
+
+// wildcardClientID is how tokens and connectionDetails write ClientAny.
+const wildcardClientID = "*"
+
+// Grant is what an authenticated party may do. It is immutable, holds no secret, and stays
+// as it is when keys or rules are changed afterwards.
+type Grant struct {
+	App     string // app id
+	KeyName string // "appId.keyId" of the key that vouches for it; empty for LetShare tokens
+
+	ClientRule ClientRule
+	ClientID   string // set exactly if ClientRule is ClientIdentified
+
+	Capability *Capability
+	Expires    time.Time // zero means never
+
+	// LocalOnly says that the credential is published with this software, so that only
+	// local peers may use it: CheckPeer.
+	LocalOnly bool
+}
+
+// Ops returns the operations that g allows on a resource, see Capability.Ops.
+func (g *Grant) Ops(resource string) OpSet { return g.Capability.Ops(resource) }
+
+// Allows reports whether g allows op on a resource.
+func (g *Grant) Allows(op Operation, resource string) bool { return g.Capability.Allows(op, resource) }
+
+// Identified reports whether the party has a clientId of its own.
+func (g *Grant) Identified() bool { return g.ClientRule == ClientIdentified }
+
+// ReportedClientID is the clientId for connectionDetails: the party's own, "*" if it may
+// use any, empty if it is anonymous (CD2a).
+func (g *Grant) ReportedClientID() string {
+	if g.ClientRule == ClientAny {
+		return wildcardClientID
+	}
+	return g.ClientID
+}
+
+// CheckClientID decides under which clientId an item is published, given the one that it
+// carries; present is false if it carries none. An empty result means none. A clientId that
+// the party may not use, an empty one and "*" are CodeInvalidClientID (RTL6g, RSL1m).
+func (g *Grant) CheckClientID(itemClientID string, present bool) (effective string, err *pubsub.Error) {
+	if !present {
+		return g.ClientID, nil
+	}
+	if itemClientID == "" || itemClientID == wildcardClientID {
+		return "", pubsub.Errorf(pubsub.CodeInvalidClientID, "invalid clientId: %q", itemClientID)
+	}
+	switch {
+	case g.ClientRule == ClientAny:
+		return itemClientID, nil
+	case g.ClientRule == ClientIdentified && g.ClientID == itemClientID:
+		return g.ClientID, nil
+	}
+	return "", pubsub.Errorf(pubsub.CodeInvalidClientID,
+		"invalid clientId: %q does not match the credentials of the publisher", clip(itemClientID))
+}
+
+// CheckRenewal reports whether next may replace g on a living connection, or take over the
+// connection's state: same app, same key, same identity. If not it returns
+// CodeIncompatibleCredential, which SDKs do not answer with another renewal (RTC8a2).
+func (g *Grant) CheckRenewal(next *Grant) *pubsub.Error {
+	switch {
+	case g.App != next.App || g.KeyName != next.KeyName:
+		return pubsub.NewError(pubsub.CodeIncompatibleCredential, "incompatible credentials: they belong to another app or key")
+	case g.ClientRule != next.ClientRule || g.ClientID != next.ClientID:
+		return pubsub.NewError(pubsub.CodeIncompatibleCredential, "incompatible credentials: they are for another clientId")
+	}
+	return nil
+}
+
+// CheckPeer refuses a published credential to a peer that is not local, with CodeForbidden.
+func (g *Grant) CheckPeer(p Peer) *pubsub.Error {
+	if g.LocalOnly && !p.Local {
+		return pubsub.NewError(pubsub.CodeForbidden,
+			"this credential is published with the server and works from local addresses only; configure your own")
+	}
+	return nil
+}
+
+// LogValue tells who it is and what for.
+func (g *Grant) LogValue() slog.Value {
+	if g == nil {
+		return slog.StringValue("none")
+	}
+	attrs := []slog.Attr{slog.String("app", g.App), slog.String("client", g.ClientRule.String())}
+	if g.KeyName != "" {
+		attrs = append(attrs, slog.String("key_name", g.KeyName))
+	}
+	if g.ClientID != "" {
+		attrs = append(attrs, slog.String("client_id", g.ClientID))
+	}
+	if !g.Expires.IsZero() {
+		attrs = append(attrs, slog.Time("expires", g.Expires))
+	}
+	return slog.GroupValue(attrs...)
+}

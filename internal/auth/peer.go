@@ -1,0 +1,110 @@
+package auth
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+)
+
+// Peer is who is at the other end of a request.
+type Peer struct {
+	// Addr is the client's address: the socket's, or the one that trusted proxies name.
+	// It is invalid if the socket has no IP address.
+	Addr netip.Addr
+
+	// Local says that the request came straight from this machine or from a private
+	// network: the socket's address is loopback, private or link-local, and no header says
+	// that somebody forwarded it.
+	Local bool
+}
+
+// TrustedProxies are the addresses whose forwarding headers are believed. The empty value
+// believes none.
+type TrustedProxies []netip.Prefix
+
+// ParseTrustedProxies reads addresses ("10.0.0.7") and networks ("10.0.0.0/8").
+func ParseTrustedProxies(list []string) (TrustedProxies, error) {
+	var t TrustedProxies
+	for _, s := range list {
+		prefix, err := netip.ParsePrefix(s)
+		if err != nil {
+			addr, addrErr := netip.ParseAddr(s)
+			if addrErr != nil {
+				return nil, fmt.Errorf("trusted proxy %q: neither an address nor a network", s)
+			}
+			prefix = netip.PrefixFrom(addr.Unmap(), addr.Unmap().BitLen())
+		}
+		t = append(t, prefix.Masked())
+	}
+	return t, nil
+}
+
+func (t TrustedProxies) contain(addr netip.Addr) bool {
+	for _, prefix := range t {
+		if prefix.Contains(addr) {
+			return true
+		}
+	}
+	return false
+}
+
+// forwardingHeaders are set by proxies. Whoever connects may set them too, so their
+// presence takes rights away and never gives any.
+var forwardingHeaders = []string{
+	"X-Forwarded-For", "Forwarded", "Via", "X-Real-Ip", "X-Forwarded-Host", "X-Forwarded-Proto",
+	"X-Forwarded-Server", "Cf-Connecting-Ip", "True-Client-Ip", "X-Client-Ip", "Fly-Client-Ip",
+}
+
+// Peer classifies the sender of r.
+//
+// X-Forwarded-For is believed only if the socket's own address is a trusted proxy's, and
+// is read from its end: the first address that is no trusted proxy is the client. What is
+// left of it may be anybody's invention.
+func (t TrustedProxies) Peer(r *http.Request) Peer {
+	addr := parseAddr(r.RemoteAddr)
+	p := Peer{Addr: addr, Local: isLocal(addr)}
+	for _, name := range forwardingHeaders {
+		if _, has := r.Header[name]; has {
+			p.Local = false
+		}
+	}
+	if !t.contain(addr) {
+		return p
+	}
+	hops := strings.Split(strings.Join(r.Header["X-Forwarded-For"], ","), ",")
+	for i := len(hops) - 1; i >= 0; i-- {
+		hop := parseAddr(strings.TrimSpace(hops[i]))
+		if !hop.IsValid() {
+			break
+		}
+		p.Addr = hop
+		if !t.contain(hop) {
+			break
+		}
+	}
+	return p
+}
+
+// PeerOf classifies a socket for which there is no HTTP request.
+func PeerOf(remote net.Addr) Peer {
+	addr := parseAddr(remote.String())
+	return Peer{Addr: addr, Local: isLocal(addr)}
+}
+
+// parseAddr reads an address with or without a port; the result is invalid if it is none.
+func parseAddr(s string) netip.Addr {
+	if ap, err := netip.ParseAddrPort(s); err == nil {
+		return ap.Addr().Unmap().WithZone("")
+	}
+	addr, err := netip.ParseAddr(strings.Trim(s, "[]"))
+	if err != nil {
+		return netip.Addr{}
+	}
+	return addr.Unmap().WithZone("")
+}
+
+func isLocal(addr netip.Addr) bool {
+	return addr.IsLoopback() || addr.IsPrivate() || addr.IsLinkLocalUnicast()
+}
