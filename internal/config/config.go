@@ -1,0 +1,224 @@
+package config
+
+import (
+	"log/slog"
+	"time"
+)
+
+// Mode is the run mode, from the environment variable MODE.
+type Mode string
+
+// The modes. In local mode published secrets work, from local addresses.
+const (
+	Local      Mode = "local"
+	Production Mode = "production"
+)
+
+// Secret is a value that is left out however it is printed. string(s) reveals it.
+type Secret string
+
+const hidden = "(hidden)"
+
+func (s Secret) String() string {
+	if s == "" {
+		return ""
+	}
+	return hidden
+}
+
+// GoString keeps the secret out of %#v.
+func (s Secret) GoString() string { return s.String() }
+
+// LogValue keeps the secret out of logs.
+func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
+
+// MarshalText keeps the secret out of JSON and the like.
+func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// Config is everything that can be set. Tags: yaml is the name, doc the comment that
+// DefaultYAML prints, reload "yes" says that SIGHUP applies a changed value without a
+// restart, and later "yes" that the setting is known but does nothing yet, so that any
+// value other than the default is refused.
+type Config struct {
+	Mode Mode `yaml:"-"`
+
+	Server    Server    `yaml:"server" doc:"Where the server listens."`
+	JWT       JWT       `yaml:"jwt" doc:"Tokens of LetShare's door, /ws."`
+	CORS      CORS      `yaml:"cors" doc:"Who may use /ws, /health and /metrics from a browser."`
+	Ably      Ably      `yaml:"ably" doc:"The Ably doors."`
+	LetShare  LetShare  `yaml:"letshare" doc:"The LetShare door."`
+	Log       Log       `yaml:"log" doc:"Logs go to the standard output; warnings and errors also to errors.log."`
+	WebSocket WebSocket `yaml:"websocket" doc:"WebSockets of the LetShare door."`
+
+	APIKeys    []Secret    `yaml:"api_keys" reload:"yes" doc:"Keys of the default app, each appId.keyId:secret. All have the same appId. Empty: in local mode a published key that works from local addresses only, in production one that is made at the first start and kept in data_dir."`
+	Namespaces []Namespace `yaml:"namespaces" reload:"yes" doc:"Rules for channels of the default app: for the channel id and all whose name begins with id and a colon."`
+	Apps       []App       `yaml:"apps" reload:"yes" doc:"More apps, each with keys and rules of its own."`
+
+	DataDir string  `yaml:"data_dir" doc:"Directory for secrets that the server makes. Empty: storage.dir, or else ./data."`
+	Storage Storage `yaml:"storage" doc:"Durable storage."`
+	Redis   Redis   `yaml:"redis" doc:"Several nodes that share one Redis."`
+	Sandbox Sandbox `yaml:"sandbox" doc:"Apps made at run time, for the test suites of SDKs."`
+	TLS     TLS     `yaml:"tls" doc:"TLS of the listener."`
+	Limits  Limits  `yaml:"limits" doc:"What one client, channel or message may use. Sizes are in bytes; rates are per second, and 0 means no limit."`
+}
+
+// Server is where the server listens.
+type Server struct {
+	Host           string        `yaml:"host" doc:"Address to listen on. Empty: all addresses."`
+	Port           string        `yaml:"port" doc:"TCP port. 0: any free one."`
+	TrustedProxies []string      `yaml:"trusted_proxies" reload:"yes" doc:"Addresses or networks (10.0.0.0/8) of reverse proxies whose X-Forwarded-For is believed."`
+	ShutdownGrace  time.Duration `yaml:"shutdown_grace" doc:"How long a stopping server lets connections finish."`
+}
+
+// JWT is about the tokens of LetShare's door.
+type JWT struct {
+	Secret          Secret `yaml:"secret" doc:"Secret of the HS256 signature. A published one (such as this default) works in local mode only, and from local addresses only."`
+	ExpirationHours int    `yaml:"expiration_hours" doc:"How long tokens live that the server makes, in hours."`
+	EnforceRoom     bool   `yaml:"enforce_room" doc:"Whether a token with a room_id is good for that room only."`
+}
+
+// CORS is about browsers at LetShare's doors.
+type CORS struct {
+	AllowedOrigins []string `yaml:"allowed_origins" reload:"yes" doc:"Origins that are allowed, exactly as browsers send them: scheme://host[:port], without a slash at the end."`
+}
+
+// Ably is about the Ably doors.
+type Ably struct {
+	AllowedOrigins []string `yaml:"allowed_origins" reload:"yes" doc:"Origins that may use the Ably doors. Empty: all, since these doors ask for explicit credentials."`
+}
+
+// LetShare is about the LetShare door.
+type LetShare struct {
+	DirectedEvents string `yaml:"directed_events" doc:"exact: an event reaches those who subscribed to it. wildcard: also everybody who subscribed to signal:all."`
+}
+
+// Log is about logs.
+type Log struct {
+	Level      string `yaml:"level" reload:"yes" doc:"Lowest level that is logged: debug, info, warn or error."`
+	MaxEntries int    `yaml:"max_entries" doc:"How many of the newest entries errors.log keeps."`
+	Dir        string `yaml:"dir" doc:"Directory of errors.log."`
+}
+
+// WebSocket is about WebSockets of the LetShare door.
+type WebSocket struct {
+	MaxRoomUsers int           `yaml:"max_room_users" reload:"yes" doc:"How many connections a room holds."`
+	PingInterval time.Duration `yaml:"ping_interval" doc:"After how much silence a peer is pinged."`
+	IdleTimeout  time.Duration `yaml:"idle_timeout" doc:"After how much silence, pongs included, a peer is given up. At least twice ping_interval."`
+}
+
+// Namespace is a rule for channels.
+type Namespace struct {
+	ID              string `yaml:"id" doc:"The channels' name up to the first colon."`
+	Persisted       bool   `yaml:"persisted" doc:"Messages stay in history for the storage period."`
+	PersistLast     bool   `yaml:"persist_last" doc:"The last message stays for a year."`
+	Identified      bool   `yaml:"identified" doc:"Clients without a clientId are refused."`
+	TLSOnly         bool   `yaml:"tls_only" doc:"Plaintext connections are refused."`
+	MutableMessages bool   `yaml:"mutable_messages" doc:"Messages can be updated, deleted and annotated."`
+	PushEnabled     bool   `yaml:"push_enabled" doc:"Messages can be pushed to devices."`
+}
+
+// App is an app beside the default one.
+type App struct {
+	ID         string      `yaml:"id" doc:"First part of the names of its keys."`
+	Keys       []AppKey    `yaml:"keys" doc:"Its keys."`
+	Namespaces []Namespace `yaml:"namespaces" doc:"Its rules for channels."`
+}
+
+// AppKey is a key of such an app.
+type AppKey struct {
+	ID         string `yaml:"id" doc:"Second part of the key's name."`
+	Secret     Secret `yaml:"secret" doc:"The key's secret."`
+	Capability string `yaml:"capability" doc:"JSON of what the key may do. Empty: everything."`
+	Revocable  bool   `yaml:"revocable" doc:"Whether tokens of this key can be revoked; they live for an hour at most."`
+}
+
+// Storage is about durable storage.
+type Storage struct {
+	Dir string `yaml:"dir" later:"yes" doc:"Directory of the database. Empty: everything is kept in memory."`
+}
+
+// Redis is about several nodes that share one Redis.
+type Redis struct {
+	Addresses []string `yaml:"addresses" later:"yes" doc:"Addresses host:port of Redis. Empty: this node stands alone."`
+}
+
+// Sandbox is about apps made at run time.
+type Sandbox struct {
+	Enabled bool `yaml:"enabled" later:"yes" doc:"Whether POST /apps makes apps, without authentication. For tests only."`
+}
+
+// TLS is about the listener.
+type TLS struct {
+	CertFile string `yaml:"cert_file" later:"yes" doc:"Certificate chain in PEM."`
+	KeyFile  string `yaml:"key_file" later:"yes" doc:"Its private key in PEM."`
+}
+
+// Limits is what one client, channel or message may use.
+type Limits struct {
+	Profile string `yaml:"profile" reload:"yes" doc:"Empty: these defaults. ably: the published limits of the hosted service. Limits that are set beside it win."`
+
+	MaxMessageBytes int `yaml:"max_message_bytes" reload:"yes" doc:"Size of all messages of one publish."`
+	MaxFrameBytes   int `yaml:"max_frame_bytes" reload:"yes" doc:"Size of one WebSocket message, inclusive."`
+	MaxBodyBytes    int `yaml:"max_body_bytes" reload:"yes" doc:"Size of the body of one HTTP request."`
+
+	ChannelsPerConnection     int `yaml:"channels_per_connection" reload:"yes" doc:"Attachments of one connection."`
+	PresenceMembersPerChannel int `yaml:"presence_members_per_channel" reload:"yes" doc:"Members of one channel's presence set."`
+
+	ConnectionMessagesPerSecond  int `yaml:"connection_messages_per_second" reload:"yes" doc:"Messages that one connection may publish."`
+	ConnectionProtocolsPerSecond int `yaml:"connection_protocol_messages_per_second" reload:"yes" doc:"Protocol messages of any kind that one connection may send; one that sends more is closed."`
+	ChannelMessagesPerSecond     int `yaml:"channel_messages_per_second" reload:"yes" doc:"Messages that are published to one channel by all."`
+
+	OutboxBytes      int `yaml:"outbox_bytes" reload:"yes" doc:"Bytes that wait for one connection; one that falls further behind is closed and resumes."`
+	OutboxTotalBytes int `yaml:"outbox_total_bytes" reload:"yes" doc:"Bytes that wait for all connections together."`
+	LogBytes         int `yaml:"log_bytes" reload:"yes" doc:"Bytes of recent messages that are kept in memory."`
+
+	PendingConnectionsPerAddress int `yaml:"pending_connections_per_address" reload:"yes" doc:"Connections of one address that are not authenticated yet."`
+	AuthFailuresPerMinute        int `yaml:"auth_failures_per_minute" reload:"yes" doc:"Failed authentications of one address; after these it is refused for a while. 0 means no limit."`
+}
+
+// Default returns the configuration of a mode as it is with nothing set.
+func Default(mode Mode) Config {
+	c := Config{
+		Mode:   mode,
+		Server: Server{Port: "8080", ShutdownGrace: 10 * time.Second},
+		JWT:    JWT{Secret: "letshare-jwt-secret-key-2024", ExpirationHours: 720, EnforceRoom: true},
+		CORS: CORS{AllowedOrigins: []string{
+			"http://localhost:3000", "http://localhost:5173", "https://letshare.fun",
+		}},
+		LetShare:  LetShare{DirectedEvents: "exact"},
+		Log:       Log{Level: "info", MaxEntries: 200, Dir: "logs"},
+		WebSocket: WebSocket{MaxRoomUsers: 50, PingInterval: 25 * time.Second, IdleTimeout: 75 * time.Second},
+		Limits: Limits{
+			MaxMessageBytes: 64 << 10,
+			MaxFrameBytes:   512 << 10,
+			MaxBodyBytes:    2 << 20,
+
+			ChannelsPerConnection:     1000,
+			PresenceMembersPerChannel: 1000,
+
+			ConnectionProtocolsPerSecond: 20_000,
+
+			OutboxBytes:      1 << 20,
+			OutboxTotalBytes: 256 << 20,
+			LogBytes:         256 << 20,
+
+			PendingConnectionsPerAddress: 1000,
+			AuthFailuresPerMinute:        600,
+		},
+	}
+	if mode == Production {
+		c.CORS.AllowedOrigins = []string{
+			"https://letshare.fun", "https://www.letshare.fun", "https://cdn.letshare.fun",
+		}
+	}
+	return c
+}
+
+// ablyProfile are the limits of the hosted service's standard package.
+func ablyProfile(l *Limits) {
+	l.ChannelsPerConnection = 200
+	l.PresenceMembersPerChannel = 200
+	l.ConnectionMessagesPerSecond = 50
+	l.ConnectionProtocolsPerSecond = 2000
+	l.ChannelMessagesPerSecond = 50
+}

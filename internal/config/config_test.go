@@ -1,0 +1,497 @@
+package config_test
+
+import (
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"letshare-server/internal/config"
+)
+
+// write makes a file and returns its path.
+func write(t *testing.T, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "test.yaml")
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func mustLoad(t *testing.T, o config.Options) config.Config {
+	t.Helper()
+	c, warnings, err := config.Load(o)
+	if err != nil || len(warnings) > 0 {
+		t.Fatalf("error %v, warnings %q", err, warnings)
+	}
+	return c
+}
+
+func TestWithNothingSetTheDefaultsHold(t *testing.T) {
+	for mode, environ := range map[config.Mode][]string{
+		config.Local:      nil,
+		config.Production: {"MODE=production"},
+	} {
+		c := mustLoad(t, config.Options{Dir: t.TempDir(), Environ: environ})
+		if !reflect.DeepEqual(c, config.Default(mode)) {
+			t.Errorf("%s: %+v", mode, c)
+		}
+	}
+	c := config.Default(config.Local)
+	if c.Server.Port != "8080" || c.JWT.Secret != "letshare-jwt-secret-key-2024" || c.Log.Level != "info" || c.Mode != "local" {
+		t.Errorf("documented defaults: %+v", c)
+	}
+}
+
+func TestTheShippedFilesAreWhatTheyAreDocumentedToBe(t *testing.T) {
+	c := mustLoad(t, config.Options{Dir: "../../configs"})
+	want := config.Default(config.Local)
+	want.JWT.Secret = "letshare-jwt-secret-key-2024-local"
+	want.Log.Level = "debug"
+	want.CORS.AllowedOrigins = []string{"http://localhost:3000", "http://localhost:5173", "https://letshare.fun"}
+	if !reflect.DeepEqual(c, want) {
+		t.Errorf("local.yaml: %+v, want %+v", c, want)
+	}
+	c = mustLoad(t, config.Options{Dir: "../../configs", Environ: []string{"MODE=production"}})
+	want = config.Default(config.Production)
+	want.JWT.Secret = "letshare-jwt-secret-key-2024-production"
+	want.CORS.AllowedOrigins = []string{"https://letshare.fun", "https://www.letshare.fun", "https://cdn.letshare.fun"}
+	if !reflect.DeepEqual(c, want) {
+		t.Errorf("production.yaml: %+v, want %+v", c, want)
+	}
+}
+
+func TestLaterSourcesWin(t *testing.T) {
+	file := write(t, "server: {port: 1000, host: file}\nlog: {level: debug}\n")
+	c := mustLoad(t, config.Options{
+		File:    file,
+		Environ: []string{"LETSHARE_SERVER_PORT=2000", "LETSHARE_LOG_LEVEL=warn", "HOME=/root", "LETSHARE_JWT_SECRET="},
+		Flags:   map[string]string{"server.port": "3000"},
+	})
+	if c.Server.Port != "3000" || c.Log.Level != "warn" || c.Server.Host != "file" || c.Log.MaxEntries != 200 {
+		t.Errorf("got %+v %+v", c.Server, c.Log)
+	}
+	if c.JWT.Secret != "letshare-jwt-secret-key-2024" {
+		t.Errorf("an empty variable is not none")
+	}
+}
+
+func TestTheFixedNamesOfTheEnvironment(t *testing.T) {
+	c := mustLoad(t, config.Options{Dir: t.TempDir(), Environ: []string{
+		"LETSHARE_SERVER_PORT=9000", "LETSHARE_JWT_SECRET=s=e=c", "LETSHARE_LOG_LEVEL=error", "LETSHARE_LOG_DIR=/tmp/l",
+		"LETSHARE_API_KEYS=app001.key001:abc, app001.key002:def", "LETSHARE_SANDBOX_ENABLED=false",
+		"LETSHARE_WEBSOCKET_MAX_ROOM_USERS=3", "LETSHARE_CORS_ALLOWED_ORIGINS=http://a, https://b:81,",
+		"LETSHARE_SERVER_SHUTDOWN_GRACE=1m", "LETSHARE_JWT_ENFORCE_ROOM=false",
+	}})
+	if c.Server.Port != "9000" || c.JWT.Secret != "s=e=c" || c.Log.Level != "error" || c.Log.Dir != "/tmp/l" ||
+		!slices.Equal(c.APIKeys, []config.Secret{"app001.key001:abc", "app001.key002:def"}) ||
+		c.WebSocket.MaxRoomUsers != 3 || !slices.Equal(c.CORS.AllowedOrigins, []string{"http://a", "https://b:81"}) ||
+		c.Server.ShutdownGrace != time.Minute || c.JWT.EnforceRoom {
+		t.Errorf("got %+v", c)
+	}
+}
+
+func TestWhatIsNotSupportedYetSaysSo(t *testing.T) {
+	for name, value := range map[string]string{
+		"storage.dir": "/data", "redis.addresses": "localhost:6379", "sandbox.enabled": "true",
+		"tls.cert_file": "c.pem", "tls.key_file": "k.pem",
+	} {
+		variable := "LETSHARE_" + strings.ToUpper(strings.ReplaceAll(name, ".", "_"))
+		_, _, err := config.Load(config.Options{Dir: t.TempDir(), Environ: []string{variable + "=" + value}})
+		if err == nil || !strings.Contains(err.Error(), name+": not supported yet") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestFaultsNameThePlaceAndTheNearestName(t *testing.T) {
+	for _, c := range []struct{ name, file, env, want string }{
+		{"a key", "server:\n  prot: 80", "", ":2: unknown setting server.prot, did you mean port?"},
+		{"a section", "\n\nwebsockets:\n  max_room_users: 5", "", ":3: unknown setting websockets, did you mean websocket?"},
+		{"nothing near", "zzzzzzzzzzz: 1", "", ":1: unknown setting zzzzzzzzzzz"},
+		{"in a list", "namespaces:\n  - id: a\n    persist: true", "", ":3: unknown setting namespaces[0].persist"},
+		{"twice", "log:\n  level: info\n  level: debug", "", ":3: log.level is there twice"},
+		{"no number", "log: {max_entries: many}", "", ":1: log.max_entries must be a whole number"},
+		{"no list", "cors:\n  allowed_origins: http://a", "", ":2: cors.allowed_origins must be a list"},
+		{"no value", "log:\n  level: [info]", "", ":2: log.level must be a single value"},
+		{"no section", "log: info", "", ":1: log must have settings below it"},
+		{"no duration", "server: {shutdown_grace: 10}", "", "server.shutdown_grace must be a duration"},
+		{"no yaml", "log: {", "", "test.yaml: yaml:"},
+		{"two documents", "log: {level: info}\n---\nlog: {level: debug}", "", "more than one document"},
+		{"a variable", "", "LETSHARE_SEVER_PORT=80", "unknown variable LETSHARE_SEVER_PORT, did you mean LETSHARE_SERVER_PORT?"},
+		{"a variable's value", "", "LETSHARE_LOG_MAX_ENTRIES=x", "LETSHARE_LOG_MAX_ENTRIES: must be a whole number"},
+		{"a list of objects", "", "LETSHARE_NAMESPACES=a", "unknown variable LETSHARE_NAMESPACES"},
+		{"mode", "", "MODE=test", `MODE is "test": must be local or production`},
+		{"port", "server: {port: 70000}", "", "server.port: must be a port number"},
+		{"level", "log: {level: loud}", "", "log.level: must be debug, info, warn or error"},
+		{"slash", "cors: {allowed_origins: ['https://a/']}", "", "must not end in a slash"},
+		{"star", "cors: {allowed_origins: ['*']}", "", "list each that is allowed"},
+		{"no scheme", "ably: {allowed_origins: ['a.com']}", "", `ably.allowed_origins: "a.com" must have the form`},
+		{"upper case", "ably: {allowed_origins: ['https://A.com']}", "", "must be lower case"},
+		{"proxy", "server: {trusted_proxies: [me]}", "", "neither an address nor a network"},
+		{"key", "api_keys: [nonsense]", "", "api_keys[0]: must have the form appId.keyId:secret"},
+		{"two apps", "api_keys: [a.b:c, d.e:f]", "", "api_keys[1]: is of app d, but the first key is of a"},
+		{"app twice", "apps: [{id: a}, {id: a}]", "", "apps[1].id: a is there twice"},
+		{"key without secret", "apps: [{id: a, keys: [{id: b}]}]", "", "apps[0].keys[0]: must have an id and a secret"},
+		{"namespace", "namespaces: [{id: 'a:b'}]", "", "namespaces[0].id: must have no colon"},
+		{"profile", "limits: {profile: best}", "", "limits.profile: must be empty or ably"},
+		{"limit", "limits: {max_message_bytes: 0}", "", "limits.max_message_bytes: must be at least 1"},
+		{"frame", "limits: {max_frame_bytes: 10}", "", "limits.max_frame_bytes: must be at least limits.max_message_bytes"},
+		{"idle", "websocket: {idle_timeout: 30s}", "", "websocket.idle_timeout: must be at least twice"},
+		{"room", "websocket: {max_room_users: 0}", "", "websocket.max_room_users: must be at least 1"},
+		{"events", "letshare: {directed_events: all}", "", "letshare.directed_events: must be exact or wildcard"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			o := config.Options{Dir: t.TempDir(), Environ: []string{c.env}}
+			if c.file != "" {
+				o.File = write(t, c.file)
+			}
+			_, _, err := config.Load(o)
+			if err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("got %v, want %q", err, c.want)
+			}
+		})
+	}
+}
+
+func TestAllFaultsAreReportedTogether(t *testing.T) {
+	_, _, err := config.Load(config.Options{
+		File:    write(t, "log: {lvl: x}\nserver: {shutdown_grace: 1}"),
+		Environ: []string{"LETSHARE_X=1"},
+		Flags:   map[string]string{"no.such": "1"},
+	})
+	for _, want := range []string{"log.lvl", "server.shutdown_grace", "LETSHARE_X", "no.such"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q is missing in %v", want, err)
+		}
+	}
+}
+
+func TestAFileThatIsNamedMustExist(t *testing.T) {
+	if _, _, err := config.Load(config.Options{File: filepath.Join(t.TempDir(), "none.yaml")}); err == nil {
+		t.Error("no error")
+	}
+}
+
+func TestAFileMayBeEmptyOrLeaveValuesOut(t *testing.T) {
+	for _, text := range []string{"", "# nothing\n", "server:\n", "server:\n  port:\njwt:\n  secret: ~\napi_keys:\n"} {
+		if c := mustLoad(t, config.Options{File: write(t, text)}); !reflect.DeepEqual(c, config.Default(config.Local)) {
+			t.Errorf("%q: %+v", text, c)
+		}
+	}
+}
+
+func TestWhatKubernetesInjectsIsIgnoredWithOneWarning(t *testing.T) {
+	injected := []string{
+		"LETSHARE_SERVER_PORT=tcp://10.0.0.1:8080", "LETSHARE_SERVER_SERVICE_HOST=10.0.0.1", "LETSHARE_SERVER_SERVICE_PORT=8080",
+		"LETSHARE_SERVER_SERVICE_PORT_HTTP=8080", "LETSHARE_SERVER_PORT_8080_TCP=tcp://10.0.0.1:8080",
+		"LETSHARE_SERVER_PORT_8080_TCP_PROTO=tcp", "LETSHARE_SERVER_PORT_8080_TCP_PORT=8080",
+		"LETSHARE_SERVER_PORT_8080_TCP_ADDR=10.0.0.1", "LETSHARE_SERVICE_HOST=10.0.0.2", "LETSHARE_PORT=tcp://10.0.0.2:80",
+		"LETSHARE_REDIS_SERVICE_HOST=10.0.0.3", "LETSHARE_REDIS_PORT=tcp://10.0.0.3:6379",
+	}
+	c, warnings, err := config.Load(config.Options{Dir: t.TempDir(), Environ: injected})
+	if err != nil || len(warnings) != 1 || c.Server.Port != "8080" {
+		t.Fatalf("port %s, warnings %q, error %v", c.Server.Port, warnings, err)
+	}
+	for _, e := range injected {
+		if name, _, _ := strings.Cut(e, "="); !strings.Contains(warnings[0], name) {
+			t.Errorf("%s is not mentioned in %q", name, warnings[0])
+		}
+	}
+	if c := mustLoad(t, config.Options{Dir: t.TempDir(), Environ: []string{"LETSHARE_SERVER_PORT=9000"}}); c.Server.Port != "9000" {
+		t.Errorf("a real port was ignored")
+	}
+}
+
+func TestAProfileSetsLimitsAndOwnValuesWin(t *testing.T) {
+	c := mustLoad(t, config.Options{
+		File:    write(t, "limits: {profile: ably, channels_per_connection: 1000}"),
+		Environ: []string{"LETSHARE_LIMITS_PRESENCE_MEMBERS_PER_CHANNEL=250"},
+	})
+	if c.Limits.ChannelsPerConnection != 1000 || c.Limits.PresenceMembersPerChannel != 250 ||
+		c.Limits.ConnectionMessagesPerSecond != 50 || c.Limits.MaxMessageBytes != 65536 {
+		t.Errorf("got %+v", c.Limits)
+	}
+}
+
+func TestObjectsAndAliasesInTheFile(t *testing.T) {
+	c := mustLoad(t, config.Options{File: write(t, `
+namespaces:
+  - &p {id: persisted, persisted: true}
+  - {id: Mixed_Case, mutable_messages: true}
+apps:
+  - id: app2
+    keys:
+      - {id: k1, secret: 12345678901234567890, capability: '{"*":["subscribe"]}', revocable: true}
+    namespaces: [*p]
+`)})
+	want := config.Default(config.Local)
+	p := config.Namespace{ID: "persisted", Persisted: true}
+	want.Namespaces = []config.Namespace{p, {ID: "Mixed_Case", MutableMessages: true}}
+	want.Apps = []config.App{{ID: "app2", Namespaces: []config.Namespace{p}, Keys: []config.AppKey{
+		{ID: "k1", Secret: "12345678901234567890", Capability: `{"*":["subscribe"]}`, Revocable: true},
+	}}}
+	if !reflect.DeepEqual(c, want) {
+		t.Errorf("got %+v", c)
+	}
+}
+
+func TestTheDefaultFileLoadsAsTheDefaults(t *testing.T) {
+	for _, mode := range []config.Mode{config.Local, config.Production} {
+		text := config.DefaultYAML(mode)
+		c := mustLoad(t, config.Options{File: write(t, text), Environ: []string{"MODE=" + string(mode)}})
+		want := config.Default(mode)
+		// Empty lists come back as such.
+		want.APIKeys, want.Namespaces, want.Apps = []config.Secret{}, []config.Namespace{}, []config.App{}
+		want.Ably.AllowedOrigins, want.Server.TrustedProxies, want.Redis.Addresses = []string{}, []string{}, []string{}
+		if !reflect.DeepEqual(c, want) {
+			t.Errorf("%s: got %+v, want %+v", mode, c, want)
+		}
+		for line := range strings.Lines(text) {
+			if strings.Contains(line, "# \n") || len(line) > 300 {
+				t.Errorf("a setting has no comment: %q", line)
+			}
+		}
+	}
+}
+
+func TestEveryExampleInTheDefaultFileLoads(t *testing.T) {
+	var text strings.Builder
+	for line := range strings.Lines(config.DefaultYAML(config.Local)) {
+		switch {
+		case strings.HasSuffix(line, "namespaces: []\n") || strings.HasSuffix(line, "apps: []\n"):
+			line = strings.Replace(line, " []", "", 1)
+		case strings.HasPrefix(line, "#   "):
+			line = line[1:]
+		}
+		// Values that an example leaves empty but that must be there, and lists that are filled below.
+		line = strings.Replace(line, `- id: ""`, `- id: "x"`, 1)
+		line = strings.Replace(line, `secret: "" #`, `secret: "y" #`, 1)
+		line = strings.Replace(line, "keys: [] #", "keys: #", 1)
+		line = strings.Replace(line, "namespaces: [] #", "namespaces: #", 1)
+		text.WriteString(line)
+	}
+	c := mustLoad(t, config.Options{File: write(t, text.String())})
+	if len(c.Namespaces) != 1 || len(c.Apps) != 1 || len(c.Apps[0].Keys) != 1 || len(c.Apps[0].Namespaces) != 1 {
+		t.Errorf("got %+v %+v", c.Namespaces, c.Apps)
+	}
+}
+
+func TestASecretIsNeverPrinted(t *testing.T) {
+	c := config.Default(config.Local)
+	c.APIKeys = []config.Secret{"app001.key001:very-secret"}
+	c.JWT.Secret = "very-secret"
+	c.Apps = []config.App{{Keys: []config.AppKey{{Secret: "very-secret"}}}}
+	var log strings.Builder
+	slog.New(slog.NewJSONHandler(&log, nil)).Info("config", "config", c, "secret", c.JWT.Secret)
+	for _, text := range []string{fmt.Sprintf("%v %+v %#v %s", c, c, c, c.JWT.Secret), log.String()} {
+		if strings.Contains(text, "very-secret") {
+			t.Errorf("printed: %s", text)
+		}
+	}
+	for _, text := range []string{"jwt: {secret: [very-secret]}", "api_keys: [very-secret]", "api_keys: [very-secret, a.b:c, d.e:very-secret]"} {
+		if _, _, err := config.Load(config.Options{File: write(t, text)}); err == nil || strings.Contains(err.Error(), "very-secret") {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+}
+
+func TestReloadKnowsWhatNeedsARestart(t *testing.T) {
+	a, b := config.Default(config.Local), config.Default(config.Local)
+	b.Log.Level, b.Limits.ChannelsPerConnection = "debug", 5
+	b.CORS.AllowedOrigins = []string{"https://x"}
+	b.APIKeys, b.Namespaces = []config.Secret{"a.b:c"}, []config.Namespace{{ID: "x"}}
+	if got := config.NeedRestart(a, b); len(got) != 0 {
+		t.Errorf("got %q", got)
+	}
+	b.Server.Port, b.Log.Dir = "1", "x"
+	if got := config.NeedRestart(a, b); !slices.Equal(got, []string{"server.port", "log.dir"}) {
+		t.Errorf("got %q", got)
+	}
+	for _, path := range []string{"api_keys", "namespaces", "apps", "cors.allowed_origins", "ably.allowed_origins", "log.level", "limits.max_message_bytes"} {
+		if !slices.Contains(config.Reloadable(), path) {
+			t.Errorf("%s is not reloadable", path)
+		}
+	}
+}
+
+var published = config.Published{
+	Contains: func(s string) bool { return strings.Contains(s, "letshare-jwt-secret") || s == localKey },
+	LocalKey: localKey,
+}
+
+const localKey = "letshr.local0:everybody-knows"
+
+func resolve(t *testing.T, c config.Config) config.Secrets {
+	t.Helper()
+	s, err := config.ResolveSecrets(c, published)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range append(s.Warnings, s.Notes...) {
+		for _, k := range s.Keys {
+			if strings.Contains(text, string(k.Secret)) || strings.Contains(text, string(s.JWTSecret)) {
+				t.Errorf("a secret is told: %q", text)
+			}
+		}
+	}
+	return s
+}
+
+func production(t *testing.T) config.Config {
+	c := config.Default(config.Production)
+	c.DataDir = filepath.Join(t.TempDir(), "data")
+	return c
+}
+
+func TestInLocalModePublishedSecretsWorkForLocalPeersOnly(t *testing.T) {
+	s := resolve(t, config.Default(config.Local))
+	if s.JWTSecret != "letshare-jwt-secret-key-2024" || !s.JWTLocalOnly || len(s.Keys) != 1 || !s.Keys[0].LocalOnly ||
+		s.DefaultApp != "letshr" || s.Keys[0].ID != "local0" || len(s.Warnings) != 0 {
+		t.Errorf("got %+v", s)
+	}
+	c := config.Default(config.Local)
+	c.JWT.Secret, c.APIKeys = "a secret of my own", []config.Secret{"mine01.key001:4711", localKey}
+	s = resolve(t, c)
+	if s.JWTSecret != "a secret of my own" || s.JWTLocalOnly || len(s.Keys) != 2 || s.Keys[0].LocalOnly || !s.Keys[1].LocalOnly ||
+		s.DefaultApp != "mine01" {
+		t.Errorf("got %+v", s)
+	}
+	c.JWT.Secret = ""
+	if s := resolve(t, c); s.JWTSecret == "" || !s.JWTLocalOnly {
+		t.Errorf("got %+v", s)
+	}
+}
+
+func TestProductionMakesItsOwnSecretsAndKeepsThem(t *testing.T) {
+	c := production(t)
+	c.JWT.Secret = "letshare-jwt-secret-key-2024-production"
+	c.APIKeys = []config.Secret{localKey}
+	first := resolve(t, c)
+	if len(first.JWTSecret) < 32 || first.JWTLocalOnly || len(first.Keys) != 1 || len(first.Keys[0].Secret) < 32 ||
+		len(first.Keys[0].App) != 6 || len(first.Keys[0].ID) != 6 || first.Keys[0].LocalOnly || first.DefaultApp != first.Keys[0].App {
+		t.Errorf("got %#v", first)
+	}
+	if len(first.Warnings) != 2 || len(first.Notes) != 2 {
+		t.Errorf("warnings %q, notes %q", first.Warnings, first.Notes)
+	}
+	for _, name := range []string{"jwt-secret", "api-key"} {
+		info, err := os.Stat(filepath.Join(c.DataDir, name))
+		if err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("%s: %v %v", name, info, err)
+		}
+	}
+	entries, err := os.ReadDir(c.DataDir)
+	if err != nil || len(entries) != 2 {
+		t.Errorf("data directory: %v %v", entries, err)
+	}
+	second := resolve(t, c)
+	if first.JWTSecret != second.JWTSecret || !slices.Equal(first.Keys, second.Keys) {
+		t.Error("the second start has other secrets")
+	}
+	if other := resolve(t, production(t)); other.JWTSecret == first.JWTSecret || other.Keys[0].Secret == first.Keys[0].Secret {
+		t.Error("another installation has the same secrets")
+	}
+}
+
+func TestProductionUsesWhatIsConfiguredAndTouchesNoFile(t *testing.T) {
+	c := production(t)
+	c.JWT.Secret, c.APIKeys = "a secret of my own", []config.Secret{"mine01.key001:4711"}
+	c.Apps = []config.App{{ID: "other1", Keys: []config.AppKey{{ID: "k", Secret: "0815", Capability: "{}", Revocable: true}}}}
+	s := resolve(t, c)
+	want := []config.Key{{App: "mine01", ID: "key001", Secret: "4711"}, {App: "other1", ID: "k", Secret: "0815", Capability: "{}", Revocable: true}}
+	if s.JWTSecret != "a secret of my own" || !slices.Equal(s.Keys, want) || len(s.Warnings) != 0 {
+		t.Errorf("got %#v", s)
+	}
+	if _, err := os.Stat(c.DataDir); !os.IsNotExist(err) {
+		t.Errorf("the data directory was made")
+	}
+}
+
+func TestAPlaceThatCannotBeWrittenMeansSecretsForThisRunAndWarnings(t *testing.T) {
+	c := production(t)
+	if err := os.WriteFile(c.DataDir, nil, 0o600); err != nil { // a file where the directory should be
+		t.Fatal(err)
+	}
+	c.JWT.Secret = ""
+	// A path below a file cannot be made, nor read: as on a read-only disk.
+	s, err := config.ResolveSecrets(c, published)
+	if err != nil || len(s.JWTSecret) < 32 || len(s.Keys) != 1 || len(s.Warnings) != 2 {
+		t.Fatalf("got %v %#v %q", err, s, s.Warnings)
+	}
+	if !strings.Contains(s.Warnings[0], "LETSHARE_JWT_SECRET") || !strings.Contains(s.Warnings[1], "LETSHARE_API_KEYS") {
+		t.Errorf("warnings %q", s.Warnings)
+	}
+}
+
+func TestAKeptSecretThatIsUnusableIsAnError(t *testing.T) {
+	for name, text := range map[string]string{
+		"jwt-secret": "short", "api-key": "no key at all, although it is long enough for one",
+	} {
+		c := production(t)
+		if err := os.Mkdir(c.DataDir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(c.DataDir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := config.ResolveSecrets(c, published); err == nil || !strings.Contains(err.Error(), "remove it") || strings.Contains(err.Error(), text) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestAKeptSecretThatOthersCanReadIsWarnedOf(t *testing.T) {
+	c := production(t)
+	resolve(t, c)
+	if err := os.Chmod(filepath.Join(c.DataDir, "jwt-secret"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	c.JWT.Secret = ""
+	if s := resolve(t, c); len(s.Warnings) != 1 || !strings.Contains(s.Warnings[0], "chmod 600") {
+		t.Errorf("warnings %q", s.Warnings)
+	}
+}
+
+func TestManyProcessesThatStartAtOnceAgreeOnTheSecret(t *testing.T) {
+	c := production(t)
+	results := make(chan config.Secrets, 8)
+	for range cap(results) {
+		go func() {
+			s, err := config.ResolveSecrets(c, published)
+			if err != nil {
+				t.Error(err)
+			}
+			results <- s
+		}()
+	}
+	secrets := map[config.Secret]bool{}
+	for range cap(results) {
+		secrets[(<-results).JWTSecret] = true
+	}
+	if len(secrets) != 1 {
+		t.Errorf("%d secrets", len(secrets))
+	}
+}
+
+func FuzzLoad(f *testing.F) {
+	f.Add("server: {port: 80}\napps: [{id: a, keys: [{id: b, secret: c}]}]")
+	f.Add("a: &a [*a]\n")
+	f.Add(config.DefaultYAML(config.Local))
+	f.Fuzz(func(t *testing.T, text string) {
+		path := filepath.Join(t.TempDir(), "f.yaml")
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		c, _, err := config.Load(config.Options{File: path})
+		if err == nil && c.Check() != nil {
+			t.Error("what was loaded does not pass its own check")
+		}
+	})
+}
