@@ -1,0 +1,112 @@
+package socket
+
+import (
+	"context"
+	"net"
+	"sync"
+)
+
+// PollerOptions sets up a Poller.
+type PollerOptions struct {
+	// Workers runs the feeders; nil means the poller has its own.
+	Workers *Workers
+	// ReadBuffer is the size in bytes of the pooled buffers that are read into; zero means 16 KiB.
+	ReadBuffer int
+	// SendBuffer is SO_SNDBUF of the TCP sockets in bytes; zero means 256 KiB, and less than
+	// zero leaves it to the kernel. It bounds what a peer that stops reading keeps of the
+	// kernel's memory.
+	SendBuffer int
+}
+
+// idleBuffers is how many read buffers are kept when nothing is read.
+const idleBuffers = 32
+
+// Poller turns connections into Streams and feeds what arrives on them.
+type Poller struct {
+	opts    PollerOptions
+	workers *Workers
+	own     bool // workers are run by Run
+	buffers buffers
+
+	// live counts streams until their Feeder knows the end, and goroutines that wait for
+	// writability. It grows only under mu while closed is false or the stream is a member.
+	live sync.WaitGroup
+
+	// mu guards the fields below. Nothing under it blocks or calls out.
+	mu       sync.Mutex
+	closed   bool
+	members  parkedList
+	portable map[*portable]struct{}
+	count    int
+}
+
+// NewPoller makes a Poller; it starts nothing.
+func NewPoller(opts PollerOptions) *Poller {
+	if opts.ReadBuffer <= 0 {
+		opts.ReadBuffer = 16 << 10
+	}
+	if opts.SendBuffer == 0 {
+		opts.SendBuffer = 256 << 10
+	}
+	p := &Poller{
+		opts:     opts,
+		workers:  opts.Workers,
+		buffers:  buffers{size: opts.ReadBuffer, keep: idleBuffers},
+		portable: make(map[*portable]struct{}),
+	}
+	if p.workers == nil {
+		p.workers = NewWorkers(WorkersOptions{})
+		p.own = true
+	}
+	return p
+}
+
+// Workers is the pool that runs this poller's feeders.
+func (p *Poller) Workers() *Workers { return p.workers }
+
+// Len is the number of streams that have not ended.
+func (p *Poller) Len() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.count
+}
+
+// Run blocks until ctx ends, then closes the streams that are left and returns when each Feeder
+// has had its Closed and every goroutine that the poller started is done.
+func (p *Poller) Run(ctx context.Context) error {
+	var own sync.WaitGroup
+	stopOwn := func() {}
+	if p.own {
+		workersCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+		stopOwn = cancel
+		own.Go(func() { _ = p.workers.Run(workersCtx) })
+	}
+	<-ctx.Done()
+	p.mu.Lock()
+	p.closed = true
+	left := p.members.all()
+	for s := range p.portable {
+		left = append(left, s)
+	}
+	p.mu.Unlock()
+	for _, s := range left {
+		_ = s.Close()
+	}
+	p.live.Wait()
+	stopOwn()
+	own.Wait()
+	return nil
+}
+
+// Add takes over conn and feeds f with initial (bytes that were read from conn already; they are
+// kept until fed) and then with what arrives. Calls of f may begin before Add returns. After an
+// error conn is closed and f is never called.
+//
+// A *net.TCPConn becomes a parked stream on Linux; every other connection (TLS, pipes) a portable
+// one.
+func (p *Poller) Add(conn net.Conn, initial []byte, f Feeder) (Stream, error) {
+	if tcp, ok := conn.(*net.TCPConn); ok && parkable {
+		return p.addParked(tcp, initial, f)
+	}
+	return p.addPortable(conn, initial, f)
+}
