@@ -1,0 +1,71 @@
+package enginetest
+
+import (
+	"errors"
+	"testing"
+
+	"letshare-server/internal/engine"
+	"letshare-server/internal/pubsub"
+)
+
+var reopenTests = []test{
+	{"WhatWasAcknowledgedInAPersistedNamespaceIsThereAgain", reopenKeeps},
+	{"AReopenedStoreNeverClaimsAContinuityThatItCannotHave", reopenContinuity},
+}
+
+func reopenKeeps(t *testing.T, h Harness) {
+	if h.Reopen == nil {
+		t.Skip("nothing outlives the store")
+	}
+	ch := channel(t, namespaceKept)
+	k := key(engine.RecordVersion, "k")
+	id := engine.ID{Client: "chosen"}
+	a := withID(messages(ch, "one", "two"), id)
+	a.Puts = []engine.Put{{RecordKey: k, Value: []byte("v"), Entry: 1}}
+	first := do(t, h.A, a)
+	before, _ := record(t, h.A, ch, k)
+	log := all(t, h.A, ch)
+
+	h = h.Reopen(t)
+	again := all(t, h.B, ch)
+	expectTexts(t, "log", again, "one", "two")
+	for i, e := range again {
+		if e.Serial != log[i].Serial || e.Prev != log[i].Prev || e.Timestamp != log[i].Timestamp || e.Kind != log[i].Kind {
+			t.Errorf("entry %d: got %+v, had %+v", i, e, log[i])
+		}
+	}
+	if r, ok := record(t, h.B, ch, k); !ok || r.Revision != before.Revision || r.Serial != before.Serial || string(r.Value) != "v" {
+		t.Errorf("record: got %+v, %v; had %+v", r, ok, before)
+	}
+	if r := do(t, h.A, withID(messages(ch, "again"), id)); !r.Repeated || len(r.Serials) != 2 || r.Serials[0] != first.Serials[0] {
+		t.Errorf("repeat: got %+v, had %+v", r, first)
+	}
+	if s := do(t, h.A, messages(ch, "three")).Serials[0]; s <= first.Serials[1] {
+		t.Errorf("serial %q after %q", s, first.Serials[1])
+	}
+}
+
+func reopenContinuity(t *testing.T, h Harness) {
+	if h.Reopen == nil {
+		t.Skip("nothing outlives the store")
+	}
+	for _, namespace := range []string{"", namespaceKept} {
+		ch := channel(t, namespace)
+		seed := read(t, h.A, ch, engine.Query{Limit: 1}).Tail
+		last := do(t, h.A, messages(ch, "one", "two")).Serials[1]
+		h = h.Reopen(t)
+		if s := do(t, h.B, messages(ch, "three")).Serials[0]; s <= last {
+			t.Errorf("serial %q after %q", s, last)
+		}
+		for p, want := range map[pubsub.Serial][]string{seed: {"one", "two", "three"}, last: {"three"}} {
+			page, err := h.A.Read(t.Context(), ch, engine.Query{After: p, Exact: true, Limit: 10})
+			switch {
+			case err == nil:
+				expectTexts(t, "after reopening", page.Entries, want...)
+				expectChain(t, "after reopening", page.Entries, p)
+			case !errors.Is(err, engine.ErrGone) && !errors.Is(err, engine.ErrForeign):
+				t.Errorf("got %v, want ErrGone or ErrForeign", err)
+			}
+		}
+	}
+}

@@ -1,0 +1,164 @@
+package memory
+
+import (
+	"errors"
+	"time"
+
+	"letshare-server/internal/engine"
+	"letshare-server/internal/pubsub"
+)
+
+var errNoSuchEntry = errors.New("engine: a put refers to an entry that the append does not have")
+
+// trimPerAppend is how many entries an Append drops for the one that it adds, so that a log
+// shrinks although Run is late, and no Append waits for long.
+const trimPerAppend = 16
+
+// Append does a on this goroutine; done has been called when it returns.
+func (e *Engine) Append(a *engine.Append, done func(engine.Result)) {
+	done(e.store.append(a))
+}
+
+func (s *Store) append(a *engine.Append) engine.Result {
+	for i := range a.Puts {
+		if n := a.Puts[i].Entry; n != engine.NoEntry && (n < 0 || n >= len(a.Entries)) {
+			return engine.Result{Err: errNoSuchEntry}
+		}
+	}
+	cost := appendCost(a)
+	reserved := false
+	for {
+		c := s.lock(a.Channel)
+		now := s.opts.Now()
+		if r, ok := c.check(a, now); !ok {
+			c.mu.Unlock()
+			if reserved {
+				s.bytes.Add(-cost)
+			}
+			return r
+		}
+		if !reserved {
+			if c.onlyDeletes(a) {
+				s.bytes.Add(cost)
+			} else if !s.reserve(cost) {
+				// Other channels have to give, which cannot be done under this one's lock.
+				c.mu.Unlock()
+				if !s.makeRoom(cost) {
+					return engine.Result{Err: engine.ErrFull}
+				}
+				reserved = true
+				continue
+			}
+		}
+		r := c.apply(a, now.UnixMilli())
+		c.mu.Unlock()
+		s.relieve()
+		return r
+	}
+}
+
+// onlyDeletes reports whether a deletes records and puts none. Such an Append is done even
+// when the budget is used up, or nothing could ever become free: members that leave say so.
+func (c *channel) onlyDeletes(a *engine.Append) (any bool) {
+	for i := range a.Puts {
+		if a.Puts[i].Value != nil {
+			return false
+		}
+		_, _, found := c.records.find(a.Puts[i].RecordKey)
+		any = any || found
+	}
+	return any
+}
+
+// check finds the reasons not to apply a; ok says that there are none.
+func (c *channel) check(a *engine.Append, at time.Time) (r engine.Result, ok bool) {
+	if !a.Deadline.IsZero() && !at.Before(a.Deadline) {
+		return engine.Result{Err: engine.ErrDeadline}, false
+	}
+	now := at.UnixMilli()
+	if r, known := c.recall(a.ID, now); known {
+		return r, false
+	}
+	for i := range a.Preconditions {
+		p := &a.Preconditions[i]
+		var revision uint64
+		if r := c.records.get(p.RecordKey, now); r != nil {
+			revision = r.Revision
+		}
+		if revision != p.Revision {
+			return engine.Result{Err: engine.ErrPrecondition}, false
+		}
+	}
+	return engine.Result{}, true
+}
+
+// apply does what check allowed and Store.bytes already counts.
+func (c *channel) apply(a *engine.Append, now int64) engine.Result {
+	c.used = now
+	c.trim(now, trimPerAppend*max(1, len(a.Entries)))
+	if len(a.Entries) == 0 {
+		o := outcome{ms: max(now, c.lastMs)}
+		c.note(a.ID, o, now)
+		r := engine.Result{Timestamp: o.ms}
+		c.putAll(a.Puts, &r, now)
+		return r
+	}
+	r, counter := c.add(a.Entries, now)
+	c.note(a.ID, outcome{r.Timestamp, counter, int32(len(a.Entries))}, now)
+	c.putAll(a.Puts, &r, now)
+	for _, sub := range c.subs {
+		sub.to.Deliver(c.scratch)
+	}
+	c.clearScratch()
+	return r
+}
+
+// add gives the entries their serials, puts them in the log and leaves them in scratch for
+// Deliver. It also returns the counter of the first serial.
+func (c *channel) add(drafts []engine.Draft, now int64) (r engine.Result, counter int32) {
+	r.Serials = make([]pubsub.Serial, len(drafts))
+	before := c.log.n
+	for i := range drafts {
+		d := &drafts[i]
+		serial := c.nextSerial(now)
+		if i == 0 {
+			r.Timestamp, counter = c.lastMs, int32(c.lastCounter)
+		}
+		r.Serials[i] = serial
+		e := &logged{Entry: engine.Entry{
+			Kind:      d.Kind,
+			Unlogged:  d.Unlogged,
+			Serial:    serial,
+			Prev:      c.tail,
+			Timestamp: r.Timestamp,
+			Body:      d.Body,
+		}}
+		if !d.Unlogged {
+			e.cost = draftCost(d)
+			c.log.push(e)
+			c.tail = serial
+		}
+		if len(c.subs) > 0 {
+			c.scratch = append(c.scratch, &e.Entry)
+		}
+	}
+	c.store.entries.Add(int64(c.log.n - before))
+	if !c.aged && c.log.n > 0 && !c.persisted() {
+		c.aged = true
+		c.age.oldest = c.log.at(0).Timestamp
+		c.store.logs.push(&c.age)
+	}
+	return r, counter
+}
+
+// maxScratch is how many places for Deliver a channel keeps.
+const maxScratch = 64
+
+func (c *channel) clearScratch() {
+	if cap(c.scratch) > maxScratch {
+		c.scratch = nil
+		return
+	}
+	clear(c.scratch)
+	c.scratch = c.scratch[:0]
+}
