@@ -1,0 +1,195 @@
+package memory
+
+import (
+	"context"
+	"hash/maphash"
+	"sync"
+	"time"
+
+	"letshare-server/internal/directory"
+	"letshare-server/internal/pubsub"
+)
+
+const (
+	// DefaultSweepInterval is the time between two sweeps of Run.
+	DefaultSweepInterval = 5 * time.Second
+
+	// DefaultNotices is how many supersessions wait for a node.
+	DefaultNotices = 1024
+)
+
+// Options are the settings of a Store.
+type Options struct {
+	// SweepInterval is the time between two sweeps. Zero means DefaultSweepInterval.
+	SweepInterval time.Duration
+
+	// Notices is how many supersessions wait for each node; more are dropped. Zero means
+	// DefaultNotices.
+	Notices int
+
+	// Now is the store's clock. Nil means time.Now.
+	Now func() time.Time
+}
+
+const shardCount = 32
+
+// Store is what the nodes share.
+type Store struct {
+	opts Options
+	seed maphash.Seed
+
+	connections [shardCount]connectionShard
+	counts      [shardCount]countShard
+
+	// mu guards the fields below. It is taken last, under a shard's lock.
+	mu    sync.RWMutex
+	nodes map[directory.Node]*node
+	apps  map[string]*string
+}
+
+// node is a node as records refer to it.
+type node struct {
+	directory.Node
+	superseded chan directory.Supersession
+}
+
+type connectionShard struct {
+	mu      sync.Mutex // guards records and what they hold
+	records map[string]*record
+}
+
+// NewStore returns an empty store.
+func NewStore(opts Options) *Store {
+	if opts.SweepInterval == 0 {
+		opts.SweepInterval = DefaultSweepInterval
+	}
+	if opts.Notices == 0 {
+		opts.Notices = DefaultNotices
+	}
+	if opts.Now == nil {
+		opts.Now = time.Now
+	}
+	s := &Store{
+		opts:  opts,
+		seed:  maphash.MakeSeed(),
+		nodes: make(map[directory.Node]*node),
+		apps:  make(map[string]*string),
+	}
+	for i := range shardCount {
+		s.connections[i].records = make(map[string]*record)
+		s.counts[i].channels = make(map[pubsub.ChannelID]*count)
+	}
+	return s
+}
+
+// Directory is one node's access to a Store.
+type Directory struct {
+	store *Store
+	node  *node
+}
+
+var _ directory.Directory = (*Directory)(nil)
+
+// Node returns the access of one node. Another incarnation of the same name is over.
+func (s *Store) Node(n directory.Node) *Directory {
+	var over []*node
+	s.mu.RLock()
+	for other, node := range s.nodes {
+		if other.Name == n.Name && other.Incarnation != n.Incarnation {
+			over = append(over, node)
+		}
+	}
+	s.mu.RUnlock()
+	for _, old := range over {
+		s.uncount(old)
+	}
+	return &Directory{store: s, node: s.node(n)}
+}
+
+// node returns what stands for n in records.
+func (s *Store) node(n directory.Node) *node {
+	s.mu.RLock()
+	known := s.nodes[n]
+	s.mu.RUnlock()
+	if known != nil {
+		return known
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if known := s.nodes[n]; known != nil {
+		return known
+	}
+	known = &node{Node: n, superseded: make(chan directory.Supersession, s.opts.Notices)}
+	s.nodes[n] = known
+	return known
+}
+
+// app returns the one copy of the name of an app.
+func (s *Store) app(name string) *string {
+	s.mu.RLock()
+	known := s.apps[name]
+	s.mu.RUnlock()
+	if known != nil {
+		return known
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if known := s.apps[name]; known != nil {
+		return known
+	}
+	s.apps[name] = &name
+	return &name
+}
+
+// Superseded yields the connections of this node that another generation took over.
+func (d *Directory) Superseded() <-chan directory.Supersession { return d.node.superseded }
+
+// Run removes expired records until ctx ends. One node's Run is enough for a Store.
+func (d *Directory) Run(ctx context.Context) error {
+	t := time.NewTicker(d.store.opts.SweepInterval)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-t.C:
+			d.store.sweep()
+		}
+	}
+}
+
+// sweep does once what Run does again and again.
+func (s *Store) sweep() {
+	now := s.opts.Now().UnixMilli()
+	for i := range s.connections {
+		sh := &s.connections[i]
+		sh.mu.Lock()
+		for id, r := range sh.records {
+			if r.expired(now) {
+				delete(sh.records, id)
+			}
+		}
+		sh.mu.Unlock()
+	}
+}
+
+// Stats are figures of a store.
+type Stats struct {
+	Connections int // records, expired ones not yet swept included
+	Channels    int // with attachments
+}
+
+// Stats returns the figures of now.
+func (s *Store) Stats() Stats {
+	var st Stats
+	for i := range shardCount {
+		c, n := &s.connections[i], &s.counts[i]
+		c.mu.Lock()
+		st.Connections += len(c.records)
+		c.mu.Unlock()
+		n.mu.Lock()
+		st.Channels += len(n.channels)
+		n.mu.Unlock()
+	}
+	return st
+}
