@@ -1,0 +1,286 @@
+package hub
+
+import (
+	"context"
+	"runtime"
+	"slices"
+	"sync"
+
+	"letshare-server/internal/engine"
+	"letshare-server/internal/pubsub"
+)
+
+const (
+	// inlineMembers is the room size up to which the publisher's goroutine sends. Above it
+	// a goroutine does, which yields every yieldEvery receivers, so that a large room does
+	// not hold up small ones.
+	inlineMembers = 64
+	yieldEvery    = 64
+
+	// maxPendingEntries bounds what waits for the fan-out of one room; then publishers wait
+	// for it to catch up. Receivers never block, so it always does.
+	maxPendingEntries = 4096
+	maxPendingBytes   = 8 << 20
+)
+
+// channel is the attachments of one channel on this node, and what they are sent next.
+type channel struct {
+	hub *Hub
+	id  pubsub.ChannelID
+
+	users int // attachments and attachers; guarded by the shard's mu
+
+	// subscribing serialises the begin and end of live delivery. It is held across calls
+	// to the engine and comes before every other lock.
+	subscribing  sync.Mutex
+	subscription engine.Subscription // guarded by subscribing
+
+	// mu guards the fields below.
+	mu           sync.Mutex
+	caughtUp     sync.Cond // on mu: signalled each time pending was taken
+	groups       []group   // by form; copied before a change while shared
+	shared       bool      // a fan-out is reading groups
+	members      int
+	pending      []*engine.Entry // delivered by the engine, not yet sent
+	pendingBytes int
+	spare        []*engine.Entry // the backing array not in use
+	flushing     bool            // a goroutine is sending, and will send all that is pending
+	delivered    uint64          // entries ever delivered here, the pending ones included
+	position     pubsub.Serial   // where the newest delivered entry stands
+	sent         pubsub.Serial   // where the newest entry stands that was sent to all
+}
+
+// group is the attachments that share one form.
+type group struct {
+	form   Form
+	subs   []*Attachment
+	shared bool // a fan-out is reading subs
+}
+
+func newChannel(h *Hub, id pubsub.ChannelID) *channel {
+	c := &channel{hub: h, id: id}
+	c.caughtUp.L = &c.mu
+	return c
+}
+
+// subscribe begins live delivery, unless it has begun.
+func (c *channel) subscribe(ctx context.Context) error {
+	c.subscribing.Lock()
+	defer c.subscribing.Unlock()
+	if c.subscription != nil {
+		return nil
+	}
+	sub, position, err := c.hub.opts.Engine.Subscribe(ctx, c.id, c)
+	if err != nil {
+		return err
+	}
+	c.subscription = sub
+	c.mu.Lock()
+	c.position = max(c.position, position)
+	c.mu.Unlock()
+	return nil
+}
+
+// Deliver queues entries for the fan-out. It implements engine.Subscriber.
+func (c *channel) Deliver(entries []*engine.Entry) {
+	c.mu.Lock()
+	c.pending = append(c.pending, entries...)
+	for _, e := range entries {
+		c.pendingBytes += e.Body.Size()
+	}
+	c.delivered += uint64(len(entries))
+	c.position = entries[len(entries)-1].Position()
+	c.mu.Unlock()
+}
+
+// Flush sends what Deliver has queued. It implements engine.Subscriber.
+func (c *channel) Flush() {
+	c.mu.Lock()
+	if c.flushing || len(c.pending) == 0 {
+		c.mu.Unlock()
+		return
+	}
+	c.flushing = true
+	large := c.members > inlineMembers
+	c.mu.Unlock()
+	if !large {
+		c.send(false)
+		return
+	}
+	c.hub.fans.Go(func() { c.send(true) })
+}
+
+// Lost tells the attachments that entries are missing. It implements engine.Subscriber.
+func (c *channel) Lost(position pubsub.Serial) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.position = position
+	c.sent = max(c.sent, position)
+	for i := range c.groups {
+		for _, a := range c.groups[i].subs {
+			a.receiver.Lost(position)
+		}
+	}
+}
+
+// send drains pending. The caller has set flushing.
+func (c *channel) send(yield bool) {
+	c.mu.Lock()
+	for len(c.pending) > 0 {
+		batch := c.pending
+		first := c.delivered - uint64(len(batch))
+		c.pending, c.pendingBytes = c.spare[:0], 0
+		c.spare = nil
+		c.shareLocked()
+		groups := c.groups
+		c.caughtUp.Broadcast()
+		c.mu.Unlock()
+
+		frames := 0
+		for i := range groups {
+			frames += c.fanOut(&groups[i], batch, first, yield)
+		}
+		c.hub.opts.Metrics.Delivered(frames)
+		reached := batch[len(batch)-1].Position()
+		clear(batch)
+
+		c.mu.Lock()
+		c.sent = max(c.sent, reached)
+		if cap(batch) <= 256 {
+			c.spare = batch[:0]
+		}
+	}
+	c.flushing = false
+	c.mu.Unlock()
+}
+
+// waitForRoom blocks while the fan-out is behind by more than the bound. The caller must
+// have flushed all it has published, so that no two wait for each other.
+func (c *channel) waitForRoom() {
+	c.mu.Lock()
+	for c.flushing && c.crowdedLocked() {
+		c.caughtUp.Wait()
+	}
+	c.mu.Unlock()
+}
+
+func (c *channel) crowdedLocked() bool {
+	return len(c.pending) > maxPendingEntries || c.pendingBytes > maxPendingBytes
+}
+
+// scratch is the memory of one encoding pass, before the frames are copied to a buffer of
+// exactly their size that all receivers share.
+type scratch struct {
+	buf   []byte
+	units []Unit
+}
+
+var scratches = sync.Pool{New: func() any { return new(scratch) }}
+
+// maxScratchBytes is the largest scratch buffer that is kept.
+const maxScratchBytes = 256 << 10
+
+// fanOut encodes batch once in the group's form and hands each attachment its part. It
+// returns the number of frames handed over.
+func (c *channel) fanOut(g *group, batch []*engine.Entry, first uint64, yield bool) (frames int) {
+	s := scratches.Get().(*scratch)
+	buf, units := s.buf[:0], s.units[:0]
+	for i, e := range batch {
+		buf, units = g.form.AppendFrames(buf, units, e, i)
+	}
+	if len(units) > 0 {
+		p := parcel{batch: batch, first: first, units: units, bytes: slices.Clone(buf)}
+		p.kinds, p.mixed = kindsOf(batch)
+		for i, a := range g.subs {
+			frames += a.send(&p)
+			if yield && i%yieldEvery == yieldEvery-1 {
+				runtime.Gosched()
+			}
+		}
+	}
+	if cap(buf) <= maxScratchBytes {
+		s.buf, s.units = buf, units
+		scratches.Put(s)
+	}
+	return frames
+}
+
+// parcel is what a group is sent in one go: the frames of several entries, joined.
+type parcel struct {
+	batch []*engine.Entry
+	first uint64 // number of entries that came before batch[0]
+	units []Unit
+	bytes []byte
+	kinds engine.Kind // the kind of all entries, unless mixed
+	mixed bool
+}
+
+func kindsOf(batch []*engine.Entry) (k engine.Kind, mixed bool) {
+	k = batch[0].Kind
+	for _, e := range batch[1:] {
+		mixed = mixed || e.Kind != k
+	}
+	return k, mixed
+}
+
+// shareLocked marks everything that a fan-out reads without the lock.
+func (c *channel) shareLocked() {
+	c.shared = true
+	for i := range c.groups {
+		c.groups[i].shared = true
+	}
+}
+
+// unshareLocked makes c.groups safe to change.
+func (c *channel) unshareLocked() {
+	if c.shared {
+		c.groups = slices.Clone(c.groups)
+		c.shared = false
+	}
+}
+
+// addLocked makes a a member: entries delivered from now on are sent to it.
+func (c *channel) addLocked(a *Attachment) {
+	c.unshareLocked()
+	c.members++
+	for i := range c.groups {
+		if g := &c.groups[i]; g.form == a.form {
+			g.unshare()
+			g.subs = append(g.subs, a)
+			return
+		}
+	}
+	c.groups = append(c.groups, group{form: a.form, subs: []*Attachment{a}})
+}
+
+// removeLocked ends a's membership. A fan-out under way may still send to it.
+func (c *channel) removeLocked(a *Attachment) {
+	c.unshareLocked()
+	for i := range c.groups {
+		g := &c.groups[i]
+		if g.form != a.form {
+			continue
+		}
+		at := slices.Index(g.subs, a)
+		if at < 0 {
+			return
+		}
+		c.members--
+		g.unshare()
+		last := len(g.subs) - 1
+		g.subs[at] = g.subs[last]
+		g.subs[last] = nil
+		g.subs = g.subs[:last]
+		if last == 0 {
+			c.groups = slices.Delete(c.groups, i, i+1)
+		}
+		return
+	}
+}
+
+func (g *group) unshare() {
+	if g.shared {
+		g.subs = slices.Clone(g.subs)
+		g.shared = false
+	}
+}

@@ -1,0 +1,51 @@
+package hub
+
+import (
+	"bytes"
+	"encoding/json"
+
+	"letshare-server/internal/auth"
+	"letshare-server/internal/pubsub"
+)
+
+// allowedExtras are the top-level keys of extras that a client may publish.
+var allowedExtras = map[string]bool{
+	"headers": true, "push": true, "ref": true, "ephemeral": true, "privileged": true, "delta": true, "ai": true,
+}
+
+// checkExtras checks a message's extras (handbook §4.7) and reports whether it asks to be
+// ephemeral.
+func checkExtras(extras []byte, ops auth.OpSet) (ephemeral bool, err error) {
+	if len(extras) == 0 {
+		return false, nil
+	}
+	var fields map[string]json.RawMessage
+	if json.Unmarshal(extras, &fields) != nil {
+		return false, pubsub.NewError(pubsub.CodeInvalidExtras, "message extras must be an object")
+	}
+	for key := range fields {
+		if !allowedExtras[key] {
+			return false, pubsub.Errorf(pubsub.CodeInvalidExtras, "Message has impermissible extras fields: %s", key)
+		}
+	}
+	if h, ok := fields["headers"]; ok && !isFlatObject(h) {
+		return false, pubsub.NewError(pubsub.CodeInvalidExtras, "extras.headers must be an object of strings, numbers, booleans and nulls")
+	}
+	if _, ok := fields["privileged"]; ok && !ops.Has(auth.OpPrivilegedHeaders) {
+		return false, pubsub.NewError(pubsub.CodeCapabilityDenied, "extras.privileged needs the privileged-headers capability")
+	}
+	return string(bytes.TrimSpace(fields["ephemeral"])) == "true", nil
+}
+
+func isFlatObject(b []byte) bool {
+	var values map[string]json.RawMessage
+	if json.Unmarshal(b, &values) != nil || values == nil {
+		return false
+	}
+	for _, v := range values {
+		if v = bytes.TrimSpace(v); len(v) > 0 && (v[0] == '{' || v[0] == '[') {
+			return false
+		}
+	}
+	return true
+}

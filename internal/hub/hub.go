@@ -1,0 +1,184 @@
+package hub
+
+import (
+	"context"
+	"errors"
+	"hash/maphash"
+	"sync"
+	"time"
+
+	"letshare-server/internal/auth"
+	"letshare-server/internal/directory"
+	"letshare-server/internal/engine"
+	"letshare-server/internal/pubsub"
+)
+
+// Options configure a Hub. Engine and Directory are required.
+type Options struct {
+	Engine    engine.Engine
+	Directory directory.Directory
+	Node      directory.Node
+
+	// Namespace returns the rules of a channel; nil means no rules at all.
+	Namespace func(app, channel string) auth.Namespace
+
+	// MaxMessageBytes bounds the sum of sizes of one publish. Zero means 65536.
+	MaxMessageBytes int
+
+	// AppendTimeout is how long the store may take to apply a publish. Zero means 5 s.
+	AppendTimeout time.Duration
+
+	// Metrics is told what happens; nil means nobody is.
+	Metrics Metrics
+}
+
+// Metrics is what the hub reports. The methods are called on the hot path.
+type Metrics interface {
+	Published(messages int) // accepted from a publisher, of any door
+	Delivered(frames int)   // handed to receivers, in units of frames
+	ChannelOpened()
+	ChannelClosed()
+}
+
+// Hub is the channels of one node.
+type Hub struct {
+	opts   Options
+	seed   maphash.Seed
+	shards [shardCount]shard
+	fans   sync.WaitGroup // the goroutines that serve large rooms
+}
+
+const shardCount = 64
+
+// shard holds a part of the channels. Lock order: channel.subscribing, shard.mu, then the
+// engine's locks, then channel.mu. Nothing blocks under shard.mu or channel.mu.
+type shard struct {
+	mu       sync.RWMutex
+	channels map[pubsub.ChannelID]*channel
+}
+
+// New returns a hub with no channels. It starts nothing.
+func New(opts Options) *Hub {
+	if opts.MaxMessageBytes == 0 {
+		opts.MaxMessageBytes = 65536
+	}
+	if opts.AppendTimeout == 0 {
+		opts.AppendTimeout = 5 * time.Second
+	}
+	if opts.Namespace == nil {
+		opts.Namespace = func(_, _ string) auth.Namespace { return auth.Namespace{} }
+	}
+	if opts.Metrics == nil {
+		opts.Metrics = noMetrics{}
+	}
+	h := &Hub{opts: opts, seed: maphash.MakeSeed()}
+	for i := range h.shards {
+		h.shards[i].channels = make(map[pubsub.ChannelID]*channel)
+	}
+	return h
+}
+
+// Close waits until the fan-out of everything published so far is done. Publish and Attach
+// must not be called any more.
+func (h *Hub) Close() { h.fans.Wait() }
+
+// Rooms is the number of channels with at least one attachment on this node.
+func (h *Hub) Rooms() int {
+	n := 0
+	for i := range h.shards {
+		s := &h.shards[i]
+		s.mu.RLock()
+		n += len(s.channels)
+		s.mu.RUnlock()
+	}
+	return n
+}
+
+func (h *Hub) shard(id pubsub.ChannelID) *shard {
+	return &h.shards[maphash.Comparable(h.seed, id)%shardCount]
+}
+
+// lookup returns the channel if it has attachments on this node.
+func (h *Hub) lookup(id pubsub.ChannelID) *channel {
+	s := h.shard(id)
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.channels[id]
+}
+
+// acquire returns the channel with live delivery begun, and counts the caller as a user of
+// it until release.
+func (h *Hub) acquire(ctx context.Context, id pubsub.ChannelID) (*channel, error) {
+	s := h.shard(id)
+	s.mu.Lock()
+	c := s.channels[id]
+	if c == nil {
+		c = newChannel(h, id)
+		s.channels[id] = c
+		h.opts.Metrics.ChannelOpened()
+	}
+	c.users++
+	s.mu.Unlock()
+
+	if err := c.subscribe(ctx); err != nil {
+		h.release(c)
+		return nil, err
+	}
+	return c, nil
+}
+
+// release takes back one acquire. The last one ends live delivery.
+func (h *Hub) release(c *channel) {
+	s := h.shard(c.id)
+	s.mu.Lock()
+	c.users--
+	last := c.users == 0
+	s.mu.Unlock()
+	if !last {
+		return
+	}
+
+	// The channel stays findable until delivery has ended, so that an attachment that
+	// comes meanwhile waits for it and begins delivery anew.
+	c.subscribing.Lock()
+	defer c.subscribing.Unlock()
+	s.mu.RLock()
+	unused := c.users == 0
+	s.mu.RUnlock()
+	if !unused {
+		return
+	}
+	if c.subscription != nil {
+		c.subscription.Unsubscribe()
+		c.subscription = nil
+	}
+	s.mu.Lock()
+	if c.users == 0 && s.channels[c.id] == c {
+		delete(s.channels, c.id)
+		h.opts.Metrics.ChannelClosed()
+	}
+	s.mu.Unlock()
+}
+
+// clientError turns an error of the engine or the directory into what a client is told.
+func clientError(err error) *pubsub.Error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, engine.ErrUnknownOutcome):
+		return pubsub.NewError(pubsub.CodeTimeout, "outcome unknown: the store did not answer in time").Because(err)
+	case errors.Is(err, engine.ErrFull):
+		return pubsub.NewError(pubsub.CodeBusy, "the server's storage is full; try again later").Because(err)
+	case errors.Is(err, engine.ErrUnavailable), errors.Is(err, engine.ErrDeadline), errors.Is(err, engine.ErrClosed),
+		errors.Is(err, directory.ErrUnavailable), errors.Is(err, context.DeadlineExceeded):
+		return pubsub.NewError(pubsub.CodeUnavailable, "the store cannot be reached; try again").Because(err)
+	}
+	return pubsub.ErrorFor(err)
+}
+
+type noMetrics struct{}
+
+func (noMetrics) Published(int)  {}
+func (noMetrics) Delivered(int)  {}
+func (noMetrics) ChannelOpened() {}
+func (noMetrics) ChannelClosed() {}

@@ -1,0 +1,215 @@
+package hub
+
+import (
+	"crypto/rand"
+	"encoding/base64"
+	"strconv"
+	"strings"
+	"time"
+
+	"letshare-server/internal/auth"
+	"letshare-server/internal/engine"
+	"letshare-server/internal/pubsub"
+)
+
+// MaxMessagesPerPublish bounds the items of one publish.
+const MaxMessagesPerPublish = 1000
+
+// Publish is a request to publish messages, which reach their receivers together.
+type Publish struct {
+	Grant   *auth.Grant
+	Channel pubsub.ChannelName
+
+	// Messages are handed over: the hub completes them, and nobody changes them after.
+	Messages []*pubsub.Message
+
+	// ConnectionID is the publisher's connection, and MsgSerial the number that it gave
+	// the publish, by which a repeat is recognised (RTN7b, RTN19a). Without a connection
+	// the publish is a request of its own.
+	ConnectionID string
+	MsgSerial    int64
+
+	// Final says that the connection never sends the publish again, so that its id need not
+	// be remembered.
+	Final bool
+
+	// MaxBytes bounds the sum of the messages' sizes. Zero means the hub's default.
+	MaxBytes int
+}
+
+// Published is the outcome of a publish.
+type Published struct {
+	Serial pubsub.Serial // the i-th message's serial is Serial.Item(i); empty for a repeat too old
+	Count  int           // of messages
+	BaseID string        // the first message's id
+	Err    *pubsub.Error // nil: accepted, and kept as far as the engine promises
+}
+
+// Publish checks p, hands it to the engine and returns; done is told the outcome exactly
+// once, perhaps before Publish returns. What was published is sent when turn ends. An
+// error means that p was refused and done will not be called.
+//
+// Publish may wait while the room's fan-out is far behind.
+func (h *Hub) Publish(turn *Turn, p *Publish, done func(Published)) error {
+	batch, id, err := h.check(p)
+	if err != nil {
+		return err
+	}
+	count := len(p.Messages)
+	if count == 0 {
+		done(Published{})
+		return nil
+	}
+	channelID := pubsub.ChannelID{App: p.Grant.App, Name: p.Channel.Base}
+	if c := h.lookup(channelID); c != nil && c.crowded() {
+		turn.End()
+		c.waitForRoom()
+	}
+	first := p.Messages[0].ID
+	if first == "" {
+		first = pubsub.ItemID(batch.ID, 0)
+	}
+	h.opts.Engine.Append(&engine.Append{
+		Channel:  channelID,
+		ID:       id,
+		Entries:  []engine.Draft{{Kind: engine.KindMessage, Body: batch, Unlogged: batch.Ephemeral}},
+		Deadline: time.Now().Add(h.opts.AppendTimeout),
+	}, func(r engine.Result) {
+		out := Published{Count: count, BaseID: first, Err: clientError(r.Err)}
+		if len(r.Serials) > 0 {
+			out.Serial = r.Serials[0]
+		}
+		if r.Err == nil && !r.Repeated {
+			h.opts.Metrics.Published(count)
+		}
+		done(out)
+	})
+	// An engine that delivers within Append has queued the entry by now.
+	if c := h.lookup(channelID); c != nil {
+		turn.touch(c)
+	}
+	return nil
+}
+
+// crowded reports whether publishers have to wait.
+func (c *channel) crowded() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.crowdedLocked()
+}
+
+// check validates a publish in the order of handbook §4.2 and makes its batch and the id
+// that repeats of it are recognised by.
+func (h *Hub) check(p *Publish) (*pubsub.Batch, engine.ID, error) {
+	none := engine.ID{}
+	ops := p.Grant.Ops(p.Channel.Resource())
+	if p.Channel.Qualifier != "" || !ops.Has(auth.OpPublish) {
+		return nil, none, denied("publish to", p.Channel)
+	}
+	if h.opts.Namespace(p.Grant.App, p.Channel.Base).Identified && !p.Grant.Identified() {
+		return nil, none, pubsub.NewError(pubsub.CodeIdentifiedClientNeeded, "the channel requires an identified client")
+	}
+	if len(p.Messages) > MaxMessagesPerPublish {
+		return nil, none, pubsub.Errorf(pubsub.CodeTooManyMessages, "a publish has %d messages at most, got %d", MaxMessagesPerPublish, len(p.Messages))
+	}
+	batch := &pubsub.Batch{ConnectionID: p.ConnectionID, Messages: p.Messages}
+	limit := p.MaxBytes
+	if limit == 0 {
+		limit = h.opts.MaxMessageBytes
+	}
+	if size := batch.Size(); size > limit {
+		return nil, none, pubsub.Errorf(pubsub.CodeMessageTooLarge, "maximum message size exceeded: %d bytes, allowed are %d", size, limit)
+	}
+	for i, m := range p.Messages {
+		if err := completeMessage(p, ops, m); err != nil {
+			return nil, none, err
+		}
+		ephemeral, err := checkExtras(m.Extras, ops)
+		if err != nil {
+			return nil, none, err
+		}
+		if i > 0 && ephemeral != batch.Ephemeral {
+			return nil, none, pubsub.NewError(pubsub.CodeBadRequest, "ephemeral and other messages cannot be published together")
+		}
+		batch.Ephemeral = ephemeral
+	}
+	id, err := identify(p, batch)
+	return batch, id, err
+}
+
+// completeMessage checks one message and fills in what the server sets.
+func completeMessage(p *Publish, ops auth.OpSet, m *pubsub.Message) error {
+	switch m.Action {
+	case pubsub.MessageUpdate, pubsub.MessageDelete, pubsub.MessageAppend:
+		return pubsub.NewError(pubsub.CodeMutableRuleMissing, "message updates, deletes and appends are not enabled for this channel")
+	}
+	clientID, err := p.Grant.CheckClientID(m.ClientID, m.ClientID != "")
+	if err != nil {
+		return err
+	}
+	if m.ConnectionID != "" && m.ConnectionID != p.ConnectionID {
+		return pubsub.NewError(pubsub.CodeInvalidConnectionID, "message has the connectionId of another connection")
+	}
+	m.ClientID = clientID
+	m.ConnectionID = p.ConnectionID
+	m.Action = pubsub.MessageCreate
+	m.Timestamp, m.Serial, m.Version, m.Summary = 0, "", nil, nil // the server's to give
+	return nil
+}
+
+// identify gives the batch its id base and returns what a repeat is recognised by. Client
+// ids are all "<base>:<index>", or one arbitrary string for a single message (RSL1k).
+func identify(p *Publish, b *pubsub.Batch) (engine.ID, error) {
+	if len(b.Messages) == 0 {
+		return engine.ID{}, nil
+	}
+	given := b.Messages[0].ID
+	if given == "" {
+		for _, m := range b.Messages {
+			if m.ID != "" {
+				return engine.ID{}, invalidID()
+			}
+		}
+		if p.ConnectionID == "" {
+			b.ID = randomID()
+			return engine.ID{}, nil
+		}
+		b.ID = pubsub.RealtimeID(p.ConnectionID, p.MsgSerial)
+		if p.Final {
+			return engine.ID{}, nil
+		}
+		return engine.ID{ConnectionID: p.ConnectionID, MsgSerial: p.MsgSerial}, nil
+	}
+	base, index, found := cutLast(given, ":")
+	if !found || index != "0" {
+		base = given
+		if len(b.Messages) > 1 {
+			return engine.ID{}, invalidID()
+		}
+	}
+	for i, m := range b.Messages[1:] {
+		if m.ID != base+":"+strconv.Itoa(i+1) {
+			return engine.ID{}, invalidID()
+		}
+	}
+	b.ID = base
+	return engine.ID{Client: base}, nil
+}
+
+func cutLast(s, sep string) (before, after string, found bool) {
+	if i := strings.LastIndex(s, sep); i >= 0 {
+		return s[:i], s[i+len(sep):], true
+	}
+	return s, "", false
+}
+
+func invalidID() error {
+	return pubsub.NewError(pubsub.CodeInvalidMessageID, "invalid message id: ids of several messages must be <base>:<index> with one base and each message's index")
+}
+
+// randomID is the id base of a publish without a connection.
+func randomID() string {
+	var b [9]byte
+	rand.Read(b[:])
+	return base64.RawURLEncoding.EncodeToString(b[:])
+}
