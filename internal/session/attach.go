@@ -1,0 +1,166 @@
+package session
+
+import (
+	"context"
+	"maps"
+
+	"letshare-server/internal/hub"
+	"letshare-server/internal/outbox"
+	"letshare-server/internal/pubsub"
+	"letshare-server/internal/wire"
+)
+
+// attachment is the session's side of a channel it is attached to. It is the hub's
+// Receiver.
+type attachment struct {
+	session *Session
+	hub     *hub.Attachment
+	name    pubsub.ChannelName
+	asked   pubsub.Mode
+	params  map[string]string // the effective ones (RTL4k1)
+	gate    outbox.Gate
+}
+
+// Receive implements hub.Receiver.
+func (a *attachment) Receive(frames []byte, more bool) {
+	a.session.transport.Deliver(&a.gate, frames, more)
+}
+
+// Lost tells the client that messages were missed (RTL12). It implements hub.Receiver.
+func (a *attachment) Lost(position pubsub.Serial) {
+	pm := a.attached(0)
+	pm.ChannelSerial = string(position)
+	pm.Error = wire.NewErrorInfo(pubsub.NewError(pubsub.CodeMessagesExpired, "messages may have been missed"))
+	a.session.transport.Send(pm, false)
+}
+
+// changed is the ATTACHED that tells of new modes or parameters while a goes on (RTL12).
+func (a *attachment) changed() *wire.ProtocolMessage {
+	pm := a.attached(wire.FlagResumed)
+	pm.ChannelSerial = string(a.hub.Reached())
+	return pm
+}
+
+// attached is an ATTACHED for a with its granted modes and the given other flags.
+func (a *attachment) attached(flags wire.Flags) *wire.ProtocolMessage {
+	return &wire.ProtocolMessage{
+		Action:        wire.ActionAttached,
+		Channel:       a.name.Attached,
+		HasChannel:    true,
+		ChannelSerial: string(a.hub.Position()),
+		Flags:         flags | wire.Flags(a.hub.Modes()),
+		Params:        a.params,
+	}
+}
+
+func (s *Session) find(channel string) (index int, a *attachment) {
+	for i, a := range s.attachments {
+		if a.name.Attached == channel {
+			return i, a
+		}
+	}
+	return -1, nil
+}
+
+// attach answers an ATTACH with ATTACHED or a channel's ERROR (RTL4).
+func (s *Session) attach(pm *wire.ProtocolMessage) {
+	name, err := pubsub.ParseChannelName(pm.Channel)
+	if err != nil {
+		s.channelFailed(pm.Channel, err)
+		return
+	}
+	params := requestedParams(name, pm.Params)
+	asked := pubsub.Mode(pm.Flags) & pubsub.AllModes
+	if modes, ok := params["modes"]; ok {
+		asked = pubsub.ParseModes(modes)
+	}
+	if _, a := s.find(pm.Channel); a != nil {
+		s.reattach(a, asked, params)
+		return
+	}
+	if len(s.attachments) >= s.manager.opts.Limits.MaxChannels {
+		s.channelFailed(pm.Channel, pubsub.Errorf(pubsub.CodeTooManyChannels, "a connection may attach to %d channels", s.manager.opts.Limits.MaxChannels))
+		return
+	}
+	a := &attachment{session: s, name: name, asked: asked, params: params}
+	s.transport.Hold(&a.gate)
+	ctx, cancel := context.WithTimeout(context.Background(), directoryTimeout)
+	defer cancel()
+	a.hub, err = s.manager.opts.Hub.Attach(ctx, &hub.Attach{
+		Grant:        s.Grant(),
+		Channel:      name,
+		Modes:        asked,
+		ConnectionID: s.id,
+		NoEcho:       !s.echo || params["echo"] == "false",
+		Form:         s.transport.Form(pm.Channel),
+		Receiver:     a,
+	})
+	if err != nil {
+		s.channelFailed(pm.Channel, err)
+		return
+	}
+	s.attachments = append(s.attachments, a)
+	s.transport.Release(&a.gate, a.attached(0))
+}
+
+// reattach changes the options of an attachment in place: it goes on from where it is, so
+// that nothing in flight is sent twice (handbook §3.6).
+func (s *Session) reattach(a *attachment, asked pubsub.Mode, params map[string]string) {
+	if _, err := a.hub.Regrant(s.Grant(), a.name, asked); err != nil {
+		s.drop(a.name.Attached)
+		s.transport.End(&a.gate, channelError(a.name.Attached, pubsub.ErrorFor(err)))
+		return
+	}
+	a.asked, a.params = asked, params
+	s.transport.Send(a.changed(), true)
+}
+
+// requestedParams are the channel parameters that this server knows, those of the message
+// winning over those in the channel's qualifier.
+func requestedParams(name pubsub.ChannelName, given map[string]string) map[string]string {
+	if len(given) == 0 && len(name.Params) == 0 {
+		return nil
+	}
+	all := make(map[string]string, len(given)+len(name.Params))
+	for k, v := range name.Params {
+		all[k] = v[len(v)-1]
+	}
+	maps.Copy(all, given)
+	maps.DeleteFunc(all, func(k, _ string) bool { return k != "modes" && k != "echo" })
+	return all
+}
+
+// detach answers a DETACH, also of a channel that is not attached (RTL5).
+func (s *Session) detach(pm *wire.ProtocolMessage) {
+	detached := &wire.ProtocolMessage{Action: wire.ActionDetached, Channel: pm.Channel, HasChannel: true}
+	if a := s.drop(pm.Channel); a != nil {
+		s.transport.End(&a.gate, detached)
+		return
+	}
+	s.transport.Send(detached, true)
+}
+
+// drop ends an attachment, without telling the client, and returns it.
+func (s *Session) drop(channel string) *attachment {
+	i, a := s.find(channel)
+	if a == nil {
+		return nil
+	}
+	last := len(s.attachments) - 1
+	s.attachments[i] = s.attachments[last]
+	s.attachments[last] = nil
+	s.attachments = s.attachments[:last]
+	a.hub.Detach()
+	return a
+}
+
+// channelFailed answers with a channel's ERROR (RTL14); the connection is unharmed.
+func (s *Session) channelFailed(channel string, err error) {
+	s.transport.Send(channelError(channel, pubsub.ErrorFor(err)), true)
+}
+
+func channelError(channel string, err *pubsub.Error) *wire.ProtocolMessage {
+	return &wire.ProtocolMessage{
+		Action: wire.ActionError, Channel: channel, HasChannel: true, Error: wire.NewErrorInfo(err),
+	}
+}

@@ -1,0 +1,141 @@
+package session
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"letshare-server/internal/auth"
+	"letshare-server/internal/directory"
+	"letshare-server/internal/pubsub"
+	"letshare-server/internal/wire"
+)
+
+// Request is what a client asked for when it connected.
+type Request struct {
+	Query  url.Values
+	Header http.Header
+	Peer   auth.Peer
+}
+
+// Open authenticates the request and opens a session on transport: CONNECTED is queued when
+// it returns (handbook §1.4). On an error nothing was queued; the caller answers with an
+// ERROR and closes. Errors are *pubsub.Error.
+func (m *Manager) Open(ctx context.Context, r *Request, transport Transport) (*Session, error) {
+	s, err := m.open(ctx, r, transport)
+	if err != nil {
+		e := pubsub.ErrorFor(err)
+		m.opts.Metrics.SessionRefused(e.Code)
+		return nil, e
+	}
+	return s, nil
+}
+
+func (m *Manager) open(ctx context.Context, r *Request, transport Transport) (*Session, error) {
+	if err := checkVersion(r.Query); err != nil {
+		return nil, err
+	}
+	grant, err := m.opts.Auth.Realtime(r.Query, r.Header)
+	if err != nil {
+		return nil, err
+	}
+	if err := grant.CheckPeer(r.Peer); err != nil {
+		return nil, err
+	}
+	s := &Session{
+		manager:    m,
+		transport:  transport,
+		id:         newConnectionID(),
+		generation: 1,
+		clientID:   r.Query.Get("clientId"),
+		echo:       r.Query.Get("echo") != "false",
+		grant:      grant,
+	}
+	s.key = m.keys.make(s.id, grant.App, s.generation)
+	ctx, cancel := context.WithTimeout(ctx, directoryTimeout)
+	defer cancel()
+	err = m.opts.Directory.Create(ctx, directory.Connection{
+		ID: s.id, App: grant.App, Generation: s.generation, Committed: s.generation,
+		Owner: m.opts.Node, State: directory.Connected, GrantDigest: grantDigest(grant),
+	})
+	if err != nil {
+		return nil, pubsub.NewError(pubsub.CodeUnavailable, "the connection cannot be recorded; try again").Because(err)
+	}
+
+	m.mu.Lock()
+	m.sessions[s.id] = s
+	m.mu.Unlock()
+	m.opts.Metrics.SessionOpened()
+
+	connected := s.connected()
+	connected.Error = m.resumeError(r.Query, grant)
+	transport.Send(connected, false)
+	s.watchExpiry()
+	return s, nil
+}
+
+// resumeError is why a resume or recover gave a new connection (RTN15c7): no connection
+// outlives its transport yet.
+func (m *Manager) resumeError(q url.Values, grant *auth.Grant) *wire.ErrorInfo {
+	key := q.Get("resume")
+	if key == "" {
+		key = q.Get("recover")
+	}
+	if key == "" {
+		return nil
+	}
+	if _, _, ok := m.keys.parse(key, grant.App); !ok {
+		return wire.NewErrorInfo(pubsub.NewError(pubsub.CodeInvalidConnectionKey, "invalid connection key"))
+	}
+	return wire.NewErrorInfo(pubsub.NewError(pubsub.CodeConnectionExpired, "the connection has expired"))
+}
+
+// grantDigest is what a resume must match.
+func grantDigest(g *auth.Grant) string {
+	return g.KeyName + "\x00" + g.ClientRule.String() + "\x00" + g.ClientID
+}
+
+// checkVersion accepts protocol versions from 2 on, and a missing one (handbook §1.3).
+func checkVersion(q url.Values) error {
+	v := q.Get("v")
+	if v == "" {
+		return nil
+	}
+	major, _, _ := strings.Cut(v, ".")
+	n, err := strconv.Atoi(major)
+	switch {
+	case err != nil || n < 0:
+		return pubsub.Errorf(pubsub.CodeUnsupportedVersion, "unsupported protocol version")
+	case n < 2:
+		return pubsub.Errorf(pubsub.CodeVersionRetired, "protocol version %d is retired; use version 2 or later", n)
+	}
+	return nil
+}
+
+// connected is the CONNECTED of this transport. Later ones on the same transport repeat
+// every field (RTN24).
+func (s *Session) connected() *wire.ProtocolMessage {
+	l := &s.manager.opts.Limits
+	return &wire.ProtocolMessage{
+		Action:        wire.ActionConnected,
+		ConnectionID:  s.id,
+		ConnectionKey: s.key,
+		ConnectionDetails: &wire.ConnectionDetails{
+			ClientID:             s.grant.ReportedClientID(),
+			ConnectionKey:        s.key,
+			ConnectionStateTTL:   l.ConnectionStateTTL,
+			MaxIdleInterval:      l.MaxIdleInterval,
+			MaxMessageSize:       l.MaxMessageBytes,
+			MaxFrameSize:         l.MaxFrameBytes,
+			MaxInboundRate:       l.MaxInboundRateShown,
+			ServerID:             s.manager.opts.Node.Name,
+			SiteCode:             s.manager.opts.SiteCode,
+			ObjectsGCGracePeriod: objectsGCGracePeriod,
+		},
+	}
+}
+
+const objectsGCGracePeriod = 24 * time.Hour

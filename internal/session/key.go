@@ -1,0 +1,64 @@
+package session
+
+import (
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
+	"strings"
+)
+
+// A connectionKey is "<connectionId>!<base64url of version, generation and MAC>". The MAC
+// ties it to the connection, the app and the process or cluster secret, so that a forged or
+// malformed key is told apart from one whose connection is gone. All its characters may
+// stand in a URL path unescaped, as the comet transport of the JavaScript SDK needs.
+const (
+	keyVersion  = 1
+	keyMACBytes = 16
+	keyBytes    = 1 + 8 + keyMACBytes
+)
+
+// keyMaker makes and checks connectionKeys.
+type keyMaker struct{ secret []byte }
+
+func (k keyMaker) mac(id, app string, generation uint64) []byte {
+	h := hmac.New(sha256.New, k.secret)
+	var g [8]byte
+	binary.BigEndian.PutUint64(g[:], generation)
+	h.Write([]byte{keyVersion})
+	h.Write(g[:])
+	h.Write([]byte(id))
+	h.Write([]byte{0})
+	h.Write([]byte(app))
+	return h.Sum(nil)[:keyMACBytes]
+}
+
+// make returns the key of one generation of a connection.
+func (k keyMaker) make(id, app string, generation uint64) string {
+	b := make([]byte, 0, keyBytes)
+	b = append(b, keyVersion)
+	b = binary.BigEndian.AppendUint64(b, generation)
+	b = append(b, k.mac(id, app, generation)...)
+	return id + "!" + base64.RawURLEncoding.EncodeToString(b)
+}
+
+// parse returns the connection and generation that key was made for. ok is false for every
+// key that make did not make for this app with this secret.
+func (k keyMaker) parse(key, app string) (id string, generation uint64, ok bool) {
+	id, tail, found := strings.Cut(key, "!")
+	b, err := base64.RawURLEncoding.DecodeString(tail)
+	if !found || err != nil || len(b) != keyBytes || b[0] != keyVersion {
+		return "", 0, false
+	}
+	generation = binary.BigEndian.Uint64(b[1:9])
+	return id, generation, hmac.Equal(b[9:], k.mac(id, app, generation))
+}
+
+// newConnectionID returns an id that is unique while its connection lives: 11 characters of
+// the base64url alphabet, so that it contains no ":" (handbook §1.5).
+func newConnectionID() string {
+	var b [8]byte
+	rand.Read(b[:])
+	return base64.RawURLEncoding.EncodeToString(b[:])
+}

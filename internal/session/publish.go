@@ -1,0 +1,161 @@
+package session
+
+import (
+	"sync"
+
+	"letshare-server/internal/hub"
+	"letshare-server/internal/pubsub"
+	"letshare-server/internal/wire"
+)
+
+// publish hands a MESSAGE to the hub. It is acknowledged exactly once, in the order of
+// msgSerials (RTN7a, RTN7b).
+func (s *Session) publish(turn *hub.Turn, pm *wire.ProtocolMessage) {
+	number := s.acks.expect(pm.MsgSerial)
+	if err := s.submit(turn, pm, number); err != nil {
+		s.acks.resolve(s, number, hub.Published{Err: pubsub.ErrorFor(err)})
+	}
+}
+
+func (s *Session) submit(turn *hub.Turn, pm *wire.ProtocolMessage, number uint64) error {
+	name, err := pubsub.ParseChannelName(pm.Channel)
+	if err != nil {
+		return err
+	}
+	if pm.ItemErr != nil {
+		return pm.ItemErr
+	}
+	if pm.Messages == nil { // as against an empty array, which is acknowledged
+		return pubsub.NewError(pubsub.CodeBadRequest, "there are no messages to publish")
+	}
+	if _, a := s.find(pm.Channel); a != nil && a.hub.Modes()&pubsub.ModePublish == 0 && a.couldPublish() {
+		return pubsub.NewError(pubsub.CodeModeNotGranted, "the channel was attached without the publish mode")
+	}
+	return s.manager.opts.Hub.Publish(turn, &hub.Publish{
+		Grant:        s.Grant(),
+		Channel:      name,
+		Messages:     pm.Messages,
+		ConnectionID: s.id,
+		MsgSerial:    pm.MsgSerial,
+	}, func(p hub.Published) { s.acks.resolve(s, number, p) })
+}
+
+// couldPublish reports whether the publish mode is missing only because it was not asked
+// for; otherwise the capability is what is missing, and the hub says so.
+func (a *attachment) couldPublish() bool {
+	return a.asked != 0 && a.asked&pubsub.ModePublish == 0
+}
+
+// refuse answers a ProtocolMessage that needs an acknowledgement with a NACK.
+func (s *Session) refuse(pm *wire.ProtocolMessage, err *pubsub.Error) {
+	s.acks.resolve(s, s.acks.expect(pm.MsgSerial), hub.Published{Err: err})
+}
+
+// maxUnresolved bounds the publishes of one connection whose outcome is open; then its
+// reading waits.
+const maxUnresolved = 4096
+
+// acks is the queue of acknowledgements of one connection: one for each publish, in their
+// order, sent as soon as it and all before it are resolved. Within a turn they are kept
+// back, to be sent as few messages as possible.
+type acks struct {
+	mu     sync.Mutex
+	freed  *sync.Cond // on mu; made when first needed
+	first  uint64     // number of queue[0]
+	queue  []ack
+	inTurn bool
+}
+
+type ack struct {
+	msgSerial int64
+	resolved  bool
+	result    hub.Published
+}
+
+// expect adds a publish and returns its number. It waits while too many are unresolved.
+func (q *acks) expect(msgSerial int64) uint64 {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for len(q.queue) >= maxUnresolved && !q.queue[0].resolved {
+		if q.freed == nil {
+			q.freed = sync.NewCond(&q.mu)
+		}
+		q.freed.Wait()
+	}
+	q.inTurn = true
+	q.queue = append(q.queue, ack{msgSerial: msgSerial})
+	return q.first + uint64(len(q.queue)) - 1
+}
+
+// resolve notes the outcome of a publish.
+func (q *acks) resolve(s *Session, number uint64, p hub.Published) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	a := &q.queue[number-q.first]
+	a.resolved, a.result = true, p
+	if !q.inTurn {
+		q.sendLocked(s, false)
+	}
+	if q.freed != nil {
+		q.freed.Broadcast()
+	}
+}
+
+// endTurn sends what was resolved during the turn.
+func (q *acks) endTurn(s *Session) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.inTurn = false
+	q.sendLocked(s, true)
+}
+
+// maxAcksJoined bounds the publishes that one ACK covers.
+const maxAcksJoined = 256
+
+// sendLocked sends the acknowledgements of all resolved publishes at the head of the queue:
+// one ACK for each run of consecutive msgSerials that succeeded, one NACK for each failure.
+func (q *acks) sendLocked(s *Session, more bool) {
+	n := 0
+	for n < len(q.queue) && q.queue[n].resolved {
+		head := &q.queue[n]
+		n++
+		if head.result.Err != nil {
+			s.transport.Send(&wire.ProtocolMessage{
+				Action: wire.ActionNack, MsgSerial: head.msgSerial, Count: 1, Error: wire.NewErrorInfo(head.result.Err),
+			}, more)
+			continue
+		}
+		pm := &wire.ProtocolMessage{Action: wire.ActionAck, MsgSerial: head.msgSerial, Count: 1}
+		pm.Res = append(pm.Res, publishResult(&head.result))
+		for n < len(q.queue) && pm.Count < maxAcksJoined {
+			next := &q.queue[n]
+			if !next.resolved || next.result.Err != nil || next.msgSerial != head.msgSerial+int64(pm.Count) {
+				break
+			}
+			pm.Res = append(pm.Res, publishResult(&next.result))
+			pm.Count++
+			n++
+		}
+		s.transport.Send(pm, more)
+	}
+	if n == 0 {
+		return
+	}
+	q.first += uint64(n)
+	left := copy(q.queue, q.queue[n:])
+	clear(q.queue[left:])
+	q.queue = q.queue[:left]
+	if left == 0 && cap(q.queue) > 16 {
+		q.queue = nil // an idle connection keeps little
+	}
+}
+
+func publishResult(p *hub.Published) wire.PublishResult {
+	serials := make([]string, p.Count)
+	if p.Serial != "" {
+		for i := range serials {
+			serials[i] = p.Serial.Item(i)
+		}
+	}
+	return wire.PublishResult{Serials: serials}
+}

@@ -1,0 +1,97 @@
+package session
+
+import (
+	"time"
+
+	"letshare-server/internal/pubsub"
+	"letshare-server/internal/wire"
+)
+
+// reauthorize adopts the token of an AUTH (RTC8a): CONNECTED with the same connection, or an
+// ERROR that ends it. What the token no longer permits is taken away channel by channel.
+func (s *Session) reauthorize(pm *wire.ProtocolMessage) {
+	if pm.Auth == nil || pm.Auth.AccessToken == "" {
+		s.fail(pubsub.NewError(pubsub.CodeInvalidCredentials, "AUTH without an access token"))
+		return
+	}
+	old := s.Grant()
+	grant, err := s.manager.opts.Auth.RealtimeToken(pm.Auth.AccessToken, s.clientID)
+	if err != nil {
+		s.fail(notRenewable(pubsub.ErrorFor(err)))
+		return
+	}
+	if err := old.CheckRenewal(grant); err != nil {
+		s.fail(err)
+		return
+	}
+	s.mu.Lock()
+	s.grant = grant
+	s.mu.Unlock()
+	s.watchExpiry()
+	s.transport.Send(s.connected(), true)
+
+	kept := s.attachments[:0]
+	for _, a := range s.attachments {
+		before := a.hub.Modes()
+		modes, err := a.hub.Regrant(grant, a.name, a.asked)
+		switch {
+		case err != nil:
+			a.hub.Detach()
+			s.transport.End(&a.gate, channelError(a.name.Attached, pubsub.ErrorFor(err)))
+			continue
+		case modes != before:
+			s.transport.Send(a.changed(), true)
+		}
+		kept = append(kept, a)
+	}
+	clear(s.attachments[len(kept):])
+	s.attachments = kept
+}
+
+// notRenewable is err as an answer to AUTH. SDKs answer a token error with another renewal,
+// which helps only if the token was good once: any other is told as bad credentials, which
+// ends the connection (RTC8a2).
+func notRenewable(err *pubsub.Error) *pubsub.Error {
+	if !err.Code.IsTokenError() || err.Code == pubsub.CodeTokenExpired || err.Code == pubsub.CodeTokenRevoked {
+		return err
+	}
+	return pubsub.NewError(pubsub.CodeInvalidCredentials, err.Message).Because(err)
+}
+
+// promptMargin is how long before the end of its token a client is asked for a new one. A
+// token that has less left when it is adopted is not worth a prompt: the client would renew
+// in a loop (handbook §1.8).
+const promptMargin = 30 * time.Second
+
+// watchExpiry arranges for the client to be asked for a new token in time (RTN22), and to be
+// told, and the transport closed, when the credential expires (RTN22a, RTN15h). The client
+// renews its token and resumes.
+func (s *Session) watchExpiry() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stopExpiry != nil {
+		s.stopExpiry()
+		s.stopExpiry = nil
+	}
+	if s.grant.Expires.IsZero() {
+		return
+	}
+	grant, after := s.grant, s.manager.opts.After
+	left := time.Until(grant.Expires)
+	stopPrompt := func() {}
+	if left > promptMargin {
+		stopPrompt = after(left-promptMargin, func() {
+			if s.Grant() == grant {
+				s.transport.Send(&wire.ProtocolMessage{Action: wire.ActionAuth}, false)
+			}
+		})
+	}
+	stopEnd := after(left, func() {
+		if s.Grant() != grant {
+			return // renewed meanwhile
+		}
+		s.transport.Close(&wire.ProtocolMessage{Action: wire.ActionDisconnected,
+			Error: wire.NewErrorInfo(pubsub.NewError(pubsub.CodeTokenExpired, "token expired"))})
+	})
+	s.stopExpiry = func() { stopPrompt(); stopEnd() }
+}

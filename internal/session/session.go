@@ -1,0 +1,279 @@
+package session
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"sync"
+	"time"
+
+	"letshare-server/internal/auth"
+	"letshare-server/internal/directory"
+	"letshare-server/internal/hub"
+	"letshare-server/internal/outbox"
+	"letshare-server/internal/pubsub"
+	"letshare-server/internal/wire"
+)
+
+// Transport carries one session's ProtocolMessages over one socket. Its methods only queue
+// and never block; they may be called from any goroutine.
+type Transport interface {
+	// Send queues pm. With more set, further bytes follow at once.
+	Send(pm *wire.ProtocolMessage, more bool)
+
+	// Form is how deliveries on a channel, attached under name, are encoded.
+	Form(name string) hub.Form
+
+	// Deliver queues shared frames of an attachment, if its gate lets them through.
+	Deliver(gate *outbox.Gate, frames []byte, more bool)
+
+	// Hold makes the gate keep what is delivered; Release queues first and then what was
+	// kept; End queues last and lets nothing through after it.
+	Hold(gate *outbox.Gate)
+	Release(gate *outbox.Gate, first *wire.ProtocolMessage)
+	End(gate *outbox.Gate, last *wire.ProtocolMessage)
+
+	// Close queues last, if it is not nil, and closes the socket once that was sent.
+	Close(last *wire.ProtocolMessage)
+}
+
+// Limits bound what one connection may do.
+type Limits struct {
+	MaxMessageBytes     int // told to clients; the hub enforces it
+	MaxFrameBytes       int // told to clients; the transport enforces it
+	MaxChannels         int // attachments per connection; zero means 1000
+	MaxMessagesPerSec   int // ProtocolMessages of any kind; zero means 20000
+	MaxIdleInterval     time.Duration
+	ConnectionStateTTL  time.Duration
+	MaxInboundRateShown int // told to clients as maxInboundRate; zero means MaxMessagesPerSec
+}
+
+// Options configure a Manager. All of them are required but Limits, Log and Metrics.
+type Options struct {
+	Hub       *hub.Hub
+	Directory directory.Directory
+	Node      directory.Node
+	Auth      Authenticator
+	KeySecret []byte // of the connectionKeys, shared by all nodes
+	SiteCode  string
+	Limits    Limits
+	After     func(d time.Duration, f func()) (stop func()) // one coarse timer
+	Log       *slog.Logger
+	Metrics   Metrics
+}
+
+// Authenticator turns the credentials of a connection into a Grant. Its errors are
+// *pubsub.Error.
+type Authenticator interface {
+	Realtime(q url.Values, h http.Header) (*auth.Grant, error)
+	RealtimeToken(token, clientID string) (*auth.Grant, error)
+}
+
+// Metrics is what sessions report.
+type Metrics interface {
+	SessionOpened()
+	SessionClosed()
+	SessionRefused(code pubsub.Code)
+}
+
+// Manager opens sessions and knows those that are open on this node.
+type Manager struct {
+	opts Options
+	keys keyMaker
+
+	mu       sync.Mutex
+	sessions map[string]*Session // by connection id
+}
+
+// NewManager returns a Manager with no sessions. It starts nothing.
+func NewManager(opts Options) *Manager {
+	l := &opts.Limits
+	setDefault(&l.MaxMessageBytes, 65536)
+	setDefault(&l.MaxFrameBytes, 524288)
+	setDefault(&l.MaxChannels, 1000)
+	setDefault(&l.MaxMessagesPerSec, 20000)
+	setDefault(&l.MaxInboundRateShown, l.MaxMessagesPerSec)
+	setDefault(&l.MaxIdleInterval, 15*time.Second)
+	setDefault(&l.ConnectionStateTTL, 120*time.Second)
+	if opts.Log == nil {
+		opts.Log = slog.New(slog.DiscardHandler)
+	}
+	if opts.Metrics == nil {
+		opts.Metrics = noMetrics{}
+	}
+	return &Manager{opts: opts, keys: keyMaker{opts.KeySecret}, sessions: make(map[string]*Session)}
+}
+
+func setDefault[T comparable](p *T, v T) {
+	var zero T
+	if *p == zero {
+		*p = v
+	}
+}
+
+// Count is the number of open sessions.
+func (m *Manager) Count() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.sessions)
+}
+
+// Session is one Ably connection.
+//
+// The fields without a lock belong to the goroutine that runs the transport's turn.
+type Session struct {
+	manager    *Manager
+	transport  Transport
+	id         string
+	key        string
+	generation uint64
+	clientID   string // the clientId parameter it was opened with
+	echo       bool
+	closed     bool
+
+	attachments []*attachment
+	acks        acks
+	rate        rateWindow
+
+	// mu guards what expiry and re-authentication share with the turn.
+	mu         sync.Mutex
+	grant      *auth.Grant
+	stopExpiry func()
+}
+
+// ID is the connectionId.
+func (s *Session) ID() string { return s.id }
+
+// Grant is what the connection may do now.
+func (s *Session) Grant() *auth.Grant {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.grant
+}
+
+// Handle acts on one ProtocolMessage. What it causes is sent by EndTurn at the latest, with
+// turn being ended by then.
+func (s *Session) Handle(turn *hub.Turn, pm *wire.ProtocolMessage) {
+	if s.closed {
+		return
+	}
+	if s.rate.exceeds(s.manager.opts.Limits.MaxMessagesPerSec) {
+		s.fail(pubsub.Errorf(pubsub.CodeProtocolMessageFlood, "more than %d protocol messages in a second", s.manager.opts.Limits.MaxMessagesPerSec))
+		return
+	}
+	switch pm.Action {
+	case wire.ActionHeartbeat:
+		s.heartbeat(pm)
+	case wire.ActionAttach:
+		s.attach(pm)
+	case wire.ActionDetach:
+		s.detach(pm)
+	case wire.ActionMessage:
+		s.publish(turn, pm)
+	case wire.ActionPresence, wire.ActionAnnotation, wire.ActionObject:
+		s.refuse(pm, pubsub.Errorf(pubsub.CodeBadRequest, "this server does not support protocol action %d", pm.Action))
+	case wire.ActionAuth:
+		s.reauthorize(pm)
+	case wire.ActionClose:
+		s.close(&wire.ProtocolMessage{Action: wire.ActionClosed})
+	case wire.ActionDisconnect:
+		s.close(nil)
+	default: // unknown actions are ignored (RTF1)
+	}
+}
+
+// EndTurn sends what Handle left to be joined: acknowledgements.
+func (s *Session) EndTurn() { s.acks.endTurn(s) }
+
+// pingDelay holds the answer to a ping back: the JavaScript SDK measures in whole
+// milliseconds and takes 0 for no answer.
+const pingDelay = 2 * time.Millisecond
+
+// heartbeat answers a ping with its id (RTN13e), or without one as older SDKs send it.
+func (s *Session) heartbeat(pm *wire.ProtocolMessage) {
+	answer := &wire.ProtocolMessage{Action: wire.ActionHeartbeat, ID: pm.ID}
+	time.AfterFunc(pingDelay, func() { s.transport.Send(answer, false) })
+}
+
+// Drain asks the client to reconnect, which it does at once, and closes the transport.
+func (s *Session) Drain() {
+	s.transport.Close(&wire.ProtocolMessage{Action: wire.ActionDisconnected,
+		Error: wire.NewErrorInfo(pubsub.NewError(pubsub.CodeDisconnected, "the server is shutting down; please reconnect"))})
+}
+
+// Sessions returns the sessions that are open now.
+func (m *Manager) Sessions() []*Session {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	all := make([]*Session, 0, len(m.sessions))
+	for _, s := range m.sessions {
+		all = append(all, s)
+	}
+	return all
+}
+
+// fail ends the connection for good (RTN15j).
+func (s *Session) fail(err *pubsub.Error) {
+	s.close(&wire.ProtocolMessage{Action: wire.ActionError, Error: wire.NewErrorInfo(err)})
+}
+
+// close ends the transport with last; TransportClosed does the rest.
+func (s *Session) close(last *wire.ProtocolMessage) {
+	s.closed = true
+	s.acks.endTurn(s)
+	s.transport.Close(last)
+}
+
+// TransportClosed tells the session that its transport is gone. Nothing is delivered after.
+func (s *Session) TransportClosed() {
+	s.mu.Lock()
+	if s.stopExpiry != nil {
+		s.stopExpiry()
+		s.stopExpiry = nil
+	}
+	s.mu.Unlock()
+	for _, a := range s.attachments {
+		a.hub.Detach()
+	}
+	s.attachments = nil
+	m := s.manager
+	m.mu.Lock()
+	delete(m.sessions, s.id)
+	m.mu.Unlock()
+	m.opts.Metrics.SessionClosed()
+	ctx, cancel := context.WithTimeout(context.Background(), directoryTimeout)
+	defer cancel()
+	if err := m.opts.Directory.Close(ctx, s.id, s.generation); err != nil {
+		m.opts.Log.Warn("connection record not closed", "connection", s.id, "error", err)
+	}
+}
+
+// directoryTimeout bounds each call to the directory.
+const directoryTimeout = 5 * time.Second
+
+// rateWindow counts events per second of the wall clock.
+type rateWindow struct {
+	second int64
+	count  int
+}
+
+// exceeds counts one event and reports whether there were more than limit in this second.
+func (w *rateWindow) exceeds(limit int) bool {
+	w.count++
+	if w.count <= limit {
+		return false
+	}
+	// The clock is asked only when the budget is used up.
+	if now := time.Now().Unix(); now != w.second {
+		w.second, w.count = now, 1
+		return false
+	}
+	return true
+}
+
+type noMetrics struct{}
+
+func (noMetrics) SessionOpened()             {}
+func (noMetrics) SessionClosed()             {}
+func (noMetrics) SessionRefused(pubsub.Code) {}
