@@ -1,0 +1,269 @@
+package websocket
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"sync"
+	"time"
+
+	"letshare-server/internal/auth"
+	"letshare-server/internal/engine"
+	"letshare-server/internal/hub"
+	"letshare-server/internal/outbox"
+	"letshare-server/internal/pubsub"
+	"letshare-server/internal/session"
+	"letshare-server/internal/socket"
+	"letshare-server/internal/wire"
+	"letshare-server/internal/wsconn"
+)
+
+// Options configure a Door. Manager, Poller and Wheel are required.
+type Options struct {
+	Manager *session.Manager
+	Poller  *socket.Poller
+	Wheel   *socket.Wheel
+	Outbox  outbox.Options
+	Proxies auth.TrustedProxies
+
+	// MaxFrameBytes bounds a client's message; a longer one closes the connection with 1009
+	// after a DISCONNECTED that says why. Zero means 512 KiB.
+	MaxFrameBytes int
+
+	// MaxIdleInterval is the longest time without anything sent. Zero means 15 s.
+	MaxIdleInterval time.Duration
+
+	Log *slog.Logger // nil discards
+
+	// Ended is told of every connection that ended; nil means nobody is.
+	Ended func(wsconn.End)
+}
+
+// Door is the Ably protocol's WebSocket endpoint.
+type Door struct {
+	opts    Options
+	servers [3]*wsconn.Server // by liveness
+}
+
+// liveness is how the client notices that the connection lives (RTN23).
+type liveness int
+
+const (
+	jsonHeartbeats liveness = iota
+	msgpackHeartbeats
+	pings // heartbeats=false: WebSocket pings suffice
+)
+
+// heartbeatMargin makes heartbeats leave in time for the interval that clients are told.
+const heartbeatMargin = time.Second
+
+// New returns the endpoint. It starts nothing.
+func New(opts Options) *Door {
+	if opts.MaxFrameBytes == 0 {
+		opts.MaxFrameBytes = 512 << 10
+	}
+	if opts.MaxIdleInterval == 0 {
+		opts.MaxIdleInterval = 15 * time.Second
+	}
+	if opts.Log == nil {
+		opts.Log = slog.New(slog.DiscardHandler)
+	}
+	d := &Door{opts: opts}
+	settings := wsconn.Settings{
+		Assembler: socket.AssemblerOptions{MaxMessageBytes: opts.MaxFrameBytes},
+		Outbox:    opts.Outbox,
+	}
+	for _, f := range []wire.Format{wire.JSON, wire.MsgPack} {
+		s := settings
+		s.HeartbeatInterval = opts.MaxIdleInterval - heartbeatMargin
+		s.Heartbeat = frame(f, &wire.ProtocolMessage{Action: wire.ActionHeartbeat})
+		d.servers[jsonHeartbeats+liveness(f)] = wsconn.NewServer(opts.Poller, opts.Wheel, s)
+	}
+	settings.PingInterval = opts.MaxIdleInterval - heartbeatMargin
+	d.servers[pings] = wsconn.NewServer(opts.Poller, opts.Wheel, settings)
+	return d
+}
+
+// ServeHTTP upgrades the request and opens a session on it.
+func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	query := r.URL.Query()
+	c := &conn{door: d, format: requestedFormat(query)}
+	c.opening = &session.Request{Query: query, Header: r.Header, Peer: d.opts.Proxies.Peer(r)}
+	netConn, buffered, err := socket.Upgrade(w, r)
+	if err != nil {
+		d.opts.Log.Debug("upgrade refused", "error", err)
+		return
+	}
+	live := liveness(c.format)
+	if query.Get("heartbeats") == "false" {
+		live = pings
+	}
+	if _, err := d.servers[live].Serve(netConn, buffered, c); err != nil {
+		d.opts.Log.Warn("connection not served", "error", err)
+	}
+}
+
+func requestedFormat(q url.Values) wire.Format {
+	if q.Get("format") == "msgpack" {
+		return wire.MsgPack
+	}
+	return wire.JSON
+}
+
+// frame encodes pm with the header of its frame.
+func frame(f wire.Format, pm *wire.ProtocolMessage) []byte {
+	b := socket.BeginFrame(make([]byte, 0, 256))
+	return socket.EndFrame(wire.Append(b, f, pm), 0, opcode(f))
+}
+
+func opcode(f wire.Format) socket.Opcode {
+	if f == wire.MsgPack {
+		return socket.OpBinary
+	}
+	return socket.OpText
+}
+
+// conn is one WebSocket that carries a session. It implements wsconn.Handler and
+// session.Transport.
+type conn struct {
+	door    *Door
+	ws      *wsconn.Conn
+	session *session.Session // nil if it was refused
+	format  wire.Format
+	turn    hub.Turn
+	opening *session.Request // until Opened
+}
+
+// openTimeout bounds the opening of a session.
+const openTimeout = 10 * time.Second
+
+// Opened implements wsconn.Handler: the first thing that is sent is CONNECTED, or the ERROR
+// that says why not.
+func (c *conn) Opened(ws *wsconn.Conn) {
+	c.ws = ws
+	request := c.opening
+	c.opening = nil
+	ctx, cancel := context.WithTimeout(context.Background(), openTimeout)
+	defer cancel()
+	s, err := c.door.opts.Manager.Open(ctx, request, c)
+	if err != nil {
+		e := pubsub.ErrorFor(err)
+		c.door.opts.Log.Warn("connection refused", "code", int(e.Code), "error", e, "peer", request.Peer.Addr.String())
+		c.Close(&wire.ProtocolMessage{Action: wire.ActionError, Error: wire.NewErrorInfo(e)})
+		return
+	}
+	c.session = s
+}
+
+var protocolMessages = sync.Pool{New: func() any { return new(wire.ProtocolMessage) }}
+
+// Message implements wsconn.Handler. Frames are decoded by their type, whatever format was
+// asked for.
+func (c *conn) Message(op socket.Opcode, payload []byte) {
+	if c.session == nil {
+		return
+	}
+	format := wire.JSON
+	if op == socket.OpBinary {
+		format = wire.MsgPack
+	}
+	pm := protocolMessages.Get().(*wire.ProtocolMessage)
+	pm.Reset()
+	if err := wire.DecodeInto(pm, format, payload); err != nil {
+		c.session.EndTurn() // what came before it is acknowledged
+		c.Close(disconnected(pubsub.ErrorFor(err)))
+		return
+	}
+	c.session.Handle(&c.turn, pm)
+	pm.Reset()
+	protocolMessages.Put(pm)
+}
+
+// TurnEnd implements wsconn.Handler: acknowledgements are queued first, so that they leave
+// together with the connection's own echo.
+func (c *conn) TurnEnd() {
+	if c.session != nil {
+		c.session.EndTurn()
+	}
+	c.turn.End()
+}
+
+// Oversize implements wsconn.OversizeHandler.
+func (c *conn) Oversize() {
+	c.Send(disconnected(pubsub.Errorf(pubsub.CodeMessageTooLarge, "a frame exceeds %d bytes", c.door.opts.MaxFrameBytes)), true)
+}
+
+// Closed implements wsconn.Handler.
+func (c *conn) Closed(end wsconn.End) {
+	c.turn.End()
+	if c.session != nil {
+		c.session.TransportClosed()
+	}
+	if c.door.opts.Ended != nil {
+		c.door.opts.Ended(end)
+	}
+}
+
+func disconnected(e *pubsub.Error) *wire.ProtocolMessage {
+	return &wire.ProtocolMessage{Action: wire.ActionDisconnected, Error: wire.NewErrorInfo(e)}
+}
+
+// Send implements session.Transport.
+func (c *conn) Send(pm *wire.ProtocolMessage, more bool) {
+	b := frame(c.format, pm)
+	if more {
+		c.ws.Outbox().Queue(b)
+	} else {
+		c.ws.Outbox().Put(b)
+	}
+}
+
+// Deliver implements session.Transport.
+func (c *conn) Deliver(gate *outbox.Gate, frames []byte, more bool) {
+	c.ws.Outbox().PutGate(gate, frames, more)
+}
+
+// Hold implements session.Transport.
+func (c *conn) Hold(gate *outbox.Gate) { c.ws.Outbox().Hold(gate) }
+
+// Release implements session.Transport.
+func (c *conn) Release(gate *outbox.Gate, first *wire.ProtocolMessage) {
+	c.ws.Outbox().Release(gate, frame(c.format, first))
+}
+
+// End implements session.Transport.
+func (c *conn) End(gate *outbox.Gate, last *wire.ProtocolMessage) {
+	c.ws.Outbox().End(gate, frame(c.format, last))
+}
+
+// Close implements session.Transport.
+func (c *conn) Close(last *wire.ProtocolMessage) {
+	if last != nil {
+		c.Send(last, true)
+	}
+	c.ws.Close(socket.CloseNormal, "")
+}
+
+// Form implements session.Transport.
+func (c *conn) Form(name string) hub.Form { return form{c.format, name} }
+
+// form is how deliveries are encoded for the attachments under one name in one format.
+type form struct {
+	format  wire.Format
+	channel string
+}
+
+// AppendFrames implements hub.Form.
+func (f form) AppendFrames(dst []byte, units []hub.Unit, e *engine.Entry, index int) ([]byte, []hub.Unit) {
+	start := len(dst)
+	dst = socket.BeginFrame(dst)
+	switch e.Kind {
+	case engine.KindMessage:
+		dst = wire.AppendMessagePM(dst, f.format, f.channel, string(e.Serial), e.Body, e.Timestamp)
+	default:
+		return dst[:start], units
+	}
+	dst = socket.EndFrame(dst, start, opcode(f.format))
+	return dst, append(units, hub.Unit{Entry: index, Item: hub.AllItems, End: len(dst)})
+}
