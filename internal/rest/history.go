@@ -1,0 +1,115 @@
+package rest
+
+import (
+	"net/http"
+	"net/url"
+	"strconv"
+
+	"letshare-server/internal/hub"
+	"letshare-server/internal/pubsub"
+	"letshare-server/internal/wire"
+)
+
+// The size of a page (RSL2b3).
+const (
+	defaultLimit = 100
+	maxLimit     = 1000
+)
+
+// history answers GET /channels/{name}/messages (RSL2).
+func (a *API) history(c *call) (*answer, error) {
+	grant, err := a.authenticate(c)
+	if err != nil {
+		return nil, err
+	}
+	q := &hub.History{Grant: grant, Limit: defaultLimit}
+	if q.Channel, err = pubsub.ParseChannelName(c.path[1]); err != nil {
+		return nil, err
+	}
+	if err := historyParams(c.query, q); err != nil {
+		return nil, err
+	}
+	page, err := a.opts.Hub.Messages(c.Context(), q)
+	if err != nil {
+		return nil, err
+	}
+	return &answer{
+		status: http.StatusOK,
+		body:   wire.AppendMessages(nil, c.format, page.Messages),
+		links:  pageLinks(c.path[2], c.query, page.Next),
+	}, nil
+}
+
+func historyParams(params url.Values, q *hub.History) error {
+	if s := params.Get("limit"); s != "" {
+		n, err := strconv.Atoi(s)
+		if err != nil || n < 1 || n > maxLimit {
+			return invalidParam("Invalid limit param: must be a number from 1 to 1000")
+		}
+		q.Limit = n
+	}
+	switch params.Get("direction") {
+	case "", "backwards":
+	case "forwards":
+		q.Forwards = true
+	default:
+		return invalidParam("Invalid direction param: must be forwards or backwards")
+	}
+	for _, bound := range []struct {
+		name string
+		into *int64
+	}{{"start", &q.Start}, {"end", &q.End}} {
+		if s := params.Get(bound.name); s != "" {
+			n, err := strconv.ParseInt(s, 10, 64)
+			if err != nil || n < 0 {
+				return invalidParam("Invalid " + bound.name + " param: must be milliseconds since the epoch")
+			}
+			*bound.into = n
+		}
+	}
+	if q.End != 0 && q.Start > q.End {
+		return invalidParam("Invalid start param: start is after end")
+	}
+	from := params.Get("from_serial")
+	if from == "" {
+		from = params.Get("fromSerial")
+	}
+	if from != "" {
+		if _, _, _, err := pubsub.ParseSerial(from); err != nil {
+			return pubsub.NewError(pubsub.CodeAttachPointNotFound, "Invalid from_serial param: unknown attach point")
+		}
+		q.UpTo = pubsub.Serial(from)
+	}
+	if q.Cursor = params.Get("cursor"); q.Cursor != "" {
+		if _, _, err := pubsub.ParseItemSerial(q.Cursor); err != nil {
+			return invalidParam("Invalid cursor param")
+		}
+	}
+	return nil
+}
+
+func invalidParam(message string) error {
+	return pubsub.NewError(pubsub.CodeInvalidParameterValue, message)
+}
+
+// pageLinks are the Link headers of a page, one relation each, relative to the request
+// (handbook §6.1). Without a next page there is no such link.
+func pageLinks(resource string, params url.Values, next string) []string {
+	link := func(cursor, rel string) string {
+		q := url.Values{}
+		for _, name := range []string{"start", "end", "direction", "limit", "from_serial", "fromSerial", "format"} {
+			if v := params.Get(name); v != "" {
+				q.Set(name, v)
+			}
+		}
+		if cursor != "" {
+			q.Set("cursor", cursor)
+		}
+		return "<./" + resource + "?" + q.Encode() + ">; rel=\"" + rel + "\""
+	}
+	links := []string{link("", "first"), link(params.Get("cursor"), "current")}
+	if next != "" {
+		links = append(links, link(next, "next"))
+	}
+	return links
+}

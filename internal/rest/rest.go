@@ -1,0 +1,247 @@
+package rest
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"letshare-server/internal/auth"
+	"letshare-server/internal/hub"
+	"letshare-server/internal/pubsub"
+	"letshare-server/internal/wire"
+)
+
+// Options configure an API. Hub and Auth are required.
+type Options struct {
+	Hub     *hub.Hub
+	Auth    Authenticator
+	Proxies auth.TrustedProxies
+
+	// MaxBodyBytes bounds the body of a publish. Zero means 512 KiB.
+	MaxBodyBytes int64
+
+	Log *slog.Logger // nil discards
+}
+
+// Authenticator turns a request's credentials into a Grant. Its errors are *pubsub.Error.
+type Authenticator interface {
+	REST(q url.Values, h http.Header) (*auth.Grant, error)
+}
+
+// API is the REST API.
+type API struct{ opts Options }
+
+// New returns the API.
+func New(opts Options) *API {
+	if opts.MaxBodyBytes == 0 {
+		opts.MaxBodyBytes = 512 << 10
+	}
+	if opts.Log == nil {
+		opts.Log = slog.New(slog.DiscardHandler)
+	}
+	return &API{opts}
+}
+
+// call is one request on its way through the API.
+type call struct {
+	*http.Request
+	query  url.Values
+	format wire.Format
+	path   []string // segments, decoded once
+}
+
+// answer is what a call ends with.
+type answer struct {
+	status int
+	body   []byte
+	links  []string // values of Link headers
+}
+
+// handler answers a call. Errors that are no *pubsub.Error are internal ones.
+type handler func(*API, *call) (*answer, error)
+
+// ServeHTTP routes on the path as it was sent, because a channel's name may contain encoded
+// slashes, and never redirects.
+func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	c := &call{Request: r, query: r.URL.Query()}
+	c.format = answerFormat(r, c.query)
+	ans, err := a.serve(c)
+	if err != nil {
+		a.writeError(w, c, pubsub.ErrorFor(err))
+		return
+	}
+	for _, link := range ans.links {
+		w.Header().Add("Link", link)
+	}
+	write(w, c, ans.status, ans.body)
+}
+
+func (a *API) serve(c *call) (*answer, error) {
+	segments := strings.Split(strings.TrimPrefix(c.URL.EscapedPath(), "/"), "/")
+	for _, s := range segments {
+		decoded, err := url.PathUnescape(s)
+		if err != nil {
+			return nil, pubsub.NewError(pubsub.CodeBadRequest, "the path is not properly encoded")
+		}
+		c.path = append(c.path, decoded)
+	}
+	methods := route(c.path)
+	if methods == nil {
+		return nil, pubsub.Errorf(pubsub.CodeNotFound, "no such resource: %s", clip(c.URL.Path))
+	}
+	h := methods[c.Method]
+	if h == nil && c.Method == http.MethodHead {
+		h = methods[http.MethodGet]
+	}
+	if h == nil {
+		return nil, pubsub.Errorf(pubsub.CodeMethodNotAllowed, "method %s is not allowed here", clip(c.Method))
+	}
+	return h(a, c)
+}
+
+// route returns the handlers of a path by method, or nil.
+func route(path []string) map[string]handler {
+	switch {
+	case len(path) == 1 && path[0] == "time":
+		return map[string]handler{http.MethodGet: (*API).time}
+	case len(path) == 3 && path[0] == "channels" && (path[2] == "messages" || path[2] == "history"):
+		return map[string]handler{http.MethodGet: (*API).history, http.MethodPost: (*API).publish}
+	}
+	return nil
+}
+
+// Serves reports whether the API has anything at path, so that a server can ask before it
+// tries its other doors.
+func Serves(path string) bool { return route(strings.Split(strings.TrimPrefix(path, "/"), "/")) != nil }
+
+// time answers with the server's clock (RSC16). It needs no credentials.
+func (a *API) time(c *call) (*answer, error) {
+	now := time.Now().UnixMilli()
+	if c.format == wire.MsgPack {
+		// An array of one uint64.
+		body := []byte{0x91, 0xcf, 0, 0, 0, 0, 0, 0, 0, 0}
+		for i := range 8 {
+			body[2+i] = byte(now >> (56 - 8*i))
+		}
+		return &answer{status: http.StatusOK, body: body}, nil
+	}
+	return &answer{status: http.StatusOK, body: []byte("[" + strconv.FormatInt(now, 10) + "]")}, nil
+}
+
+// authenticate returns what the call's credentials allow.
+func (a *API) authenticate(c *call) (*auth.Grant, error) {
+	grant, err := a.opts.Auth.REST(c.query, c.Header)
+	if err != nil {
+		return nil, err
+	}
+	if err := grant.CheckPeer(a.opts.Proxies.Peer(c.Request)); err != nil {
+		return nil, err
+	}
+	return grant, nil
+}
+
+// readBody reads a body of limited size.
+func (a *API) readBody(c *call) ([]byte, error) {
+	if c.ContentLength > a.opts.MaxBodyBytes {
+		return nil, bodyTooLarge(a.opts.MaxBodyBytes)
+	}
+	body, err := io.ReadAll(io.LimitReader(c.Body, a.opts.MaxBodyBytes+1))
+	if err != nil {
+		return nil, pubsub.NewError(pubsub.CodeInvalidRequestBody, "the body could not be read").Because(err)
+	}
+	if int64(len(body)) > a.opts.MaxBodyBytes {
+		return nil, bodyTooLarge(a.opts.MaxBodyBytes)
+	}
+	return body, nil
+}
+
+func bodyTooLarge(limit int64) error {
+	return pubsub.Errorf(pubsub.CodeMessageTooLarge, "the body exceeds %d bytes", limit)
+}
+
+// bodyFormat is the format of the request's body.
+func (c *call) bodyFormat() wire.Format {
+	if mediaType(c.Header.Get("Content-Type")) == msgpackType {
+		return wire.MsgPack
+	}
+	return wire.JSON
+}
+
+const (
+	jsonType    = "application/json"
+	msgpackType = "application/x-msgpack"
+)
+
+// answerFormat is the first format of the Accept header that we have; the format parameter
+// wins over it.
+func answerFormat(r *http.Request, q url.Values) wire.Format {
+	switch q.Get("format") {
+	case "msgpack":
+		return wire.MsgPack
+	case "json":
+		return wire.JSON
+	}
+	for _, accept := range r.Header.Values("Accept") {
+		for part := range strings.SplitSeq(accept, ",") {
+			switch mediaType(part) {
+			case msgpackType:
+				return wire.MsgPack
+			case jsonType:
+				return wire.JSON
+			}
+		}
+	}
+	return wire.JSON
+}
+
+func mediaType(s string) string {
+	s, _, _ = strings.Cut(s, ";")
+	return strings.ToLower(strings.TrimSpace(s))
+}
+
+func write(w http.ResponseWriter, c *call, status int, body []byte) {
+	contentType := jsonType
+	if c.format == wire.MsgPack {
+		contentType = msgpackType
+	}
+	h := w.Header()
+	h.Set("Content-Type", contentType) // exactly this: the JavaScript SDK compares it whole
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(status)
+	if c.Method != http.MethodHead {
+		_, _ = w.Write(body) // the peer is gone if this fails
+	}
+}
+
+func (a *API) writeError(w http.ResponseWriter, c *call, e *pubsub.Error) {
+	if e.StatusCode >= 500 && !errors.Is(e, context.Canceled) {
+		a.opts.Log.Error("request failed", "method", c.Method, "path", c.URL.Path, "code", int(e.Code), "error", e)
+	}
+	h := w.Header()
+	h.Set("X-Ably-Errorcode", strconv.Itoa(int(e.Code)))
+	h.Set("X-Ably-Errormessage", headerText(e.Message))
+	write(w, c, e.StatusCode, wire.AppendError(nil, c.format, wire.NewErrorInfo(e)))
+}
+
+// headerText makes a message fit for a header: one line of printable ASCII.
+func headerText(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r > '~' {
+			return '?'
+		}
+		return r
+	}, s)
+}
+
+func clip(s string) string {
+	if len(s) > 128 {
+		return strings.ToValidUTF8(s[:128], "") + "…"
+	}
+	return s
+}
