@@ -1,0 +1,133 @@
+// Package metrics is every figure that the server reports about itself: name, unit, labels
+// and help are here and nowhere else. Other packages declare the few calls they make;
+// Metrics implements them.
+//
+// It answers /metrics in two forms: the JSON that people read with curl, and Prometheus'
+// text for a scraper that asks for it.
+package metrics
+
+import (
+	"context"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"letshare-server/internal/pubsub"
+)
+
+// Door says through which protocol a connection came.
+type Door uint8
+
+// The doors.
+const (
+	Ably Door = iota
+	LetShare
+	doors
+)
+
+func (d Door) String() string { return [...]string{"ably", "letshare"}[d] }
+
+// Metrics counts. All methods may be called from any goroutine, and cost an atomic
+// operation or two.
+type Metrics struct {
+	started time.Time
+
+	opened [doors]atomic.Int64
+	active [doors]atomic.Int64
+
+	published  atomic.Int64
+	delivered  atomic.Int64
+	rooms      atomic.Int64
+	slowClosed atomic.Int64
+	rate       rate
+
+	mu      sync.Mutex
+	refused map[string]int64 // by reason
+}
+
+// New returns metrics that count from now on.
+func New() *Metrics {
+	return &Metrics{started: time.Now(), refused: make(map[string]int64)}
+}
+
+// Published counts messages accepted from a publisher.
+func (m *Metrics) Published(messages int) { m.published.Add(int64(messages)) }
+
+// Delivered counts frames handed to receivers.
+func (m *Metrics) Delivered(frames int) { m.delivered.Add(int64(frames)) }
+
+// ChannelOpened counts a channel with its first attachment on this node.
+func (m *Metrics) ChannelOpened() { m.rooms.Add(1) }
+
+// ChannelClosed counts a channel that lost its last attachment.
+func (m *Metrics) ChannelClosed() { m.rooms.Add(-1) }
+
+// ConnectionOpened counts a connection that got in.
+func (m *Metrics) ConnectionOpened(d Door) {
+	m.opened[d].Add(1)
+	m.active[d].Add(1)
+}
+
+// ConnectionClosed counts the end of a connection.
+func (m *Metrics) ConnectionClosed(d Door) { m.active[d].Add(-1) }
+
+// SessionOpened counts an Ably connection.
+func (m *Metrics) SessionOpened() { m.ConnectionOpened(Ably) }
+
+// SessionClosed counts the end of an Ably connection.
+func (m *Metrics) SessionClosed() { m.ConnectionClosed(Ably) }
+
+// SessionRefused counts an Ably connection that did not get in.
+func (m *Metrics) SessionRefused(code pubsub.Code) { m.Refused(strconv.Itoa(int(code))) }
+
+// Refused counts a connection that did not get in. reason is one of a small, fixed set.
+func (m *Metrics) Refused(reason string) {
+	m.mu.Lock()
+	m.refused[reason]++
+	m.mu.Unlock()
+}
+
+// SlowConsumerClosed counts a socket that was closed because it did not keep up.
+func (m *Metrics) SlowConsumerClosed() { m.slowClosed.Add(1) }
+
+// rateSamples is the number of seconds over which the rate of messages is averaged.
+const rateSamples = 10
+
+// rate averages a counter from readings taken once a second.
+type rate struct {
+	mu       sync.Mutex
+	readings [rateSamples + 1]int64 // the newest first
+	taken    int
+}
+
+func (r *rate) sample(counter int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	copy(r.readings[1:], r.readings[:])
+	r.readings[0] = counter
+	r.taken = min(r.taken+1, len(r.readings))
+}
+
+func (r *rate) perSecond() float64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.taken < 2 {
+		return 0
+	}
+	return float64(r.readings[0]-r.readings[r.taken-1]) / float64(r.taken-1)
+}
+
+// Run takes the readings that rates are made from, until ctx ends.
+func (m *Metrics) Run(ctx context.Context) error {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		m.rate.sample(m.published.Load())
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}

@@ -1,0 +1,189 @@
+package metrics
+
+import (
+	"encoding/json"
+	"math"
+	"net/http"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// Health is the body of /health.
+type Health struct {
+	Status     string       `json:"status"`
+	Timestamp  string       `json:"timestamp"`
+	Uptime     string       `json:"uptime"`
+	Memory     HealthMemory `json:"memory"`
+	Goroutines uint64       `json:"goroutines"`
+}
+
+// HealthMemory is the part of Health about memory.
+type HealthMemory struct {
+	AllocMB      float64 `json:"alloc_mb"`
+	TotalAllocMB float64 `json:"total_alloc_mb"`
+	SysMB        float64 `json:"sys_mb"`
+	NumGC        uint64  `json:"num_gc"`
+}
+
+// Health reports how the process does. status is "healthy", or why it is not.
+func (m *Metrics) Health(status string) Health {
+	now, mem := time.Now(), readMemory()
+	return Health{
+		Status:     status,
+		Timestamp:  now.Format(time.RFC3339),
+		Uptime:     now.Sub(m.started).Truncate(time.Second).String(),
+		Memory:     HealthMemory{megabytes(mem.alloc), megabytes(mem.totalAlloc), megabytes(mem.sys), mem.cycles},
+		Goroutines: mem.goroutines,
+	}
+}
+
+// report is the JSON form of /metrics.
+type report struct {
+	Server struct {
+		Timestamp     string  `json:"timestamp"`
+		Uptime        string  `json:"uptime"`
+		UptimeSeconds float64 `json:"uptime_seconds"`
+	} `json:"server"`
+	WebSocket struct {
+		TotalConnections  int64            `json:"total_connections"`
+		ActiveConnections int64            `json:"active_connections"`
+		TotalMessages     int64            `json:"total_messages"`
+		TotalDeliveries   int64            `json:"total_deliveries"`
+		TotalRooms        int64            `json:"total_rooms"`
+		MessagesPerSecond float64          `json:"messages_per_second"`
+		ByDoor            map[string]int64 `json:"active_connections_by_door"`
+		SlowClosed        int64            `json:"slow_consumers_closed"`
+		Refused           map[string]int64 `json:"refused"`
+	} `json:"websocket"`
+	System struct {
+		Memory struct {
+			HealthMemory
+			HeapAllocMB float64 `json:"heap_alloc_mb"`
+			HeapSysMB   float64 `json:"heap_sys_mb"`
+		} `json:"memory"`
+		Goroutines uint64 `json:"goroutines"`
+		CPUCount   int    `json:"cpu_count"`
+		GoVersion  string `json:"go_version"`
+	} `json:"system"`
+}
+
+func (m *Metrics) report() *report {
+	r, now, mem := new(report), time.Now(), readMemory()
+	uptime := now.Sub(m.started)
+	r.Server.Timestamp = now.Format(time.RFC3339)
+	r.Server.Uptime = uptime.Truncate(time.Second).String()
+	r.Server.UptimeSeconds = math.Floor(uptime.Seconds())
+	r.WebSocket.ByDoor = make(map[string]int64)
+	for d := range doors {
+		r.WebSocket.TotalConnections += m.opened[d].Load()
+		r.WebSocket.ActiveConnections += m.active[d].Load()
+		r.WebSocket.ByDoor[d.String()] = m.active[d].Load()
+	}
+	r.WebSocket.TotalMessages = m.published.Load()
+	r.WebSocket.TotalDeliveries = m.delivered.Load()
+	r.WebSocket.TotalRooms = m.rooms.Load()
+	r.WebSocket.MessagesPerSecond = math.Round(m.rate.perSecond()*100) / 100
+	r.WebSocket.SlowClosed = m.slowClosed.Load()
+	r.WebSocket.Refused = m.refusals()
+	r.System.Memory.HealthMemory = HealthMemory{megabytes(mem.alloc), megabytes(mem.totalAlloc), megabytes(mem.sys), mem.cycles}
+	r.System.Memory.HeapAllocMB = megabytes(mem.alloc)
+	r.System.Memory.HeapSysMB = megabytes(mem.heapSys)
+	r.System.Goroutines = mem.goroutines
+	r.System.CPUCount = runtime.NumCPU()
+	r.System.GoVersion = runtime.Version()
+	return r
+}
+
+func (m *Metrics) refusals() map[string]int64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	all := make(map[string]int64, len(m.refused))
+	for reason, n := range m.refused {
+		all[reason] = n
+	}
+	return all
+}
+
+// Handler answers /metrics: JSON for people, Prometheus' text when the Accept header asks
+// for it or with ?format=prometheus.
+func (m *Metrics) Handler() http.Handler {
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collector{m})
+	text := promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if wantsPrometheus(r) {
+			text.ServeHTTP(w, r)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(m.report()) // the peer is gone if this fails
+	})
+}
+
+func wantsPrometheus(r *http.Request) bool {
+	switch r.URL.Query().Get("format") {
+	case "prometheus":
+		return true
+	case "json":
+		return false
+	}
+	accept := r.Header.Get("Accept")
+	return strings.Contains(accept, "application/openmetrics-text") || strings.Contains(accept, "version=0.0.4") ||
+		strings.HasPrefix(accept, "text/plain")
+}
+
+// collector gives Prometheus what Metrics has counted.
+type collector struct{ m *Metrics }
+
+var (
+	connectionsTotal = desc("connections_total", "Connections that got in since the start.", "door")
+	connections      = desc("connections", "Connections that are open now.", "door")
+	refusedTotal     = desc("connections_refused_total", "Connections that did not get in, by reason or error code.", "reason")
+	publishedTotal   = desc("messages_published_total", "Messages accepted from publishers of all doors.")
+	deliveredTotal   = desc("frames_delivered_total", "Frames handed to the queues of subscribers.")
+	roomsNow         = desc("channels", "Channels with at least one attachment on this node.")
+	slowClosedTotal  = desc("slow_consumers_closed_total", "Sockets closed because they did not keep up.")
+	uptimeSeconds    = desc("uptime_seconds", "Seconds since the start.")
+	heapBytes        = desc("memory_heap_bytes", "Bytes of heap objects.")
+	sysBytes         = desc("memory_system_bytes", "Bytes of memory obtained from the system.")
+	gcTotal          = desc("gc_cycles_total", "Completed garbage collections.")
+	goroutinesNow    = desc("goroutines", "Goroutines that exist now.")
+)
+
+func desc(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc("letshare_"+name, help, labels, nil)
+}
+
+// Describe implements prometheus.Collector.
+func (c collector) Describe(out chan<- *prometheus.Desc) { prometheus.DescribeByCollect(c, out) }
+
+// Collect implements prometheus.Collector.
+func (c collector) Collect(out chan<- prometheus.Metric) {
+	m, mem := c.m, readMemory()
+	counter := func(d *prometheus.Desc, v float64, labels ...string) {
+		out <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, v, labels...)
+	}
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	for d := range doors {
+		counter(connectionsTotal, float64(m.opened[d].Load()), d.String())
+		gauge(connections, float64(m.active[d].Load()), d.String())
+	}
+	for reason, n := range m.refusals() {
+		counter(refusedTotal, float64(n), reason)
+	}
+	counter(publishedTotal, float64(m.published.Load()))
+	counter(deliveredTotal, float64(m.delivered.Load()))
+	gauge(roomsNow, float64(m.rooms.Load()))
+	counter(slowClosedTotal, float64(m.slowClosed.Load()))
+	gauge(uptimeSeconds, time.Since(m.started).Seconds())
+	gauge(heapBytes, float64(mem.alloc))
+	gauge(sysBytes, float64(mem.sys))
+	counter(gcTotal, float64(mem.cycles))
+	gauge(goroutinesNow, float64(mem.goroutines))
+}
