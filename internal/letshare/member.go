@@ -1,0 +1,267 @@
+package letshare
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"letshare-server/internal/auth"
+	"letshare-server/internal/hub"
+	"letshare-server/internal/outbox"
+	"letshare-server/internal/pubsub"
+	"letshare-server/internal/socket"
+	"letshare-server/internal/wsconn"
+)
+
+// member is one connection. Its fields belong to the connection's worker.
+type member struct {
+	door      *Door
+	ws        *wsconn.Conn
+	grant     *auth.Grant
+	id        string
+	instance  string // what peers address, and the default of a message's sender
+	onlyRoom  string // the room that the token is for; empty: any
+	rooms     []*room
+	published int64 // messages so far, which number them
+	turn      hub.Turn
+}
+
+// room is a member's place in a room. It is the hub's Receiver.
+type room struct {
+	member     *member
+	name       string
+	events     []string
+	attachment *hub.Attachment
+	gate       outbox.Gate
+}
+
+// maxEvents bounds the events that a member subscribes to in one room.
+const maxEvents = 256
+
+// Opened implements wsconn.Handler.
+func (m *member) Opened(ws *wsconn.Conn) {
+	m.ws = ws
+	m.door.mu.Lock()
+	m.door.members[m] = struct{}{}
+	m.door.mu.Unlock()
+	m.door.opts.Metrics.LetShareOpened()
+}
+
+// Drain implements Member.
+func (m *member) Drain() { m.ws.Close(socket.CloseGoingAway, "server is stopping") }
+
+// Message implements wsconn.Handler.
+func (m *member) Message(_ socket.Opcode, payload []byte) {
+	r, failed := parseRequest(payload)
+	if failed == nil {
+		failed = m.handle(r)
+	}
+	if failed != nil {
+		m.door.noisy.Warn("request refused", "reason", failed.Reason, "client", m.grant.ClientID)
+		m.ws.Outbox().Queue(errorFrame(failed))
+	}
+}
+
+// TurnEnd implements wsconn.Handler.
+func (m *member) TurnEnd() { m.turn.End() }
+
+// Oversize implements wsconn.OversizeHandler.
+func (m *member) Oversize() {
+	m.ws.Outbox().Queue(errorFrame(fail("message_too_large", fmt.Sprintf("消息太大，最多 %d KB", maxMessageBytes>>10))))
+}
+
+// Closed implements wsconn.Handler. The member's places are free when it returns.
+func (m *member) Closed(end wsconn.End) {
+	m.turn.End()
+	for _, r := range m.rooms {
+		r.attachment.Detach()
+	}
+	m.rooms = nil
+	m.door.mu.Lock()
+	delete(m.door.members, m)
+	m.door.mu.Unlock()
+	m.door.opts.Metrics.LetShareClosed(end)
+}
+
+func (m *member) handle(r *request) *failure {
+	switch r.Type {
+	case "subscribe":
+		return m.subscribe(r)
+	case "unsubscribe":
+		return m.unsubscribe(r)
+	case "publish":
+		return m.publish(r)
+	}
+	return fail("unsupported_type", "不支持的消息类型: "+clip(r.Type))
+}
+
+func (m *member) find(name string) *room {
+	for _, r := range m.rooms {
+		if r.name == name {
+			return r
+		}
+	}
+	return nil
+}
+
+// subscribe enters a room, or adds an event to those of a room that the member is in.
+func (m *member) subscribe(r *request) *failure {
+	if r.Channel == "" {
+		return errNoChannel
+	}
+	if failed := checkRoomName(r.Channel); failed != nil {
+		return failed
+	}
+	place := m.find(r.Channel)
+	if place == nil {
+		return m.enter(r)
+	}
+	if !slices.Contains(place.events, r.Event) {
+		if len(place.events) >= maxEvents {
+			return fail("too_many_events", fmt.Sprintf("一个房间最多订阅 %d 个事件", maxEvents))
+		}
+		place.events = append(slices.Clone(place.events), r.Event)
+		place.attachment.SetNames(m.names(place.events))
+	}
+	m.ws.Outbox().Queue(statusFrame("subscribed", r))
+	return nil
+}
+
+// enter makes the member one of the room. Nothing of the room is sent to it before the
+// acknowledgement.
+func (m *member) enter(r *request) *failure {
+	opts := &m.door.opts
+	if m.onlyRoom != "" && m.onlyRoom != r.Channel {
+		return &failure{403, "room_not_allowed", "该token只能进入房间: " + clip(m.onlyRoom)}
+	}
+	if len(m.rooms) >= opts.MaxRooms {
+		return fail("too_many_rooms", fmt.Sprintf("最多同时进入 %d 个房间", opts.MaxRooms))
+	}
+	place := &room{member: m, name: r.Channel, events: []string{r.Event}}
+	m.ws.Outbox().Hold(&place.gate)
+	ctx, cancel := context.WithTimeout(context.Background(), enterTimeout)
+	defer cancel()
+	var err error
+	place.attachment, err = opts.Hub.Attach(ctx, &hub.Attach{
+		Grant:        m.grant,
+		Channel:      pubsub.ChannelName{Attached: r.Channel, Base: r.Channel},
+		Modes:        pubsub.ModeSubscribe | pubsub.ModePublish,
+		ConnectionID: m.id,
+		NoEcho:       true,
+		Names:        m.names(place.events),
+		MaxMembers:   opts.MaxRoomUsers,
+		Form:         form{r.Channel},
+		Receiver:     place,
+	})
+	if errors.Is(err, hub.ErrRoomFull) {
+		return fail("room_full", fmt.Sprintf("房间已满，最多支持%d个用户", opts.MaxRoomUsers))
+	}
+	if err != nil {
+		return m.failureFor(err)
+	}
+	m.rooms = append(m.rooms, place)
+	m.ws.Outbox().Release(&place.gate, statusFrame("subscribed", r))
+	return nil
+}
+
+// enterTimeout bounds the entry into a room.
+const enterTimeout = 5 * time.Second
+
+var errNoChannel = fail("missing_channel", "缺少频道名称")
+
+// names are the names of messages that a member is sent; nil means all.
+func (m *member) names(events []string) []string {
+	if m.door.opts.WildcardEvents && slices.Contains(events, defaultEvent) {
+		return nil
+	}
+	return events
+}
+
+// unsubscribe drops one event, or leaves the room. It is acknowledged whatever the room.
+func (m *member) unsubscribe(r *request) *failure {
+	if r.Channel == "" {
+		return errNoChannel
+	}
+	place := m.find(r.Channel)
+	switch {
+	case place == nil:
+	case r.explicitEvent:
+		place.events = slices.DeleteFunc(slices.Clone(place.events), func(e string) bool { return e == r.Event })
+		place.attachment.SetNames(m.names(place.events))
+	default:
+		m.rooms = slices.DeleteFunc(m.rooms, func(other *room) bool { return other == place })
+		place.attachment.Detach()
+		m.ws.Outbox().End(&place.gate, statusFrame("unsubscribed", r))
+		return nil
+	}
+	m.ws.Outbox().Queue(statusFrame("unsubscribed", r))
+	return nil
+}
+
+// publish sends to the others of a room. A good one has no answer.
+func (m *member) publish(r *request) *failure {
+	if r.Channel == "" {
+		return errNoChannel
+	}
+	data, failed := dataOf(r, m.instance)
+	if failed != nil {
+		return failed
+	}
+	if m.find(r.Channel) == nil {
+		return fail("not_subscribed", "客户端未订阅房间: "+clip(r.Channel))
+	}
+	err := m.door.opts.Hub.Publish(&m.turn, &hub.Publish{
+		Grant:        m.grant,
+		Channel:      pubsub.ChannelName{Attached: r.Channel, Base: r.Channel},
+		Messages:     []*pubsub.Message{{Name: r.Event, Data: pubsub.Data{Kind: pubsub.TextData, Bytes: data}, Encoding: "json"}},
+		ConnectionID: m.id,
+		MsgSerial:    m.published,
+		Final:        true,
+		MaxBytes:     maxMessageBytes + maxAddedBytes,
+	}, m.outcome)
+	m.published++
+	if err != nil {
+		return m.failureFor(err)
+	}
+	return nil
+}
+
+// maxAddedBytes is room for what the door adds to a message, and for its names.
+const maxAddedBytes = 64 << 10
+
+// outcome tells the member of a publish that failed in the engine.
+func (m *member) outcome(p hub.Published) {
+	if p.Err != nil {
+		m.ws.Outbox().Put(errorFrame(m.failureFor(p.Err)))
+	}
+}
+
+// failureFor is what the app's user is told of an error behind the door.
+func (m *member) failureFor(err error) *failure {
+	e := pubsub.ErrorFor(err)
+	switch e.Code {
+	case pubsub.CodeCapabilityDenied, pubsub.CodeIdentifiedClientNeeded:
+		return &failure{403, "forbidden", "没有权限访问该房间"}
+	case pubsub.CodeMessageTooLarge:
+		return fail("message_too_large", fmt.Sprintf("消息太大，最多 %d KB", maxMessageBytes>>10))
+	}
+	m.door.opts.Log.Error("request failed", "code", int(e.Code), "error", e)
+	return fail("unavailable", "服务器繁忙，请稍后重试")
+}
+
+// Receive implements hub.Receiver.
+func (r *room) Receive(frames []byte, more bool) {
+	r.member.ws.Outbox().PutGate(&r.gate, frames, more)
+}
+
+// Lost implements hub.Receiver. The protocol has no word for it: peers repeat their signals.
+func (r *room) Lost(pubsub.Serial) {}
+
+func clip(s string) string {
+	if r := []rune(s); len(r) > 64 {
+		return string(r[:64]) + "…"
+	}
+	return s
+}
