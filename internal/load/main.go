@@ -1,0 +1,390 @@
+package load
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"net/url"
+	"os"
+	"os/signal"
+	"strconv"
+	"strings"
+	"time"
+)
+
+const usageText = `usage: letshare-server load <scenario or preset> [flags]
+
+scenarios
+  idle      open --connections in rooms of --members, hold them for --duration; RSS per connection
+  fanout    --rooms of --members, --publishers in each; --rate of messages a second, or --inflight
+            for each room (the next when all have received one); --with-baseline compares with L1
+  mixed     small rooms (--rooms, --members, --rate) alone, then beside one of --big-members
+  acks      --publishers, each with --inflight publishes not yet acknowledged (ably only)
+  connect   open --connections, --concurrency at a time; CPU per connection, with or without --attach
+  baseline  the physical limit: L1 (one write for each delivery) and L8 (8 frames in each write)
+
+presets: a scenario with flags; flags behind the name win
+%s
+--rate also takes a percentage of L1's maximum, which is then measured first.
+
+flags
+`
+
+// presets are the measurements of the product's targets.
+var presets = []struct {
+	name string
+	runs []string // arguments of each run
+}{
+	{"p1", []string{"idle --connections 10000 --members 10 --duration 10s"}},
+	{"p4", []string{"fanout --rooms 1 --members 1000 --inflight 1 --with-baseline"}},
+	{"p5", []string{"fanout --rooms 1 --members 1000 --inflight 16 --with-baseline"}},
+	{"p6", []string{"fanout --rooms 200 --members 50 --rate 50% --with-baseline"}},
+	{"p7", []string{"mixed --rooms 100 --members 10 --rate 500 --big-members 5000"}},
+	{"p8", []string{"acks --publishers 64 --inflight 1"}},
+	{"p9", []string{"connect --connections 5000 --attach=false", "connect --connections 5000 --attach"}},
+	{"p10", []string{"fanout --rooms 200 --members 50 --rate 400"}},
+	{"p14", []string{"fanout --rooms 20 --members 50 --inflight 1 --with-baseline", "fanout --rooms 200 --members 50 --inflight 1 --with-baseline"}},
+	{"p15", []string{"idle --connections 10000 --members 10 --talk 3 --waves 3 --duration 5s"}},
+}
+
+// What the digits of a marker can hold.
+const (
+	maxRooms      = 1_000_000
+	maxPublishers = 10_000
+	maxInflight   = 10_000
+)
+
+// options are the flags.
+type options struct {
+	scenario string
+
+	url         string
+	dialect     string
+	format      string
+	key         string
+	token       string
+	secret      string
+	users       int
+	namespace   string
+	echo        bool
+	attach      bool
+	allowRemote bool
+
+	connections int
+	rooms       int
+	members     int
+	publishers  int
+	rate        string
+	inflight    int
+	bytes       int
+	bigMembers  int
+	bigInflight int
+	talk        int
+	waves       int
+
+	duration    time.Duration
+	warmup      time.Duration
+	settle      time.Duration
+	timeout     time.Duration
+	rounds      int
+	loops       int
+	concurrency int
+
+	pid          int
+	baseline     string
+	withBaseline bool
+	json         string
+
+	// Of the baseline's server.
+	serve bool
+	frame int
+	batch int
+
+	address *net.TCPAddr
+	host    string
+	// self is the command line that runs Main again.
+	self []string
+}
+
+// Main runs the tool with the arguments behind "load" and returns the exit code: 0 if all was
+// well, 1 if anything went wrong or was not delivered as it must be, 2 for wrong usage.
+func Main(args []string, stdout, stderr io.Writer) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	self, err := os.Executable()
+	if err != nil {
+		fmt.Fprintln(stderr, "load:", err)
+		return 1
+	}
+	return run(ctx, []string{self, "load"}, args, stdout, stderr)
+}
+
+func run(ctx context.Context, self, args []string, stdout, stderr io.Writer) int {
+	var doc document
+	code := 0
+	for _, args := range expand(args) {
+		o, err := parse(args, stderr)
+		if errors.Is(err, flag.ErrHelp) {
+			return 0
+		}
+		if err != nil {
+			fmt.Fprintln(stderr, "load:", err)
+			return 2
+		}
+		o.self = self
+		if o.serve {
+			if err := serveBaseline(stdout, o.frame, o.batch, o.echo); err != nil {
+				fmt.Fprintln(stderr, "load baseline:", err)
+				return 1
+			}
+			return 0
+		}
+		text := stdout
+		if o.json == "-" {
+			text = stderr
+		}
+		report := &Report{Scenario: o.scenario, Dialect: o.dialectName()}
+		if err := runScenario(ctx, o, report, stderr); err != nil {
+			if ctx.Err() != nil {
+				err = errors.New("interrupted")
+			}
+			report.problem("%v", err)
+		}
+		report.summarize()
+		report.write(text)
+		doc.Runs = append(doc.Runs, report)
+		if o.json != "" {
+			if err := writeJSON(o.json, stdout, &doc); err != nil && o.json != "-" {
+				fmt.Fprintln(stderr, "load:", err)
+				code = 1
+			}
+		}
+		if report.Failed {
+			code = 1
+		}
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	return code
+}
+
+// expand replaces a preset's name by what it stands for.
+func expand(args []string) [][]string {
+	for _, p := range presets {
+		if len(args) > 0 && strings.EqualFold(args[0], p.name) {
+			var runs [][]string
+			for _, run := range p.runs {
+				runs = append(runs, append(strings.Fields(run), args[1:]...))
+			}
+			return runs
+		}
+	}
+	return [][]string{args}
+}
+
+func parse(args []string, stderr io.Writer) (*options, error) {
+	o := &options{}
+	f := flag.NewFlagSet("load", flag.ContinueOnError)
+	f.SetOutput(io.Discard)
+	f.StringVar(&o.url, "url", "ws://127.0.0.1:8080", "the server")
+	f.StringVar(&o.dialect, "dialect", "ably", "ably or letshare")
+	f.StringVar(&o.format, "format", "json", "json or msgpack (ably)")
+	f.StringVar(&o.key, "key", "", "`appId.keyId:secret` (ably)")
+	f.StringVar(&o.token, "token", "", "a token (letshare)")
+	f.StringVar(&o.secret, "jwt-secret", "", "secret to make tokens with (letshare)")
+	f.IntVar(&o.users, "users", 16, "how many users to make tokens for")
+	f.StringVar(&o.namespace, "namespace", "", "namespace of the channels (ably)")
+	f.BoolVar(&o.echo, "echo", true, "publishers receive their own messages (ably)")
+	f.BoolVar(&o.attach, "attach", true, "connect: enter a room too")
+	f.BoolVar(&o.allowRemote, "allow-remote", false, "allow a server that is not on this machine")
+	f.IntVar(&o.connections, "connections", 1000, "idle, connect: how many")
+	f.IntVar(&o.rooms, "rooms", 1, "how many rooms")
+	f.IntVar(&o.members, "members", 10, "connections in a room")
+	f.IntVar(&o.publishers, "publishers", 1, "members of a room that publish; acks: how many in all")
+	f.StringVar(&o.rate, "rate", "", "messages a second in all, or a percentage of L1's maximum; empty: closed loop")
+	f.IntVar(&o.inflight, "inflight", 1, "closed loop: messages under way in a room; acks: for each publisher")
+	f.IntVar(&o.bytes, "bytes", 300, "size of a publisher's frame")
+	f.IntVar(&o.bigMembers, "big-members", 5000, "mixed: connections in the big room")
+	f.IntVar(&o.bigInflight, "big-inflight", 1, "mixed: messages under way in the big room")
+	f.IntVar(&o.talk, "talk", 0, "idle: messages that each connection publishes before it is idle")
+	f.IntVar(&o.waves, "waves", 1, "idle: how often all come, hold and leave")
+	f.DurationVar(&o.duration, "duration", 5*time.Second, "of a round, or of holding")
+	f.DurationVar(&o.warmup, "warmup", time.Second, "publishing that is verified but not measured, before each round")
+	f.DurationVar(&o.settle, "settle", 2*time.Second, "rest before memory is read")
+	f.DurationVar(&o.timeout, "timeout", 10*time.Second, "how long nothing may happen where something must")
+	f.IntVar(&o.rounds, "rounds", 0, "how often to measure (3 with a baseline, otherwise 1)")
+	f.IntVar(&o.loops, "loops", 1, "threads")
+	f.IntVar(&o.concurrency, "concurrency", 64, "handshakes at a time")
+	f.IntVar(&o.pid, "pid", 0, "the server's process, to read CPU time and memory")
+	f.StringVar(&o.baseline, "baseline", "", "compare with L1: CPU seconds per million deliveries, or a report in JSON")
+	f.BoolVar(&o.withBaseline, "with-baseline", false, "fanout: measure L1 between the server's rounds")
+	f.StringVar(&o.json, "json", "", "write the report as JSON to a file, or to stdout (-)")
+	visible := map[string]bool{}
+	f.VisitAll(func(fl *flag.Flag) { visible[fl.Name] = true })
+	f.BoolVar(&o.serve, "serve", false, "")
+	f.IntVar(&o.frame, "frame", 0, "")
+	f.IntVar(&o.batch, "batch", 1, "")
+
+	help := func() {
+		var names strings.Builder
+		for _, p := range presets {
+			fmt.Fprintf(&names, "  %-9s %s\n", p.name, strings.Join(p.runs, ", then "))
+		}
+		fmt.Fprintf(stderr, usageText, names.String())
+		shown := flag.NewFlagSet("", flag.ContinueOnError)
+		shown.SetOutput(stderr)
+		f.VisitAll(func(fl *flag.Flag) {
+			if visible[fl.Name] {
+				shown.Var(fl.Value, fl.Name, fl.Usage)
+			}
+		})
+		shown.PrintDefaults()
+	}
+	if len(args) == 0 || strings.HasPrefix(args[0], "-") {
+		help()
+		if len(args) > 0 && (args[0] == "-h" || args[0] == "--help" || args[0] == "-help") {
+			return nil, flag.ErrHelp
+		}
+		return nil, errors.New("say what to measure first")
+	}
+	o.scenario = args[0]
+	if err := f.Parse(args[1:]); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			help()
+		}
+		return nil, err
+	}
+	if f.NArg() > 0 {
+		return nil, fmt.Errorf("unexpected %q", f.Arg(0))
+	}
+	if o.serve {
+		return o, nil
+	}
+	return o, o.check()
+}
+
+func (o *options) check() error {
+	for name, v := range map[string]int{
+		"connections": o.connections, "rooms": o.rooms, "members": o.members, "inflight": o.inflight,
+		"publishers": o.publishers, "bytes": o.bytes, "loops": o.loops, "concurrency": o.concurrency, "users": o.users,
+		"big-members": o.bigMembers, "big-inflight": o.bigInflight, "waves": o.waves,
+	} {
+		if v < 1 {
+			return fmt.Errorf("--%s must be at least 1", name)
+		}
+	}
+	switch {
+	case o.duration <= 0 || o.timeout <= 0:
+		return errors.New("--duration and --timeout must be more than 0")
+	case o.bytes > 60_000:
+		return errors.New("--bytes must be at most 60000")
+	case o.rooms > maxRooms, o.connections > maxRooms:
+		return fmt.Errorf("at most %d rooms and connections", maxRooms)
+	case max(o.inflight, o.bigInflight) > maxInflight:
+		return fmt.Errorf("at most %d messages under way", maxInflight)
+	case o.publishers > maxPublishers:
+		return fmt.Errorf("at most %d publishers", maxPublishers)
+	}
+	if o.rounds == 0 {
+		o.rounds = 1
+		if o.withBaseline || o.scenario == "baseline" {
+			o.rounds = 3
+		}
+	}
+	if o.rounds < 1 {
+		return errors.New("--rounds must be at least 1")
+	}
+	if _, _, err := o.messageRate(); err != nil {
+		return err
+	}
+	switch o.scenario {
+	case "baseline":
+		return nil
+	case "idle", "fanout", "mixed", "acks", "connect":
+	default:
+		return fmt.Errorf("no scenario or preset %q: there are idle, fanout, mixed, acks, connect, baseline and the presets", o.scenario)
+	}
+	switch o.scenario {
+	case "fanout", "mixed":
+		if o.publishers > o.members {
+			return errors.New("--publishers are members: there cannot be more of them than --members")
+		}
+	}
+	switch o.dialect {
+	case "ably":
+		if o.format != "json" && o.format != "msgpack" {
+			return fmt.Errorf("--format %q: json or msgpack", o.format)
+		}
+		if o.key == "" {
+			return errors.New("--key is missing: appId.keyId:secret, which a server in local mode prints when it starts")
+		}
+	case "letshare":
+		if o.scenario == "acks" {
+			return errors.New("LetShare's protocol has no acknowledgements: use --dialect ably")
+		}
+		if o.token == "" && o.secret == "" {
+			return errors.New("--token or --jwt-secret is missing: the secret is the server's jwt.secret")
+		}
+		o.echo = false // the protocol never echoes
+		if o.scenario == "fanout" && o.members < 2 {
+			return errors.New("nobody would receive: LetShare does not echo, so --members must be at least 2")
+		}
+	default:
+		return fmt.Errorf("--dialect %q: ably or letshare", o.dialect)
+	}
+	return o.resolve()
+}
+
+// resolve finds the server's address.
+func (o *options) resolve() error {
+	u, err := url.Parse(o.url)
+	if err != nil || u.Hostname() == "" {
+		return fmt.Errorf("--url %q: ws://host:port", o.url)
+	}
+	if u.Scheme != "ws" && u.Scheme != "http" {
+		return fmt.Errorf("--url %q: only ws:// is spoken; measure without TLS", o.url)
+	}
+	port := u.Port()
+	if port == "" {
+		port = "80"
+	}
+	o.host = u.Host
+	if o.address, err = net.ResolveTCPAddr("tcp", net.JoinHostPort(u.Hostname(), port)); err != nil {
+		return fmt.Errorf("--url %q: %w", o.url, err)
+	}
+	if !o.address.IP.IsLoopback() && !o.allowRemote {
+		return fmt.Errorf("%v is not on this machine: --allow-remote if you may load it", o.address)
+	}
+	return nil
+}
+
+// messageRate is the rate of the open loop, in messages a second or as a percentage of L1's
+// maximum; both are zero for a closed loop.
+func (o *options) messageRate() (perSecond, percent float64, err error) {
+	if o.rate == "" {
+		return 0, 0, nil
+	}
+	s, isPercent := strings.CutSuffix(o.rate, "%")
+	v, err := strconv.ParseFloat(s, 64)
+	if err != nil || v <= 0 || v > 1e7 {
+		return 0, 0, fmt.Errorf("--rate %q: messages a second, or a percentage of L1's maximum such as 50%%", o.rate)
+	}
+	if isPercent {
+		return 0, v, nil
+	}
+	return v, 0, nil
+}
+
+func (o *options) dialectName() string {
+	switch {
+	case o.scenario == "baseline":
+		return "bare TCP"
+	case o.dialect == "ably":
+		return "ably " + o.format
+	}
+	return o.dialect
+}
