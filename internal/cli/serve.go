@@ -1,0 +1,82 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os/signal"
+	"sync"
+	"syscall"
+
+	"letshare-server/internal/auth"
+	"letshare-server/internal/config"
+	"letshare-server/internal/errorlog"
+	"letshare-server/internal/server"
+)
+
+// serve runs the server until SIGTERM or SIGINT; a second one ends it at once.
+func serve(args []string, stdout, stderr io.Writer) int {
+	fs := newFlags("serve", "Runs the server.", stderr)
+	flags := addConfigFlags(fs)
+	if code, ok := parse(fs, args, stderr); !ok {
+		return code
+	}
+	cfg, warnings, err := flags.load()
+	if err != nil {
+		fmt.Fprintln(stderr, err)
+		return exitFailed
+	}
+	secrets, err := resolveSecrets(cfg)
+	if err != nil {
+		fmt.Fprintln(stderr, err)
+		return exitFailed
+	}
+
+	var level slog.LevelVar
+	if err := level.UnmarshalText([]byte(cfg.Log.Level)); err != nil {
+		fmt.Fprintln(stderr, err)
+		return exitFailed
+	}
+	console := slog.NewJSONHandler(stdout, &slog.HandlerOptions{Level: &level})
+	errors := errorlog.New(errorlog.Options{Dir: cfg.Log.Dir, MaxEntries: cfg.Log.MaxEntries, Trouble: console})
+	log := errorlog.Logger(console, errors)
+	logging, stopLogging := context.WithCancel(context.Background())
+	var logs sync.WaitGroup
+	logs.Go(func() { _ = errors.Run(logging) })
+	defer logs.Wait()
+	defer stopLogging()
+
+	for _, w := range append(warnings, secrets.Warnings...) {
+		log.Warn(w)
+	}
+	for _, n := range secrets.Notes {
+		log.Info(n)
+	}
+
+	s, err := server.New(cfg, secrets, log)
+	if err != nil {
+		log.Error("cannot start", "error", err)
+		return exitFailed
+	}
+	l, err := s.Listen()
+	if err != nil {
+		log.Error("cannot start", "error", err)
+		return exitFailed
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	context.AfterFunc(ctx, stop) // the next signal kills
+	log.Info("listening", "address", l.Addr().String(), "mode", string(cfg.Mode), "max_sockets", s.MaxSockets())
+	fmt.Fprint(stderr, s.Banner(l.Addr()))
+	if err := s.Run(ctx, l); err != nil {
+		log.Error("failed", "error", err)
+		return exitFailed
+	}
+	log.Info("stopped")
+	return exitOK
+}
+
+func resolveSecrets(cfg config.Config) (config.Secrets, error) {
+	return config.ResolveSecrets(cfg, config.Published{Contains: auth.IsPublished, LocalKey: auth.LocalKey})
+}

@@ -1,0 +1,96 @@
+package server
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/url"
+	"strings"
+)
+
+// doors is the HTTP side of a node.
+type doors struct {
+	node     *Server
+	ably     http.Handler // WebSocket at /
+	letshare http.Handler // WebSocket at /ws
+	rest     http.Handler
+	metrics  http.Handler
+
+	// browserOrigins governs LetShare's door, /health and /metrics; ablyOrigins the others.
+	browserOrigins originPolicy
+	ablyOrigins    originPolicy
+}
+
+// ServeHTTP implements http.Handler.
+func (d *doors) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	path := r.URL.Path
+	upgrade := isUpgrade(r)
+	switch {
+	case path == "/ws", upgrade && isRoot(path) && isLetShare(r.URL.Query()):
+		d.serve(w, r, &d.browserOrigins, d.letshare)
+	case upgrade && isRoot(path):
+		d.serve(w, r, &d.ablyOrigins, d.ably)
+	case path == "/health", path == "/health/live", path == "/health/ready":
+		d.serve(w, r, &d.browserOrigins, http.HandlerFunc(d.health))
+	case path == "/metrics":
+		d.serve(w, r, &d.browserOrigins, d.metrics)
+	case isRoot(path) && (r.Method == http.MethodGet || r.Method == http.MethodHead):
+		d.serve(w, r, &d.ablyOrigins, http.HandlerFunc(greet))
+	default:
+		d.serve(w, r, &d.ablyOrigins, d.rest)
+	}
+}
+
+func isRoot(path string) bool { return path == "/" || path == "" }
+
+func isUpgrade(r *http.Request) bool {
+	return strings.EqualFold(r.Header.Get("Upgrade"), "websocket")
+}
+
+// isLetShare tells LetShare's front-end, whose default URL has no path, from Ably's SDKs.
+func isLetShare(q url.Values) bool {
+	return q.Has("token") && !q.Has("key") && !q.Has("access_token") && !q.Has("accessToken") && !q.Has("v")
+}
+
+func (d *doors) serve(w http.ResponseWriter, r *http.Request, origins *originPolicy, h http.Handler) {
+	if !origins.admit(w, r) {
+		if r.Method != http.MethodOptions || !origins.allows(r) {
+			d.node.metrics.Refused("origin")
+			d.node.originWarnings.Warn("origin refused", "origin", r.Header.Get("Origin"), "path", r.URL.Path)
+		}
+		return
+	}
+	if isUpgrade(r) && d.node.overloaded() {
+		d.node.metrics.Refused("overloaded")
+		w.Header().Set("Retry-After", "5")
+		http.Error(w, "too many connections", http.StatusServiceUnavailable)
+		return
+	}
+	h.ServeHTTP(w, r)
+}
+
+// greet answers whoever opens the server's address in a browser.
+func greet(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	_, _ = w.Write([]byte("LetShare Server is running.\n\n" +
+		"  /         Ably SDKs (WebSocket)\n" +
+		"  /ws       LetShare (WebSocket)\n" +
+		"  /health   is it alive\n" +
+		"  /metrics  how it does\n"))
+}
+
+// health answers /health and /health/live with 200 while the process runs, and
+// /health/ready with 503 when it should get no new clients.
+func (d *doors) health(w http.ResponseWriter, r *http.Request) {
+	status, code := "healthy", http.StatusOK
+	if strings.HasSuffix(r.URL.Path, "/ready") {
+		if err := d.node.ready(r.Context()); err != nil {
+			status, code = err.Error(), http.StatusServiceUnavailable
+		}
+	}
+	w.Header().Set("Content-Type", "application/json; charset=utf-8")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(code)
+	if r.Method != http.MethodHead {
+		_ = json.NewEncoder(w).Encode(d.node.metrics.Health(status)) // the peer is gone if this fails
+	}
+}

@@ -1,0 +1,370 @@
+package server
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"letshare-server/internal/auth"
+	"letshare-server/internal/config"
+	"letshare-server/internal/directory"
+	directorymemory "letshare-server/internal/directory/memory"
+	"letshare-server/internal/engine"
+	enginememory "letshare-server/internal/engine/memory"
+	"letshare-server/internal/hub"
+	"letshare-server/internal/letshare"
+	"letshare-server/internal/metrics"
+	"letshare-server/internal/outbox"
+	"letshare-server/internal/rest"
+	"letshare-server/internal/session"
+	"letshare-server/internal/socket"
+	"letshare-server/internal/throttle"
+	"letshare-server/internal/transport/websocket"
+	"letshare-server/internal/wsconn"
+)
+
+// siteCode names this server's only site in connectionDetails (CD2j).
+const siteCode = "s1"
+
+// Server is one node.
+type Server struct {
+	config  config.Config
+	secrets config.Secrets
+	log     *slog.Logger
+	metrics *metrics.Metrics
+
+	originWarnings *throttle.Warnings
+
+	apps     *auth.Registry
+	engine   engine.Engine
+	dir      directory.Directory
+	hub      *hub.Hub
+	sessions *session.Manager
+	letshare *letshare.Door
+	poller   *socket.Poller
+	wheel    *socket.Wheel
+	http     *http.Server
+
+	maxSockets int
+	draining   atomic.Bool
+}
+
+// New builds a node from a checked configuration. It starts nothing and opens nothing.
+func New(c config.Config, secrets config.Secrets, log *slog.Logger) (*Server, error) {
+	s := &Server{
+		config:         c,
+		secrets:        secrets,
+		log:            log,
+		metrics:        metrics.New(),
+		originWarnings: throttle.New(log),
+		maxSockets:     socketLimit(),
+	}
+	proxies, err := auth.ParseTrustedProxies(c.Server.TrustedProxies)
+	if err != nil {
+		return nil, err
+	}
+	apps, err := buildApps(c, secrets)
+	if err != nil {
+		return nil, err
+	}
+	s.apps = auth.NewRegistry(apps...)
+
+	node := directory.Node{Name: "n1", Incarnation: rand.Text()}
+	s.engine = enginememory.NewStore(enginememory.Options{LogBytes: int64(c.Limits.LogBytes)}).Node(node.Name)
+	s.dir = directorymemory.NewStore(directorymemory.Options{}).Node(node)
+	s.hub = hub.New(hub.Options{
+		Engine: s.engine, Directory: s.dir, Node: node,
+		Namespace:       s.namespace,
+		MaxMessageBytes: c.Limits.MaxMessageBytes,
+		Metrics:         s.metrics,
+	})
+
+	s.wheel = socket.NewWheel()
+	s.poller = socket.NewPoller(socket.PollerOptions{})
+	out := outbox.Options{
+		MaxBytes: c.Limits.OutboxBytes,
+		Budget:   outbox.NewBudget(int64(c.Limits.OutboxTotalBytes)),
+		Wheel:    s.wheel,
+	}
+	authenticator := auth.NewAuthenticator(s.apps, nil)
+	s.sessions = session.NewManager(session.Options{
+		Hub: s.hub, Directory: s.dir, Node: node, Auth: authenticator,
+		KeySecret: []byte(rand.Text() + rand.Text()),
+		SiteCode:  siteCode,
+		Limits: session.Limits{
+			MaxMessageBytes:   c.Limits.MaxMessageBytes,
+			MaxFrameBytes:     c.Limits.MaxFrameBytes,
+			MaxChannels:       c.Limits.ChannelsPerConnection,
+			MaxMessagesPerSec: c.Limits.ConnectionProtocolsPerSecond,
+		},
+		After: after(s.wheel), Log: log, Metrics: s.metrics,
+	})
+	ably := websocket.New(websocket.Options{
+		Manager: s.sessions, Poller: s.poller, Wheel: s.wheel, Outbox: out, Proxies: proxies,
+		MaxFrameBytes: c.Limits.MaxFrameBytes, Log: log, Ended: s.ended,
+	})
+	s.letshare = letshare.New(letshare.Options{
+		Hub: s.hub, Poller: s.poller, Wheel: s.wheel, Outbox: out, Proxies: proxies,
+		Auth: &auth.LetShare{
+			Tokens:      auth.NewJWTService(string(secrets.JWTSecret), c.JWT.ExpirationHours),
+			App:         secrets.DefaultApp,
+			EnforceRoom: c.JWT.EnforceRoom,
+			LocalOnly:   secrets.JWTLocalOnly,
+		},
+		MaxRoomUsers:   c.WebSocket.MaxRoomUsers,
+		MaxRooms:       c.Limits.ChannelsPerConnection,
+		PingInterval:   c.WebSocket.PingInterval,
+		IdleTimeout:    c.WebSocket.IdleTimeout,
+		WildcardEvents: c.LetShare.DirectedEvents == "wildcard",
+		Metrics:        doorMetrics{s}, Log: log,
+	})
+	s.http = &http.Server{
+		Handler: &doors{
+			node: s, ably: ably, letshare: s.letshare, metrics: s.metrics.Handler(),
+			rest: rest.New(rest.Options{Hub: s.hub, Auth: authenticator, Proxies: proxies,
+				MaxBodyBytes: int64(c.Limits.MaxBodyBytes), Log: log}),
+			browserOrigins: originPolicy{allowed: c.CORS.AllowedOrigins, headers: "authorization, content-type, accept"},
+			ablyOrigins: originPolicy{allowed: c.Ably.AllowedOrigins, any: len(c.Ably.AllowedOrigins) == 0,
+				headers: ablyRequestHeaders, exposed: ablyExposedHeaders},
+		},
+		ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout:       60 * time.Second,
+		IdleTimeout:       75 * time.Second,
+		MaxHeaderBytes:    256 << 10, // tokens of up to 128 KiB stand in URLs
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
+	return s, nil
+}
+
+// buildApps makes the apps of the configuration.
+func buildApps(c config.Config, secrets config.Secrets) ([]*auth.App, error) {
+	keys := make(map[string][]auth.Key)
+	order := []string{secrets.DefaultApp}
+	namespaces := map[string][]config.Namespace{secrets.DefaultApp: c.Namespaces}
+	for _, a := range c.Apps {
+		order = append(order, a.ID)
+		namespaces[a.ID] = a.Namespaces
+	}
+	for _, k := range secrets.Keys {
+		key := auth.Key{AppID: k.App, ID: k.ID, Secret: string(k.Secret), Revocable: k.Revocable, LocalOnly: k.LocalOnly}
+		if k.Capability != "" {
+			capability, err := auth.ParseCapability(k.Capability)
+			if err != nil {
+				return nil, fmt.Errorf("key %s: %w", key.Name(), err)
+			}
+			key.Capability = capability
+		}
+		keys[k.App] = append(keys[k.App], key)
+	}
+	var apps []*auth.App
+	for _, id := range order {
+		rules := make([]auth.Namespace, 0, len(namespaces[id]))
+		for _, ns := range namespaces[id] {
+			rules = append(rules, auth.Namespace(ns))
+		}
+		app, err := auth.NewApp(id, keys[id], rules)
+		if err != nil {
+			return nil, err
+		}
+		apps = append(apps, app)
+	}
+	return apps, nil
+}
+
+func (s *Server) namespace(app, channel string) auth.Namespace {
+	if a := s.apps.Lookup(app); a != nil {
+		return a.Namespace(channel)
+	}
+	return auth.Namespace{}
+}
+
+// socketLimit is how many sockets the node takes: nine tenths of what the process may open.
+// The Go run-time has raised the soft limit to the hard one already.
+func socketLimit() int {
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		return 900
+	}
+	return int(min(limit.Cur, 1<<30)) / 10 * 9
+}
+
+func (s *Server) overloaded() bool { return s.poller.Len() >= s.maxSockets || s.draining.Load() }
+
+// ready says why the node should get no new clients; nil means that it should.
+func (s *Server) ready(ctx context.Context) error {
+	if s.draining.Load() {
+		return errors.New("draining")
+	}
+	if err := s.engine.Ready(ctx); err != nil {
+		s.log.Warn("engine not ready", "error", err)
+		return errors.New("storage unavailable")
+	}
+	return nil
+}
+
+// MaxSockets is how many clients the node takes before it refuses more with 503.
+func (s *Server) MaxSockets() int { return s.maxSockets }
+
+// Listen opens the configured address.
+func (s *Server) Listen() (net.Listener, error) {
+	l, err := net.Listen("tcp", s.config.Address())
+	if err != nil {
+		return nil, fmt.Errorf("cannot listen on %s: %w (set LETSHARE_SERVER_PORT to a free port)", s.config.Address(), err)
+	}
+	return l, nil
+}
+
+// Run serves clients on l until ctx ends, then lets them go within the grace period. It
+// returns when every goroutine of the node is done; l is closed by then.
+func (s *Server) Run(ctx context.Context, l net.Listener) error {
+	work, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	var (
+		wg     sync.WaitGroup
+		failed = make(chan error, 8)
+	)
+	run := func(name string, f func(context.Context) error) {
+		wg.Go(func() {
+			if err := f(work); err != nil {
+				failed <- fmt.Errorf("%s: %w", name, err)
+			}
+		})
+	}
+	run("engine", s.engine.Run)
+	run("directory", s.dir.Run)
+	run("timer wheel", s.wheel.Run)
+	run("metrics", s.metrics.Run)
+	polling, stopPolling := context.WithCancel(work)
+	defer stopPolling()
+	pollerDone := make(chan struct{})
+	wg.Go(func() {
+		defer close(pollerDone)
+		if err := s.poller.Run(polling); err != nil {
+			failed <- err
+		}
+	})
+	wg.Go(func() {
+		if err := s.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			failed <- err
+		}
+	})
+
+	var err error
+	select {
+	case <-ctx.Done():
+		s.drain()
+	case err = <-failed:
+	}
+	s.draining.Store(true)
+	_ = s.http.Close() // nothing is served any more
+	stopPolling()
+	<-pollerDone
+	s.hub.Close()
+	stop()
+	wg.Wait()
+	return err
+}
+
+// drain stops taking clients and tells those who are there to go elsewhere, spread over the
+// grace period so that they do not all come back at once.
+func (s *Server) drain() {
+	s.draining.Store(true)
+	grace := s.config.Server.ShutdownGrace
+	deadline := time.Now().Add(grace)
+	s.log.Info("stopping", "connections", s.poller.Len(), "grace", grace.String())
+
+	ctx, cancel := context.WithDeadline(context.Background(), deadline)
+	defer cancel()
+	var requests sync.WaitGroup
+	requests.Go(func() { _ = s.http.Shutdown(ctx) }) // Close follows anyway
+	defer requests.Wait()
+
+	var goodbyes []func()
+	for _, session := range s.sessions.Sessions() {
+		goodbyes = append(goodbyes, session.Drain)
+	}
+	for _, member := range s.letshare.Members() {
+		goodbyes = append(goodbyes, member.Drain)
+	}
+	spread := grace * 7 / 10
+	started := time.Now()
+	for i, goodbye := range goodbyes {
+		if wait := spread*time.Duration(i)/time.Duration(len(goodbyes)) - time.Since(started); wait > time.Millisecond {
+			time.Sleep(wait)
+		}
+		goodbye()
+	}
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for s.poller.Len() > 0 && time.Now().Before(deadline) {
+		<-tick.C
+	}
+}
+
+// ended notes how a connection of an Ably door ended.
+func (s *Server) ended(end wsconn.End) {
+	if end.Cause == wsconn.Slow {
+		s.metrics.SlowConsumerClosed()
+	}
+}
+
+// doorMetrics is Metrics as LetShare's door sees it.
+type doorMetrics struct{ s *Server }
+
+func (m doorMetrics) LetShareOpened() { m.s.metrics.ConnectionOpened(metrics.LetShare) }
+
+func (m doorMetrics) LetShareClosed(end wsconn.End) {
+	m.s.metrics.ConnectionClosed(metrics.LetShare)
+	m.s.ended(end)
+}
+
+func (m doorMetrics) Refused(reason string) { m.s.metrics.Refused(reason) }
+
+// timer is a use of the wheel for a function.
+type timer struct {
+	socket.Timer
+	f func()
+}
+
+// Expire implements socket.Expirer.
+func (t *timer) Expire() { t.f() }
+
+// after is time.AfterFunc on the wheel, for functions that only queue.
+func after(wheel *socket.Wheel) func(time.Duration, func()) func() {
+	return func(d time.Duration, f func()) (stop func()) {
+		t := &timer{f: f}
+		wheel.Schedule(&t.Timer, t, max(d, 0))
+		return func() { wheel.Stop(&t.Timer) }
+	}
+}
+
+// Banner tells a person who has just started the server in local mode what to paste where.
+// In production it is empty, since it holds credentials.
+func (s *Server) Banner(addr net.Addr) string {
+	if s.config.Mode != config.Local {
+		return ""
+	}
+	_, port, _ := net.SplitHostPort(addr.String())
+	k := s.secrets.Keys[0]
+	key := k.App + "." + k.ID + ":" + string(k.Secret)
+	token, err := auth.NewJWTService(string(s.secrets.JWTSecret), s.config.JWT.ExpirationHours).GenerateToken("demo", "desktop", "")
+	if err != nil {
+		return ""
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "\nLetShare Server listens on port %s (mode local)\n\n", port)
+	fmt.Fprintf(&b, "  Ably SDK    new Ably.Realtime({ key: %q, endpoint: \"localhost\", port: %s, tls: false })\n", key, port)
+	fmt.Fprintf(&b, "  LetShare    customServerUrl ws://localhost:%s\n", port)
+	fmt.Fprintf(&b, "              customAuthToken %s\n", token)
+	fmt.Fprintf(&b, "  curl        curl -u %s http://localhost:%s/channels/demo/messages\n\n", key, port)
+	return b.String()
+}
