@@ -1,0 +1,61 @@
+# Thin names for commands that can also be typed. `make help` lists them.
+
+GO       ?= go
+FUZZTIME ?= 30s
+TOOL     := $(GO) tool -modfile=tools.mod
+
+.DEFAULT_GOAL := check
+.PHONY: help check run build test unit race deps fmt lint vulncheck fuzz bench spec clean
+
+help: ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
+
+check: fmt lint unit ## format, lint and run the tests without the race detector
+
+run: ## run the server in local mode
+	MODE=local $(GO) run cmd/server/main.go
+
+build: ## build bin/letshare-server, static
+	CGO_ENABLED=0 $(GO) build -trimpath -o bin/letshare-server ./cmd/server
+
+test: deps lint unit race ## everything: install what the tests need, lint, all tests, all tests with -race
+
+unit: deps
+	$(GO) test ./...
+
+race: deps ## all tests with the race detector
+	$(GO) test -race ./...
+
+deps: ## install what the tests need: npm packages; gcc and node too, when root and missing
+	@./test/deps.sh
+
+fmt: ## format the code
+	gofmt -w $$(git ls-files '*.go')
+
+lint: ## gofmt, go vet, staticcheck, govulncheck
+	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); \
+	if [ -n "$$unformatted" ]; then echo "gofmt would change (run make fmt):"; echo "$$unformatted"; exit 1; fi
+	$(GO) vet ./...
+	$(TOOL) staticcheck ./...
+	@$(MAKE) --no-print-directory vulncheck
+
+# The vulnerability database is on the Internet; where it cannot be reached there is nothing
+# to check against, which is said and is not a failure of the code.
+vulncheck: ## look for known vulnerabilities
+	@if out=$$($(TOOL) govulncheck ./... 2>&1); then echo "$$out"; \
+	elif echo "$$out" | grep -q '^govulncheck: fetching vulnerabilities'; then \
+		echo "govulncheck: NOT RUN: its database (vuln.go.dev) cannot be reached from here"; \
+	else echo "$$out"; exit 1; fi
+
+fuzz: ## run every fuzzer for FUZZTIME (30s)
+	@GO="$(GO)" FUZZTIME="$(FUZZTIME)" ./test/fuzz.sh
+
+bench: ## run the benchmarks of the code, and the load tool against a server
+	@GO="$(GO)" ./test/bench.sh
+
+spec: ## list the clauses of Ably's specification that the code cites
+	@grep -rnoE '\b(RT[A-Z]+|RS[A-Z]+|T[A-Z]{1,2}|CD|CS[A-Z]?|PC|AD)[0-9]+[a-z]?[0-9]*[a-z]?\b' --include='*.go' internal \
+		| grep -v _test.go | awk -F: '{print $$3 "\t" $$1}' | sort -u
+
+clean: ## remove what the other targets made
+	rm -rf bin test/sdk/js/node_modules internal/wsconn/testdata/node_modules
