@@ -115,7 +115,7 @@ func BenchmarkAppendMessagePM(b *testing.B) {
 			b.ReportAllocs()
 			b.SetBytes(int64(len(f.b)))
 			for b.Loop() {
-				dst = wire.AppendMessagePM(dst[:0], f.format, "orders:eu", entrySerial, batch, entryTime)
+				dst = wire.AppendMessagePM(dst[:0], f.format, "orders:eu", logged(entrySerial, batch, entryTime))
 			}
 		})
 	}

@@ -8,21 +8,28 @@ import (
 // pubsub.Serial.Item writes it.
 const serialIndexDigits = 3
 
-// AppendMessagePM appends the MESSAGE frame that delivers b, the entry of a channel's log at
-// channelSerial, stored at timestamp (ms since the epoch). The frame says what its messages
-// have in common, and they only what differs.
+// Entry is an entry of a channel's order on its way to a client.
+type Entry struct {
+	Serial    pubsub.Serial // its own: its items' serials are Serial.Item(i)
+	Position  pubsub.Serial // where a client stands after it: Serial, unless it is not in the log
+	Timestamp int64         // ms since the epoch
+	Batch     *pubsub.Batch
+}
+
+// AppendMessagePM appends the MESSAGE frame that delivers an entry. The frame says what its
+// messages have in common, and they only what differs.
 //
 // Messages get what their place gives them and they do not have already: the serial
-// channelSerial.Item(i), and as version that serial and their timestamp. A version without a
+// Serial.Item(i), and as version that serial and their timestamp. A version without a
 // serial, as that of a change whose place was not known when it was made, gets the place's
 // serial and timestamp. It allocates nothing but room in dst.
-func AppendMessagePM(dst []byte, f Format, channel, channelSerial string, b *pubsub.Batch, timestamp int64) []byte {
-	e := entry{channelSerial, b, timestamp, true}
+func AppendMessagePM(dst []byte, f Format, channel string, x Entry) []byte {
+	e := entry{x, true}
 	w := writer{b: dst, format: f}
 	object := e.begin(&w, ActionMessage, channel)
 	w.key("messages")
-	array := w.arrayOf(len(b.Messages))
-	for i := range b.Messages {
+	array := w.arrayOf(len(x.Batch.Messages))
+	for i := range x.Batch.Messages {
 		w.elem()
 		e.message(&w, i)
 	}
@@ -34,8 +41,8 @@ func AppendMessagePM(dst []byte, f Format, channel, channelSerial string, b *pub
 // AppendMessageSubsetPM is AppendMessagePM for the messages that passed a filter, given by
 // their indexes. Each says its id, connectionId and timestamp itself, because a client would
 // derive a wrong id from its place in the frame (TM2a).
-func AppendMessageSubsetPM(dst []byte, f Format, channel, channelSerial string, b *pubsub.Batch, timestamp int64, indexes []int) []byte {
-	e := entry{channelSerial, b, timestamp, false}
+func AppendMessageSubsetPM(dst []byte, f Format, channel string, x Entry, indexes []int) []byte {
+	e := entry{x, false}
 	w := writer{b: dst, format: f}
 	object := e.begin(&w, ActionMessage, channel)
 	w.key("messages")
@@ -50,13 +57,13 @@ func AppendMessageSubsetPM(dst []byte, f Format, channel, channelSerial string, 
 }
 
 // AppendPresencePM appends the PRESENCE frame that delivers b, as AppendMessagePM does.
-func AppendPresencePM(dst []byte, f Format, channel, channelSerial string, b *pubsub.Batch, timestamp int64) []byte {
-	e := entry{channelSerial, b, timestamp, true}
+func AppendPresencePM(dst []byte, f Format, channel string, x Entry) []byte {
+	e := entry{x, true}
 	w := writer{b: dst, format: f}
 	object := e.begin(&w, ActionPresence, channel)
 	w.key("presence")
-	array := w.arrayOf(len(b.Presence))
-	for i, m := range b.Presence {
+	array := w.arrayOf(len(x.Batch.Presence))
+	for i, m := range x.Batch.Presence {
 		w.elem()
 		w.presence(m, e.identity(i, m.ID, m.ConnectionID, m.Timestamp, ""))
 	}
@@ -66,13 +73,13 @@ func AppendPresencePM(dst []byte, f Format, channel, channelSerial string, b *pu
 }
 
 // AppendAnnotationPM appends the ANNOTATION frame that delivers b, as AppendMessagePM does.
-func AppendAnnotationPM(dst []byte, f Format, channel, channelSerial string, b *pubsub.Batch, timestamp int64) []byte {
-	e := entry{channelSerial, b, timestamp, true}
+func AppendAnnotationPM(dst []byte, f Format, channel string, x Entry) []byte {
+	e := entry{x, true}
 	w := writer{b: dst, format: f}
 	object := e.begin(&w, ActionAnnotation, channel)
 	w.key("annotations")
-	array := w.arrayOf(len(b.Annotations))
-	for i, a := range b.Annotations {
+	array := w.arrayOf(len(x.Batch.Annotations))
+	for i, a := range x.Batch.Annotations {
 		w.elem()
 		w.annotation(a, e.identity(i, a.ID, a.ConnectionID, a.Timestamp, a.Serial))
 	}
@@ -83,19 +90,17 @@ func AppendAnnotationPM(dst []byte, f Format, channel, channelSerial string, b *
 
 // AppendEntryMessage appends the index-th message of an entry by itself and complete, as SSE
 // and REST show it.
-func AppendEntryMessage(dst []byte, f Format, channelSerial string, b *pubsub.Batch, timestamp int64, index int) []byte {
-	e := entry{channelSerial, b, timestamp, false}
+func AppendEntryMessage(dst []byte, f Format, x Entry, index int) []byte {
+	e := entry{x, false}
 	w := writer{b: dst, format: f}
 	e.message(&w, index)
 	return w.b
 }
 
-// entry is an entry of a channel's log on its way out.
+// entry is an Entry while it is written.
 type entry struct {
-	serial    string
-	batch     *pubsub.Batch
-	timestamp int64
-	shared    bool // the frame says what the items have in common
+	Entry
+	shared bool // the frame says what the items have in common
 }
 
 // begin writes the frame up to its items.
@@ -105,11 +110,11 @@ func (e *entry) begin(w *writer, action Action, channel string) mark {
 	w.uint(uint64(action))
 	w.key("channel")
 	w.str(channel)
-	w.optional("channelSerial", e.serial)
+	w.optional("channelSerial", string(e.Position))
 	if e.shared {
-		w.optional("id", e.batch.ID)
-		w.optional("connectionId", e.batch.ConnectionID)
-		w.optionalInt("timestamp", e.timestamp)
+		w.optional("id", e.Batch.ID)
+		w.optional("connectionId", e.Batch.ConnectionID)
+		w.optionalInt("timestamp", e.Timestamp)
 	}
 	return object
 }
@@ -118,37 +123,37 @@ func (e *entry) begin(w *writer, action Action, channel string) mark {
 func (e *entry) identity(index int, id, connectionID string, timestamp int64, serial string) identity {
 	x := identity{whole(id), connectionID, timestamp, whole(serial)}
 	if e.shared {
-		x = inherited{e.batch.ID, e.batch.ConnectionID, e.timestamp}.of(index, id, connectionID, timestamp, serial)
+		x = inherited{e.Batch.ID, e.Batch.ConnectionID, e.Timestamp}.of(index, id, connectionID, timestamp, serial)
 	} else {
 		if id == "" {
-			x.id = ref{e.batch.ID, index}
+			x.id = ref{e.Batch.ID, index}
 		}
 		if connectionID == "" {
-			x.connectionID = e.batch.ConnectionID
+			x.connectionID = e.Batch.ConnectionID
 		}
 		if timestamp == 0 {
-			x.timestamp = e.timestamp
+			x.timestamp = e.Timestamp
 		}
 	}
 	if serial == "" {
-		x.serial = ref{e.serial, index}
+		x.serial = ref{string(e.Serial), index}
 	}
 	return x
 }
 
 func (e *entry) message(w *writer, index int) {
-	m := e.batch.Messages[index]
+	m := e.Batch.Messages[index]
 	x := e.identity(index, m.ID, m.ConnectionID, m.Timestamp, m.Serial)
 	v := pubsub.Version{Timestamp: m.Timestamp}
 	serial := x.serial
 	if m.Version != nil {
 		v, serial = *m.Version, whole(m.Version.Serial)
 		if v.Serial == "" {
-			serial = ref{e.serial, index}
+			serial = ref{string(e.Serial), index}
 		}
 	}
 	if v.Timestamp == 0 {
-		v.Timestamp = e.timestamp
+		v.Timestamp = e.Timestamp
 	}
 	w.message(m, x, &v, serial)
 }

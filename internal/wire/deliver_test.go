@@ -13,7 +13,7 @@ import (
 
 func TestADeliveryIsTheOneOfTheHandbook(t *testing.T) {
 	b := &pubsub.Batch{ID: "cAbC12dE:0", ConnectionID: "cAbC12dE", Messages: []*pubsub.Message{{Name: "n", Data: pubsub.Text("d")}}}
-	got := wire.AppendMessagePM(nil, wire.JSON, "foo", "01726585978700-000000@e7k2", b, 1726585978700)
+	got := wire.AppendMessagePM(nil, wire.JSON, "foo", logged("01726585978700-000000@e7k2", b, 1726585978700))
 	want := `{"action":15,"channel":"foo","channelSerial":"01726585978700-000000@e7k2","id":"cAbC12dE:0","connectionId":"cAbC12dE","timestamp":1726585978700,"messages":[{"name":"n","data":"d","action":0,"serial":"01726585978700-000000@e7k2:000","version":{"serial":"01726585978700-000000@e7k2:000","timestamp":1726585978700}}]}`
 	if string(got) != want {
 		t.Errorf("\n got %s\nwant %s", got, want)
@@ -53,7 +53,7 @@ func TestReceiversOfADeliverySeeCompleteMessages(t *testing.T) {
 	batch, want := deliveries()
 	before := dump(batch)
 	for _, f := range []wire.Format{wire.JSON, wire.MsgPack} {
-		pm := decode(t, f, wire.AppendMessagePM(nil, f, "foo", entrySerial, batch, entryTime))
+		pm := decode(t, f, wire.AppendMessagePM(nil, f, "foo", logged(entrySerial, batch, entryTime)))
 		if pm.Action != wire.ActionMessage || pm.Channel != "foo" || pm.ChannelSerial != entrySerial || pm.ItemErr != nil {
 			t.Errorf("%s: %s", f, dump(pm))
 		}
@@ -73,7 +73,7 @@ func TestReceiversOfADeliverySeeCompleteMessages(t *testing.T) {
 func TestAFilteredDeliveryKeepsEachMessagesIdentity(t *testing.T) {
 	batch, want := deliveries()
 	for _, f := range []wire.Format{wire.JSON, wire.MsgPack} {
-		pm := decode(t, f, wire.AppendMessageSubsetPM(nil, f, "foo", entrySerial, batch, entryTime, []int{3, 10}))
+		pm := decode(t, f, wire.AppendMessageSubsetPM(nil, f, "foo", logged(entrySerial, batch, entryTime), []int{3, 10}))
 		if pm.ID != "" || pm.ConnectionID != "" || pm.Timestamp != 0 || pm.ChannelSerial != entrySerial {
 			t.Errorf("%s: the frame speaks for its items: %s", f, dump(pm))
 		}
@@ -87,7 +87,7 @@ func TestASingleMessageOfAnEntryIsComplete(t *testing.T) {
 	batch, want := deliveries()
 	for _, f := range []wire.Format{wire.JSON, wire.MsgPack} {
 		for i := range batch.Messages {
-			got, err := wire.DecodeMessages(f, wire.AppendEntryMessage(nil, f, entrySerial, batch, entryTime, i))
+			got, err := wire.DecodeMessages(f, wire.AppendEntryMessage(nil, f, logged(entrySerial, batch, entryTime), i))
 			if err != nil || !reflect.DeepEqual(got[0], want[i]) {
 				t.Errorf("%s: %s %v", f, dump(got), err)
 			}
@@ -107,7 +107,7 @@ func TestItemSerialsAreThoseOfPubsub(t *testing.T) {
 	for i := range all {
 		all[i] = i
 	}
-	if err := json.Unmarshal(wire.AppendMessageSubsetPM(nil, wire.JSON, "foo", entrySerial, batch, entryTime, all), &pm); err != nil {
+	if err := json.Unmarshal(wire.AppendMessageSubsetPM(nil, wire.JSON, "foo", logged(entrySerial, batch, entryTime), all), &pm); err != nil {
 		t.Fatal(err)
 	}
 	for i, m := range pm.Messages {
@@ -119,7 +119,7 @@ func TestItemSerialsAreThoseOfPubsub(t *testing.T) {
 
 func TestADeliveryByRESTHasNoConnection(t *testing.T) {
 	b := &pubsub.Batch{ID: "r", Messages: []*pubsub.Message{{}}}
-	if got := string(wire.AppendMessagePM(nil, wire.JSON, "", "", b, 0)); got != `{"action":15,"channel":"","id":"r","messages":[{"action":0,"version":{}}]}` {
+	if got := string(wire.AppendMessagePM(nil, wire.JSON, "", logged("", b, 0))); got != `{"action":15,"channel":"","id":"r","messages":[{"action":0,"version":{}}]}` {
 		t.Error(got)
 	}
 }
@@ -128,12 +128,12 @@ func TestPresenceAndAnnotationsAreDelivered(t *testing.T) {
 	b := &pubsub.Batch{ID: "c:1", ConnectionID: "c", Presence: []*pubsub.PresenceMessage{
 		{Action: pubsub.PresenceEnter, ClientID: "a", ID: "c:1:0", ConnectionID: "c", Timestamp: 5}, {Action: pubsub.PresenceLeave, ConnectionID: "d", ID: "s-leave:1:0", Timestamp: 4}}}
 	want := `{"action":14,"channel":"foo","channelSerial":"s","id":"c:1","connectionId":"c","timestamp":5,"presence":[{"action":2,"clientId":"a"},{"action":3,"id":"s-leave:1:0","connectionId":"d","timestamp":4}]}`
-	if got := string(wire.AppendPresencePM(nil, wire.JSON, "foo", "s", b, 5)); got != want {
+	if got := string(wire.AppendPresencePM(nil, wire.JSON, "foo", logged("s", b, 5))); got != want {
 		t.Error(got)
 	}
 	b = &pubsub.Batch{ID: "c:1", ConnectionID: "c", Annotations: []*pubsub.Annotation{{Type: "r:total.v1", MessageSerial: "m"}, {Serial: "own"}}}
 	want = `{"action":21,"channel":"foo","channelSerial":"s","id":"c:1","connectionId":"c","timestamp":5,"annotations":[{"action":0,"type":"r:total.v1","messageSerial":"m","serial":"s:000"},{"action":0,"serial":"own"}]}`
-	if got := string(wire.AppendAnnotationPM(nil, wire.JSON, "foo", "s", b, 5)); got != want {
+	if got := string(wire.AppendAnnotationPM(nil, wire.JSON, "foo", logged("s", b, 5))); got != want {
 		t.Error(got)
 	}
 }
@@ -147,14 +147,28 @@ func TestADeliveryAllocatesNothing(t *testing.T) {
 	dst := make([]byte, 0, 8192)
 	for _, f := range []wire.Format{wire.JSON, wire.MsgPack} {
 		for name, write := range map[string]func(){
-			"messages": func() { wire.AppendMessagePM(dst, f, "foo", entrySerial, batch, entryTime) },
-			"a subset": func() { wire.AppendMessageSubsetPM(dst, f, "foo", entrySerial, batch, entryTime, subset) },
-			"presence": func() { wire.AppendPresencePM(dst, f, "foo", entrySerial, presence, entryTime) },
+			"messages": func() { wire.AppendMessagePM(dst, f, "foo", logged(entrySerial, batch, entryTime)) },
+			"a subset": func() { wire.AppendMessageSubsetPM(dst, f, "foo", logged(entrySerial, batch, entryTime), subset) },
+			"presence": func() { wire.AppendPresencePM(dst, f, "foo", logged(entrySerial, presence, entryTime)) },
 			"an ACK":   func() { wire.Append(dst, f, ack) },
 		} {
 			if n := testing.AllocsPerRun(100, write); n != 0 {
 				t.Errorf("%s as %s: %v allocations", name, f, n)
 			}
 		}
+	}
+}
+
+// logged is an entry of the log.
+func logged(serial pubsub.Serial, b *pubsub.Batch, timestamp int64) wire.Entry {
+	return wire.Entry{Serial: serial, Position: serial, Timestamp: timestamp, Batch: b}
+}
+
+func TestAnUnloggedEntryLeavesTheClientWhereItStands(t *testing.T) {
+	b := &pubsub.Batch{ID: "c:0", Messages: []*pubsub.Message{{Name: "n"}}}
+	got := decode(t, wire.JSON, wire.AppendMessagePM(nil, wire.JSON, "foo",
+		wire.Entry{Serial: "own", Position: "before", Timestamp: 5, Batch: b}))
+	if got.ChannelSerial != "before" || got.Messages[0].Serial != "own:000" {
+		t.Errorf("channelSerial %q, serial %q", got.ChannelSerial, got.Messages[0].Serial)
 	}
 }

@@ -27,6 +27,11 @@
 // MessagePack are compared with the bytes that are there before anything is allocated, and
 // nesting and the number of items are bounded.
 //
+// The reader and the writer are our own, because no library gives both formats the same
+// semantics, keeps numbers as written and tells an item's error from a frame's. They cost
+// between a quarter and two thirds of what encoding/json and vmihailenco/msgpack do; see
+// BenchmarkElsewhere.
+//
 // The package knows nothing of sockets, sessions, channels or rights, does no I/O, and starts
 // no goroutine: everything runs on its caller's. All functions are safe for concurrent use.
 package wire

@@ -39,7 +39,7 @@ func addSeeds(f *testing.F, format wire.Format) {
 		}
 	}
 	batch, _ := deliveries()
-	f.Add(wire.AppendMessagePM(nil, format, "foo", entrySerial, batch, entryTime))
+	f.Add(wire.AppendMessagePM(nil, format, "foo", logged(entrySerial, batch, entryTime)))
 }
 
 func FuzzDecodeJSON(f *testing.F) {

@@ -89,7 +89,7 @@ func New(opts Options) *Door {
 func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	query := r.URL.Query()
 	c := &conn{door: d, format: requestedFormat(query)}
-	c.opening = &session.Request{Query: query, Header: r.Header, Peer: d.opts.Proxies.Peer(r)}
+	c.opening = &session.Request{Query: query, Header: r.Header, Peer: d.opts.Proxies.PageAware(r)}
 	netConn, buffered, err := socket.Upgrade(w, r)
 	if err != nil {
 		d.opts.Log.Debug("upgrade refused", "error", err)
@@ -260,7 +260,9 @@ func (f form) AppendFrames(dst []byte, units []hub.Unit, e *engine.Entry, index 
 	dst = socket.BeginFrame(dst)
 	switch e.Kind {
 	case engine.KindMessage:
-		dst = wire.AppendMessagePM(dst, f.format, f.channel, string(e.Serial), e.Body, e.Timestamp)
+		dst = wire.AppendMessagePM(dst, f.format, f.channel, wire.Entry{
+			Serial: e.Serial, Position: e.Position(), Timestamp: e.Timestamp, Batch: e.Body,
+		})
 	default:
 		return dst[:start], units
 	}
