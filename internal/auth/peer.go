@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"strings"
 )
 
@@ -85,6 +86,26 @@ func (t TrustedProxies) Peer(r *http.Request) Peer {
 		}
 	}
 	return p
+}
+
+// PageAware is Peer for doors that answer every Origin: a page from elsewhere is not local,
+// wherever its browser runs. Otherwise any web site could use a published credential through
+// the browser of somebody who tries the server at home.
+func (t TrustedProxies) PageAware(r *http.Request) Peer {
+	p := t.Peer(r)
+	if origin := r.Header.Get("Origin"); origin != "" && !isLocalOrigin(origin) {
+		p.Local = false
+	}
+	return p
+}
+
+func isLocalOrigin(origin string) bool {
+	u, err := url.Parse(origin)
+	if err != nil {
+		return false
+	}
+	host := u.Hostname()
+	return host == "localhost" || strings.HasSuffix(host, ".localhost") || isLocal(parseAddr(host))
 }
 
 // PeerOf classifies a socket for which there is no HTTP request.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"os/signal"
 	"sync"
 	"syscall"
@@ -69,12 +70,60 @@ func serve(args []string, stdout, stderr io.Writer) int {
 	context.AfterFunc(ctx, stop) // the next signal kills
 	log.Info("listening", "address", l.Addr().String(), "mode", string(cfg.Mode), "max_sockets", s.MaxSockets())
 	fmt.Fprint(stderr, s.Banner(l.Addr()))
+	var reloads sync.WaitGroup
+	defer reloads.Wait()
+	reloads.Go(func() { reloadOnHangup(ctx, s, flags, &level, log) })
 	if err := s.Run(ctx, l); err != nil {
+		stop()
 		log.Error("failed", "error", err)
 		return exitFailed
 	}
 	log.Info("stopped")
 	return exitOK
+}
+
+// reloadOnHangup reads the configuration again at each SIGHUP until ctx ends. A faulty one
+// changes nothing.
+func reloadOnHangup(ctx context.Context, s *server.Server, flags *configFlags, level *slog.LevelVar, log *slog.Logger) {
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-hangup:
+		}
+		if err := reload(s, flags, level, log); err != nil {
+			log.Error("configuration not reloaded", "error", err)
+		}
+	}
+}
+
+func reload(s *server.Server, flags *configFlags, level *slog.LevelVar, log *slog.Logger) error {
+	cfg, warnings, err := flags.load()
+	if err != nil {
+		return err
+	}
+	secrets, err := resolveSecrets(cfg)
+	if err != nil {
+		return err
+	}
+	needRestart, err := s.Reload(cfg, secrets)
+	if err != nil {
+		return err
+	}
+	if err := level.UnmarshalText([]byte(cfg.Log.Level)); err != nil {
+		return err
+	}
+	for _, w := range append(warnings, secrets.Warnings...) {
+		log.Warn(w)
+	}
+	for _, setting := range needRestart {
+		log.Warn("setting changed, but takes effect with the next start only", "setting", setting)
+	}
+	log.Info("configuration reloaded")
+	return nil
 }
 
 func resolveSecrets(cfg config.Config) (config.Secrets, error) {

@@ -150,23 +150,22 @@ func checkNamespaces(path string, list []Namespace, fail failFunc) {
 			fail(at, "%s is there twice", ns.ID)
 		}
 		seen[ns.ID] = true
+		v := reflect.ValueOf(ns)
+		for j := range v.NumField() {
+			if f := v.Type().Field(j); f.Tag.Get("later") != "" && !v.Field(j).IsZero() {
+				fail(fmt.Sprintf("%s[%d].%s", path, i, f.Tag.Get("yaml")), "not supported yet; remove it")
+			}
+		}
 	}
 }
 
 func (c *Config) checkLimits(fail failFunc) {
-	if c.Limits.Profile != "" && c.Limits.Profile != "ably" {
-		fail("limits.profile", "must be empty or ably")
-	}
 	for _, s := range settings(c) {
 		if !strings.HasPrefix(s.path, "limits.") || s.value.Kind() != reflect.Int {
 			continue
 		}
-		least := int64(1)
-		if strings.HasSuffix(s.path, "_per_second") || strings.HasSuffix(s.path, "_per_minute") {
-			least = 0
-		}
-		if s.value.Int() < least {
-			fail(s.path, "must be at least %d", least)
+		if s.value.Int() < 1 {
+			fail(s.path, "must be at least 1")
 		}
 	}
 	if c.Limits.MaxFrameBytes < c.Limits.MaxMessageBytes {

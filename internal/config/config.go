@@ -59,14 +59,14 @@ type Config struct {
 	Redis   Redis   `yaml:"redis" doc:"Several nodes that share one Redis."`
 	Sandbox Sandbox `yaml:"sandbox" doc:"Apps made at run time, for the test suites of SDKs."`
 	TLS     TLS     `yaml:"tls" doc:"TLS of the listener."`
-	Limits  Limits  `yaml:"limits" doc:"What one client, channel or message may use. Sizes are in bytes; rates are per second, and 0 means no limit."`
+	Limits  Limits  `yaml:"limits" doc:"What one client, channel or message may use. Sizes are in bytes."`
 }
 
 // Server is where the server listens.
 type Server struct {
 	Host           string        `yaml:"host" doc:"Address to listen on. Empty: all addresses."`
 	Port           string        `yaml:"port" doc:"TCP port. 0: any free one."`
-	TrustedProxies []string      `yaml:"trusted_proxies" reload:"yes" doc:"Addresses or networks (10.0.0.0/8) of reverse proxies whose X-Forwarded-For is believed."`
+	TrustedProxies []string      `yaml:"trusted_proxies" doc:"Addresses or networks (10.0.0.0/8) of reverse proxies whose X-Forwarded-For is believed."`
 	ShutdownGrace  time.Duration `yaml:"shutdown_grace" doc:"How long a stopping server lets connections finish."`
 }
 
@@ -101,7 +101,7 @@ type Log struct {
 
 // WebSocket is about WebSockets of the LetShare door.
 type WebSocket struct {
-	MaxRoomUsers int           `yaml:"max_room_users" reload:"yes" doc:"How many connections a room holds."`
+	MaxRoomUsers int           `yaml:"max_room_users" doc:"How many connections a room holds."`
 	PingInterval time.Duration `yaml:"ping_interval" doc:"After how much silence a peer is pinged."`
 	IdleTimeout  time.Duration `yaml:"idle_timeout" doc:"After how much silence, pongs included, a peer is given up. At least twice ping_interval."`
 }
@@ -110,11 +110,11 @@ type WebSocket struct {
 type Namespace struct {
 	ID              string `yaml:"id" doc:"The channels' name up to the first colon."`
 	Persisted       bool   `yaml:"persisted" doc:"Messages stay in history for the storage period."`
-	PersistLast     bool   `yaml:"persist_last" doc:"The last message stays for a year."`
+	PersistLast     bool   `yaml:"persist_last" later:"yes" doc:"The last message stays for a year."`
 	Identified      bool   `yaml:"identified" doc:"Clients without a clientId are refused."`
-	TLSOnly         bool   `yaml:"tls_only" doc:"Plaintext connections are refused."`
-	MutableMessages bool   `yaml:"mutable_messages" doc:"Messages can be updated, deleted and annotated."`
-	PushEnabled     bool   `yaml:"push_enabled" doc:"Messages can be pushed to devices."`
+	TLSOnly         bool   `yaml:"tls_only" later:"yes" doc:"Plaintext connections are refused."`
+	MutableMessages bool   `yaml:"mutable_messages" later:"yes" doc:"Messages can be updated, deleted and annotated."`
+	PushEnabled     bool   `yaml:"push_enabled" later:"yes" doc:"Messages can be pushed to devices."`
 }
 
 // App is an app beside the default one.
@@ -155,25 +155,17 @@ type TLS struct {
 
 // Limits is what one client, channel or message may use.
 type Limits struct {
-	Profile string `yaml:"profile" reload:"yes" doc:"Empty: these defaults. ably: the published limits of the hosted service. Limits that are set beside it win."`
+	MaxMessageBytes int `yaml:"max_message_bytes" doc:"Size of all messages of one publish."`
+	MaxFrameBytes   int `yaml:"max_frame_bytes" doc:"Size of one WebSocket message, inclusive."`
+	MaxBodyBytes    int `yaml:"max_body_bytes" doc:"Size of the body of one HTTP request."`
 
-	MaxMessageBytes int `yaml:"max_message_bytes" reload:"yes" doc:"Size of all messages of one publish."`
-	MaxFrameBytes   int `yaml:"max_frame_bytes" reload:"yes" doc:"Size of one WebSocket message, inclusive."`
-	MaxBodyBytes    int `yaml:"max_body_bytes" reload:"yes" doc:"Size of the body of one HTTP request."`
+	ChannelsPerConnection int `yaml:"channels_per_connection" doc:"Attachments of one connection."`
 
-	ChannelsPerConnection     int `yaml:"channels_per_connection" reload:"yes" doc:"Attachments of one connection."`
-	PresenceMembersPerChannel int `yaml:"presence_members_per_channel" reload:"yes" doc:"Members of one channel's presence set."`
+	ConnectionProtocolsPerSecond int `yaml:"connection_protocol_messages_per_second" doc:"Protocol messages of any kind that one connection may send; one that sends more is closed."`
 
-	ConnectionMessagesPerSecond  int `yaml:"connection_messages_per_second" reload:"yes" doc:"Messages that one connection may publish."`
-	ConnectionProtocolsPerSecond int `yaml:"connection_protocol_messages_per_second" reload:"yes" doc:"Protocol messages of any kind that one connection may send; one that sends more is closed."`
-	ChannelMessagesPerSecond     int `yaml:"channel_messages_per_second" reload:"yes" doc:"Messages that are published to one channel by all."`
-
-	OutboxBytes      int `yaml:"outbox_bytes" reload:"yes" doc:"Bytes that wait for one connection; one that falls further behind is closed and resumes."`
-	OutboxTotalBytes int `yaml:"outbox_total_bytes" reload:"yes" doc:"Bytes that wait for all connections together."`
-	LogBytes         int `yaml:"log_bytes" reload:"yes" doc:"Bytes of recent messages that are kept in memory."`
-
-	PendingConnectionsPerAddress int `yaml:"pending_connections_per_address" reload:"yes" doc:"Connections of one address that are not authenticated yet."`
-	AuthFailuresPerMinute        int `yaml:"auth_failures_per_minute" reload:"yes" doc:"Failed authentications of one address; after these it is refused for a while. 0 means no limit."`
+	OutboxBytes      int `yaml:"outbox_bytes" doc:"Bytes that wait for one connection; one that falls further behind is closed and resumes."`
+	OutboxTotalBytes int `yaml:"outbox_total_bytes" doc:"Bytes that wait for all connections together."`
+	LogBytes         int `yaml:"log_bytes" doc:"Bytes of recent messages that are kept in memory."`
 }
 
 // Default returns the configuration of a mode as it is with nothing set.
@@ -193,17 +185,13 @@ func Default(mode Mode) Config {
 			MaxFrameBytes:   512 << 10,
 			MaxBodyBytes:    2 << 20,
 
-			ChannelsPerConnection:     1000,
-			PresenceMembersPerChannel: 1000,
+			ChannelsPerConnection: 1000,
 
 			ConnectionProtocolsPerSecond: 20_000,
 
 			OutboxBytes:      1 << 20,
 			OutboxTotalBytes: 256 << 20,
 			LogBytes:         256 << 20,
-
-			PendingConnectionsPerAddress: 1000,
-			AuthFailuresPerMinute:        600,
 		},
 	}
 	if mode == Production {
@@ -212,13 +200,4 @@ func Default(mode Mode) Config {
 		}
 	}
 	return c
-}
-
-// ablyProfile are the limits of the hosted service's standard package.
-func ablyProfile(l *Limits) {
-	l.ChannelsPerConnection = 200
-	l.PresenceMembersPerChannel = 200
-	l.ConnectionMessagesPerSecond = 50
-	l.ConnectionProtocolsPerSecond = 2000
-	l.ChannelMessagesPerSecond = 50
 }

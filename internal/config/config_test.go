@@ -140,7 +140,7 @@ func TestFaultsNameThePlaceAndTheNearestName(t *testing.T) {
 		{"app twice", "apps: [{id: a}, {id: a}]", "", "apps[1].id: a is there twice"},
 		{"key without secret", "apps: [{id: a, keys: [{id: b}]}]", "", "apps[0].keys[0]: must have an id and a secret"},
 		{"namespace", "namespaces: [{id: 'a:b'}]", "", "namespaces[0].id: must have no colon"},
-		{"profile", "limits: {profile: best}", "", "limits.profile: must be empty or ably"},
+		{"a namespace", "namespaces: [{id: n, tls_only: true}]", "", "namespaces[0].tls_only: not supported yet; remove it"},
 		{"limit", "limits: {max_message_bytes: 0}", "", "limits.max_message_bytes: must be at least 1"},
 		{"frame", "limits: {max_frame_bytes: 10}", "", "limits.max_frame_bytes: must be at least limits.max_message_bytes"},
 		{"idle", "websocket: {idle_timeout: 30s}", "", "websocket.idle_timeout: must be at least twice"},
@@ -209,22 +209,11 @@ func TestWhatKubernetesInjectsIsIgnoredWithOneWarning(t *testing.T) {
 	}
 }
 
-func TestAProfileSetsLimitsAndOwnValuesWin(t *testing.T) {
-	c := mustLoad(t, config.Options{
-		File:    write(t, "limits: {profile: ably, channels_per_connection: 1000}"),
-		Environ: []string{"LETSHARE_LIMITS_PRESENCE_MEMBERS_PER_CHANNEL=250"},
-	})
-	if c.Limits.ChannelsPerConnection != 1000 || c.Limits.PresenceMembersPerChannel != 250 ||
-		c.Limits.ConnectionMessagesPerSecond != 50 || c.Limits.MaxMessageBytes != 65536 {
-		t.Errorf("got %+v", c.Limits)
-	}
-}
-
 func TestObjectsAndAliasesInTheFile(t *testing.T) {
 	c := mustLoad(t, config.Options{File: write(t, `
 namespaces:
   - &p {id: persisted, persisted: true}
-  - {id: Mixed_Case, mutable_messages: true}
+  - {id: Mixed_Case, identified: true}
 apps:
   - id: app2
     keys:
@@ -233,7 +222,7 @@ apps:
 `)})
 	want := config.Default(config.Local)
 	p := config.Namespace{ID: "persisted", Persisted: true}
-	want.Namespaces = []config.Namespace{p, {ID: "Mixed_Case", MutableMessages: true}}
+	want.Namespaces = []config.Namespace{p, {ID: "Mixed_Case", Identified: true}}
 	want.Apps = []config.App{{ID: "app2", Namespaces: []config.Namespace{p}, Keys: []config.AppKey{
 		{ID: "k1", Secret: "12345678901234567890", Capability: `{"*":["subscribe"]}`, Revocable: true},
 	}}}
@@ -304,7 +293,7 @@ func TestASecretIsNeverPrinted(t *testing.T) {
 
 func TestReloadKnowsWhatNeedsARestart(t *testing.T) {
 	a, b := config.Default(config.Local), config.Default(config.Local)
-	b.Log.Level, b.Limits.ChannelsPerConnection = "debug", 5
+	b.Log.Level = "debug"
 	b.CORS.AllowedOrigins = []string{"https://x"}
 	b.APIKeys, b.Namespaces = []config.Secret{"a.b:c"}, []config.Namespace{{ID: "x"}}
 	if got := config.NeedRestart(a, b); len(got) != 0 {
@@ -313,11 +302,6 @@ func TestReloadKnowsWhatNeedsARestart(t *testing.T) {
 	b.Server.Port, b.Log.Dir = "1", "x"
 	if got := config.NeedRestart(a, b); !slices.Equal(got, []string{"server.port", "log.dir"}) {
 		t.Errorf("got %q", got)
-	}
-	for _, path := range []string{"api_keys", "namespaces", "apps", "cors.allowed_origins", "ably.allowed_origins", "log.level", "limits.max_message_bytes"} {
-		if !slices.Contains(config.Reloadable(), path) {
-			t.Errorf("%s is not reloadable", path)
-		}
 	}
 }
 

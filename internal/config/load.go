@@ -37,21 +37,9 @@ func Load(o Options) (c Config, warnings []string, err error) {
 		return Config{}, nil, err
 	}
 	warnings, unknown := unknownVariables(env)
-	apply := func(c *Config) error {
-		return errors.Join(decodeYAML(name, text, c), applyEnvironment(env, c), applyFlags(o.Flags, c))
-	}
 	c = Default(mode)
-	if err := errors.Join(apply(&c), unknown); err != nil {
+	if err := errors.Join(decodeYAML(name, text, &c), applyEnvironment(env, &c), applyFlags(o.Flags, &c), unknown); err != nil {
 		return Config{}, warnings, err
-	}
-	if c.Limits.Profile == "ably" {
-		// Once more, since what was set by hand wins over the profile.
-		again := Default(mode)
-		ablyProfile(&again.Limits)
-		if err := apply(&again); err != nil {
-			return Config{}, warnings, err
-		}
-		c = again
 	}
 	return c, warnings, c.Check()
 }

@@ -3,7 +3,6 @@ package config
 import (
 	"fmt"
 	"reflect"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -163,15 +162,4 @@ func NeedRestart(running, next Config) []string {
 		paths = append(paths, "MODE")
 	}
 	return paths
-}
-
-// Reloadable lists the settings that a running server adopts on SIGHUP.
-func Reloadable() []string {
-	var paths []string
-	for _, s := range settings(&Config{}) {
-		if s.field.Tag.Get("reload") != "" {
-			paths = append(paths, s.path)
-		}
-	}
-	return slices.Clip(paths)
 }

@@ -5,6 +5,9 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync/atomic"
+
+	"letshare-server/internal/config"
 )
 
 // doors is the HTTP side of a node.
@@ -16,8 +19,17 @@ type doors struct {
 	metrics  http.Handler
 
 	// browserOrigins governs LetShare's door, /health and /metrics; ablyOrigins the others.
-	browserOrigins originPolicy
-	ablyOrigins    originPolicy
+	browserOrigins atomic.Pointer[originPolicy]
+	ablyOrigins    atomic.Pointer[originPolicy]
+}
+
+// setOrigins adopts the origins of a configuration.
+func (d *doors) setOrigins(c config.Config) {
+	d.browserOrigins.Store(&originPolicy{allowed: c.CORS.AllowedOrigins, headers: "authorization, content-type, accept"})
+	d.ablyOrigins.Store(&originPolicy{
+		allowed: c.Ably.AllowedOrigins, any: len(c.Ably.AllowedOrigins) == 0,
+		headers: ablyRequestHeaders, exposed: ablyExposedHeaders,
+	})
 }
 
 // ServeHTTP implements http.Handler.
@@ -26,17 +38,17 @@ func (d *doors) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	upgrade := isUpgrade(r)
 	switch {
 	case path == "/ws", upgrade && isRoot(path) && isLetShare(r.URL.Query()):
-		d.serve(w, r, &d.browserOrigins, d.letshare)
+		d.serve(w, r, d.browserOrigins.Load(), d.letshare)
 	case upgrade && isRoot(path):
-		d.serve(w, r, &d.ablyOrigins, d.ably)
+		d.serve(w, r, d.ablyOrigins.Load(), d.ably)
 	case path == "/health", path == "/health/live", path == "/health/ready":
-		d.serve(w, r, &d.browserOrigins, http.HandlerFunc(d.health))
+		d.serve(w, r, d.browserOrigins.Load(), http.HandlerFunc(d.health))
 	case path == "/metrics":
-		d.serve(w, r, &d.browserOrigins, d.metrics)
+		d.serve(w, r, d.browserOrigins.Load(), d.metrics)
 	case isRoot(path) && (r.Method == http.MethodGet || r.Method == http.MethodHead):
-		d.serve(w, r, &d.ablyOrigins, http.HandlerFunc(greet))
+		d.serve(w, r, d.ablyOrigins.Load(), http.HandlerFunc(greet))
 	default:
-		d.serve(w, r, &d.ablyOrigins, d.rest)
+		d.serve(w, r, d.ablyOrigins.Load(), d.rest)
 	}
 }
 

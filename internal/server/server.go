@@ -24,6 +24,7 @@ import (
 	"letshare-server/internal/letshare"
 	"letshare-server/internal/metrics"
 	"letshare-server/internal/outbox"
+	"letshare-server/internal/pubsub"
 	"letshare-server/internal/rest"
 	"letshare-server/internal/session"
 	"letshare-server/internal/socket"
@@ -37,7 +38,7 @@ const siteCode = "s1"
 
 // Server is one node.
 type Server struct {
-	config  config.Config
+	config  config.Config // as it was at the start
 	secrets config.Secrets
 	log     *slog.Logger
 	metrics *metrics.Metrics
@@ -53,6 +54,7 @@ type Server struct {
 	poller   *socket.Poller
 	wheel    *socket.Wheel
 	http     *http.Server
+	doors    *doors
 
 	maxSockets int
 	draining   atomic.Bool
@@ -79,7 +81,10 @@ func New(c config.Config, secrets config.Secrets, log *slog.Logger) (*Server, er
 	s.apps = auth.NewRegistry(apps...)
 
 	node := directory.Node{Name: "n1", Incarnation: rand.Text()}
-	s.engine = enginememory.NewStore(enginememory.Options{LogBytes: int64(c.Limits.LogBytes)}).Node(node.Name)
+	s.engine = enginememory.NewStore(enginememory.Options{
+		LogBytes: int64(c.Limits.LogBytes),
+		Policy:   s.policy,
+	}).Node(node.Name)
 	s.dir = directorymemory.NewStore(directorymemory.Options{}).Node(node)
 	s.hub = hub.New(hub.Options{
 		Engine: s.engine, Directory: s.dir, Node: node,
@@ -127,15 +132,14 @@ func New(c config.Config, secrets config.Secrets, log *slog.Logger) (*Server, er
 		WildcardEvents: c.LetShare.DirectedEvents == "wildcard",
 		Metrics:        doorMetrics{s}, Log: log,
 	})
+	s.doors = &doors{
+		node: s, ably: ably, letshare: s.letshare, metrics: s.metrics.Handler(),
+		rest: rest.New(rest.Options{Hub: s.hub, Auth: authenticator, Proxies: proxies,
+			MaxBodyBytes: int64(c.Limits.MaxBodyBytes), Log: log}),
+	}
+	s.doors.setOrigins(c)
 	s.http = &http.Server{
-		Handler: &doors{
-			node: s, ably: ably, letshare: s.letshare, metrics: s.metrics.Handler(),
-			rest: rest.New(rest.Options{Hub: s.hub, Auth: authenticator, Proxies: proxies,
-				MaxBodyBytes: int64(c.Limits.MaxBodyBytes), Log: log}),
-			browserOrigins: originPolicy{allowed: c.CORS.AllowedOrigins, headers: "authorization, content-type, accept"},
-			ablyOrigins: originPolicy{allowed: c.Ably.AllowedOrigins, any: len(c.Ably.AllowedOrigins) == 0,
-				headers: ablyRequestHeaders, exposed: ablyExposedHeaders},
-		},
+		Handler:           s.doors,
 		ReadHeaderTimeout: 10 * time.Second,
 		ReadTimeout:       60 * time.Second,
 		IdleTimeout:       75 * time.Second,
@@ -143,6 +147,22 @@ func New(c config.Config, secrets config.Secrets, log *slog.Logger) (*Server, er
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 	return s, nil
+}
+
+// Reload adopts the keys, namespaces and origins of a checked configuration. Connections go
+// on with what they were granted. It returns the settings that differ from those at the start
+// and need a restart.
+func (s *Server) Reload(c config.Config, secrets config.Secrets) (needRestart []string, err error) {
+	if secrets.DefaultApp != s.secrets.DefaultApp {
+		return nil, fmt.Errorf("the default app cannot change from %s to %s without a restart", s.secrets.DefaultApp, secrets.DefaultApp)
+	}
+	apps, err := buildApps(c, secrets)
+	if err != nil {
+		return nil, err
+	}
+	s.apps.Replace(apps...)
+	s.doors.setOrigins(c)
+	return config.NeedRestart(s.config, c), nil
 }
 
 // buildApps makes the apps of the configuration.
@@ -185,6 +205,18 @@ func (s *Server) namespace(app, channel string) auth.Namespace {
 		return a.Namespace(channel)
 	}
 	return auth.Namespace{}
+}
+
+// persistedRetention is the storage period of persisted namespaces, as far as the memory
+// budget allows.
+const persistedRetention = 24 * time.Hour
+
+// policy says how long a channel's messages are kept.
+func (s *Server) policy(channel pubsub.ChannelID) engine.Policy {
+	if s.namespace(channel.App, channel.Name).Persisted {
+		return engine.Policy{Retention: persistedRetention}
+	}
+	return engine.Policy{}
 }
 
 // socketLimit is how many sockets the node takes: nine tenths of what the process may open.
