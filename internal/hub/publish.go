@@ -193,7 +193,11 @@ func identify(p *Publish, b *pubsub.Batch) (engine.ID, error) {
 		}
 	}
 	b.ID = base
-	return engine.ID{Client: base}, nil
+	id := engine.ID{Client: base}
+	if p.ConnectionID != "" && !p.Final {
+		id.ConnectionID, id.MsgSerial = p.ConnectionID, p.MsgSerial
+	}
+	return id, nil
 }
 
 func cutLast(s, sep string) (before, after string, found bool) {
