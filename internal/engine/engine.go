@@ -184,7 +184,7 @@ type Subscriber interface {
 
 // Subscription ends live delivery.
 type Subscription interface {
-	// Unsubscribe returns after the last Deliver has returned.
+	// Unsubscribe returns after the last Deliver has returned. A second call does nothing.
 	Unsubscribe()
 }
 
@@ -270,5 +270,5 @@ type Engine interface {
 type Policy struct {
 	Retention  time.Duration // 0: LiveWindow only
 	MaxEntries int           // 0: no bound
-	MaxBytes   int64         // 0: no bound
+	MaxBytes   int64         // as the engine counts them, overheads included; 0: no bound
 }

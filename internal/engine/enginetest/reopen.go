@@ -49,15 +49,19 @@ func reopenContinuity(t *testing.T, h Harness) {
 	if h.Reopen == nil {
 		t.Skip("nothing outlives the store")
 	}
+	type client struct{ seed, last pubsub.Serial }
+	clients := make(map[pubsub.ChannelID]client)
 	for _, namespace := range []string{"", namespaceKept} {
 		ch := channel(t, namespace)
 		seed := read(t, h.A, ch, engine.Query{Limit: 1}).Tail
-		last := do(t, h.A, messages(ch, "one", "two")).Serials[1]
-		h = h.Reopen(t)
-		if s := do(t, h.B, messages(ch, "three")).Serials[0]; s <= last {
-			t.Errorf("serial %q after %q", s, last)
+		clients[ch] = client{seed, do(t, h.A, messages(ch, "one", "two")).Serials[1]}
+	}
+	h = h.Reopen(t)
+	for ch, c := range clients {
+		if s := do(t, h.B, messages(ch, "three")).Serials[0]; s <= c.last {
+			t.Errorf("serial %q after %q", s, c.last)
 		}
-		for p, want := range map[pubsub.Serial][]string{seed: {"one", "two", "three"}, last: {"three"}} {
+		for p, want := range map[pubsub.Serial][]string{c.seed: {"one", "two", "three"}, c.last: {"three"}} {
 			page, err := h.A.Read(t.Context(), ch, engine.Query{After: p, Exact: true, Limit: 10})
 			switch {
 			case err == nil:

@@ -159,7 +159,26 @@ func read(t *testing.T, e engine.Engine, ch pubsub.ChannelID, q engine.Query) en
 // all is the whole log.
 func all(t *testing.T, e engine.Engine, ch pubsub.ChannelID) []*engine.Entry {
 	t.Helper()
-	return read(t, e, ch, engine.Query{Limit: 1_000_000}).Entries
+	return upTo(t, e, ch, "")
+}
+
+// upTo is the log up to a position, read page by page.
+func upTo(t *testing.T, e engine.Engine, ch pubsub.ChannelID, position pubsub.Serial) []*engine.Entry {
+	t.Helper()
+	var entries []*engine.Entry
+	q := engine.Query{UpTo: position, Limit: 1000}
+	for {
+		p, err := e.Read(t.Context(), ch, q)
+		if err != nil {
+			t.Errorf("Read(%+v): %v", q, err)
+			return entries
+		}
+		entries = append(entries, p.Entries...)
+		if !p.More {
+			return entries
+		}
+		q.After = entries[len(entries)-1].Serial
+	}
 }
 
 // recorder is a Subscriber that keeps what it is given.

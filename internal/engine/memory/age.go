@@ -2,6 +2,7 @@ package memory
 
 import (
 	"container/heap"
+	"math"
 	"sync"
 )
 
@@ -30,20 +31,22 @@ func (q *ageQueue) push(a *age) {
 	heap.Push(&q.heap, a)
 }
 
-// pop returns what holds the oldest things if they are not younger than before, and the
-// age of the next oldest.
-func (q *ageQueue) pop(before int64) (a *age, next int64) {
+// ageSlack is how much, in ms, may go too early so that more goes at once.
+const ageSlack = 100
+
+// pop returns what holds the oldest things if they are not younger than before, and until
+// when it holds the oldest: the next oldest comes then.
+func (q *ageQueue) pop(before int64) (a *age, until int64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if len(q.heap) == 0 || q.heap[0].oldest > before {
 		return nil, 0
 	}
 	a = heap.Pop(&q.heap).(*age)
-	next = a.oldest
-	if len(q.heap) > 0 {
-		next = q.heap[0].oldest
+	if len(q.heap) == 0 {
+		return a, math.MaxInt64
 	}
-	return a, next
+	return a, q.heap[0].oldest + ageSlack
 }
 
 // remove reports whether a was in the queue; else somebody has popped it.

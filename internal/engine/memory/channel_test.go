@@ -117,6 +117,25 @@ func TestARepeatReturnsSerialsAcrossTheEndOfAMillisecond(t *testing.T) {
 	}
 }
 
+func TestARepeatByTheClientsIDIsKnownByItsMsgSerialToo(t *testing.T) {
+	c := newClock()
+	s := NewStore(Options{Now: c.Now})
+	a := message(channelID(0), "x")
+	a.ID = engine.ID{Client: "id"}
+	first := s.append(a)
+	c.Advance(time.Minute)
+	a.ID = engine.ID{ConnectionID: "conn", MsgSerial: 5, Client: "id"}
+	s.append(a)
+	c.Advance(2 * time.Minute) // the client's id is forgotten
+	if r := s.append(a); !r.Repeated || !slices.Equal(r.Serials, first.Serials) {
+		t.Errorf("got %+v, want %+v", r, first)
+	}
+	a.ID = engine.ID{Client: "id"}
+	if r := s.append(a); r.Repeated {
+		t.Errorf("got %+v", r)
+	}
+}
+
 func TestAPutNeedsItsEntry(t *testing.T) {
 	s := NewStore(Options{})
 	for _, entry := range []int{-2, 1, 7} {

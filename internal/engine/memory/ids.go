@@ -153,14 +153,14 @@ func (s *Store) shedIDs() {
 	defer s.shedMu.Unlock()
 	goal := s.opts.IDBytes - s.opts.IDBytes/128
 	for s.idBytes.Load() > goal {
-		a, next := s.notes.pop(math.MaxInt64)
+		a, until := s.notes.pop(math.MaxInt64)
 		if a == nil {
 			return
 		}
 		a.channel.mu.Lock()
 		for n := 0; n < maxForgotten && s.idBytes.Load() > goal; n++ {
 			oldest, ok := a.notes.oldest()
-			if !ok || oldest > next {
+			if !ok || oldest > until {
 				break // another one comes first
 			}
 			before := a.notes.size()

@@ -68,7 +68,7 @@ func (s *Store) relieve() {
 // changed anything.
 func (s *Store) evict(goal int64) (any bool) {
 	for s.bytes.Load() > goal {
-		a, next := s.logs.pop(math.MaxInt64)
+		a, until := s.logs.pop(math.MaxInt64)
 		if a == nil {
 			break
 		}
@@ -77,7 +77,7 @@ func (s *Store) evict(goal int64) (any bool) {
 		c.aged = false
 		if !c.persisted() {
 			for n := 0; c.log.n > 0 && n < maxEvicted && s.bytes.Load() > goal; n++ {
-				if c.log.at(0).Timestamp > next {
+				if c.log.at(0).Timestamp > until {
 					break // another channel comes first
 				}
 				c.dropOldest()
