@@ -34,7 +34,8 @@ type App struct {
 // appKey is a key with what all grants of it share.
 type appKey struct {
 	*Key
-	name string
+	name    string
+	anybody *Grant // of those who present the key and claim no clientId
 }
 
 // NewApp returns an app with the given keys and rules. A key's AppID may be empty or the
@@ -62,7 +63,10 @@ func NewApp(id string, keys []Key, namespaces []Namespace) (*App, error) {
 		case a.keys[k.ID] != nil:
 			return nil, fmt.Errorf("app %s: key %s is there twice", id, k.Name())
 		}
-		a.keys[k.ID] = &appKey{Key: &k, name: k.Name()}
+		key := &appKey{Key: &k, name: k.Name()}
+		key.anybody = key.grant()
+		key.anybody.ClientRule = ClientAny
+		a.keys[k.ID] = key
 		a.order = append(a.order, &k)
 	}
 	for _, ns := range namespaces {

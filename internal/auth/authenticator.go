@@ -179,6 +179,9 @@ func (a *Authenticator) key(text string, claim clientClaim, d door) (*Grant, err
 	if !key.hasSecret(given.Secret) {
 		return nil, pubsub.Errorf(pubsub.CodeInvalidCredentials, "invalid credentials: wrong secret for key %s", key.name)
 	}
+	if !claim.present {
+		return key.anybody, nil
+	}
 	g := key.grant()
 	if err := claim.applyToKey(g); err != nil {
 		return nil, err

@@ -245,6 +245,7 @@ func (c *channel) addLocked(a *Attachment) {
 	c.members++
 	for i := range c.groups {
 		if g := &c.groups[i]; g.form == a.form {
+			a.form = g.form // one copy for all
 			g.unshare()
 			g.subs = append(g.subs, a)
 			return

@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 
+	"letshare-server/internal/auth"
 	"letshare-server/internal/hub"
 	"letshare-server/internal/outbox"
 	"letshare-server/internal/pubsub"
@@ -15,7 +16,7 @@ import (
 type attachment struct {
 	session *Session
 	hub     *hub.Attachment
-	name    pubsub.ChannelName
+	channel string // the name exactly as the client wrote it
 	asked   pubsub.Mode
 	params  map[string]string // the effective ones (RTL4k1)
 	gate    outbox.Gate
@@ -45,7 +46,7 @@ func (a *attachment) changed() *wire.ProtocolMessage {
 func (a *attachment) attached(flags wire.Flags) *wire.ProtocolMessage {
 	return &wire.ProtocolMessage{
 		Action:        wire.ActionAttached,
-		Channel:       a.name.Attached,
+		Channel:       a.channel,
 		HasChannel:    true,
 		ChannelSerial: string(a.hub.Position()),
 		Flags:         flags | wire.Flags(a.hub.Modes()),
@@ -53,9 +54,18 @@ func (a *attachment) attached(flags wire.Flags) *wire.ProtocolMessage {
 	}
 }
 
+// regrant recomputes the granted modes.
+func (a *attachment) regrant(grant *auth.Grant, asked pubsub.Mode) (pubsub.Mode, error) {
+	name, err := pubsub.ParseChannelName(a.channel)
+	if err != nil {
+		return 0, err
+	}
+	return a.hub.Regrant(grant, name, asked)
+}
+
 func (s *Session) find(channel string) (index int, a *attachment) {
 	for i, a := range s.attachments {
-		if a.name.Attached == channel {
+		if a.channel == channel {
 			return i, a
 		}
 	}
@@ -82,7 +92,7 @@ func (s *Session) attach(pm *wire.ProtocolMessage) {
 		s.channelFailed(pm.Channel, pubsub.Errorf(pubsub.CodeTooManyChannels, "a connection may attach to %d channels", s.manager.opts.Limits.MaxChannels))
 		return
 	}
-	a := &attachment{session: s, name: name, asked: asked, params: params}
+	a := &attachment{session: s, channel: pm.Channel, asked: asked, params: params}
 	s.transport.Hold(&a.gate)
 	ctx, cancel := context.WithTimeout(context.Background(), directoryTimeout)
 	defer cancel()
@@ -106,9 +116,9 @@ func (s *Session) attach(pm *wire.ProtocolMessage) {
 // reattach changes the options of an attachment in place: it goes on from where it is, so
 // that nothing in flight is sent twice (handbook §3.6).
 func (s *Session) reattach(a *attachment, asked pubsub.Mode, params map[string]string) {
-	if _, err := a.hub.Regrant(s.Grant(), a.name, asked); err != nil {
-		s.drop(a.name.Attached)
-		s.transport.End(&a.gate, channelError(a.name.Attached, pubsub.ErrorFor(err)))
+	if _, err := a.regrant(s.Grant(), asked); err != nil {
+		s.drop(a.channel)
+		s.transport.End(&a.gate, channelError(a.channel, pubsub.ErrorFor(err)))
 		return
 	}
 	a.asked, a.params = asked, params

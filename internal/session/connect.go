@@ -54,7 +54,6 @@ func (m *Manager) open(ctx context.Context, r *Request, transport Transport) (*S
 		echo:       r.Query.Get("echo") != "false",
 		grant:      grant,
 	}
-	s.key = m.keys.make(s.id, grant.App, s.generation)
 	ctx, cancel := context.WithTimeout(ctx, directoryTimeout)
 	defer cancel()
 	err = m.opts.Directory.Create(ctx, directory.Connection{
@@ -119,13 +118,14 @@ func checkVersion(q url.Values) error {
 // every field (RTN24).
 func (s *Session) connected() *wire.ProtocolMessage {
 	l := &s.manager.opts.Limits
+	key := s.manager.keys.make(s.id, s.grant.App, s.generation)
 	return &wire.ProtocolMessage{
 		Action:        wire.ActionConnected,
 		ConnectionID:  s.id,
-		ConnectionKey: s.key,
+		ConnectionKey: key,
 		ConnectionDetails: &wire.ConnectionDetails{
 			ClientID:             s.grant.ReportedClientID(),
-			ConnectionKey:        s.key,
+			ConnectionKey:        key,
 			ConnectionStateTTL:   l.ConnectionStateTTL,
 			MaxIdleInterval:      l.MaxIdleInterval,
 			MaxMessageSize:       l.MaxMessageBytes,

@@ -33,11 +33,11 @@ func (s *Session) reauthorize(pm *wire.ProtocolMessage) {
 	kept := s.attachments[:0]
 	for _, a := range s.attachments {
 		before := a.hub.Modes()
-		modes, err := a.hub.Regrant(grant, a.name, a.asked)
+		modes, err := a.regrant(grant, a.asked)
 		switch {
 		case err != nil:
 			a.hub.Detach()
-			s.transport.End(&a.gate, channelError(a.name.Attached, pubsub.ErrorFor(err)))
+			s.transport.End(&a.gate, channelError(a.channel, pubsub.ErrorFor(err)))
 			continue
 		case modes != before:
 			s.transport.Send(a.changed(), true)

@@ -126,7 +126,6 @@ type Session struct {
 	manager    *Manager
 	transport  Transport
 	id         string
-	key        string
 	generation uint64
 	clientID   string // the clientId parameter it was opened with
 	echo       bool
