@@ -275,6 +275,7 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 	run("directory", s.dir.Run)
 	run("timer wheel", s.wheel.Run)
 	run("metrics", s.metrics.Run)
+	run("memory", returnMemory)
 	polling, stopPolling := context.WithCancel(work)
 	defer stopPolling()
 	pollerDone := make(chan struct{})
