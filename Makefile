@@ -54,7 +54,7 @@ bench: ## run the benchmarks of the code, and the load tool against a server
 	@GO="$(GO)" ./test/bench.sh
 
 spec: ## list the clauses of Ably's specification that the code cites
-	@grep -rnoE '\b(RT[A-Z]+|RS[A-Z]+|T[A-Z]{1,2}|CD|CS[A-Z]?|PC|AD)[0-9]+[a-z]?[0-9]*[a-z]?\b' --include='*.go' internal \
+	@grep -rnoE '\b(RT[NLPO]|RTAN|RS[CALPN]|RSAN|T[A-Z]{1,3}|CD|CSV|PBR|PC|AD)[0-9]+[a-z]?[0-9]*[a-z]?\b' --include='*.go' internal \
 		| grep -v _test.go | awk -F: '{print $$3 "\t" $$1}' | sort -u
 
 clean: ## remove what the other targets made

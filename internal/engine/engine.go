@@ -178,7 +178,7 @@ type Subscriber interface {
 	Flush()
 
 	// Lost says that entries may be missing and cannot be read any more; delivery goes on
-	// after position. It obeys the rules of Deliver.
+	// after position. It obeys the rules of Deliver, and a Flush follows it.
 	Lost(position pubsub.Serial)
 }
 

@@ -61,7 +61,7 @@ func (h *Hub) Attach(ctx context.Context, a *Attach) (*Attachment, error) {
 	if err != nil {
 		return nil, err
 	}
-	id := pubsub.ChannelID{App: a.Grant.App, Name: a.Channel.Base}
+	id := a.Channel.ID(a.Grant.App)
 	if _, err := h.opts.Directory.Join(ctx, id, h.opts.Node, a.MaxMembers); err != nil {
 		if errors.Is(err, directory.ErrFull) {
 			return nil, pubsub.NewError(pubsub.CodeForbidden, "the room is full").Because(ErrRoomFull)
@@ -94,6 +94,9 @@ func (h *Hub) Attach(ctx context.Context, a *Attach) (*Attachment, error) {
 // grantModes checks that the grant may attach and returns the modes it gets: those asked
 // for that its capability covers (RTL4m).
 func (h *Hub) grantModes(g *auth.Grant, name pubsub.ChannelName, asked pubsub.Mode) (pubsub.Mode, error) {
+	if name.Qualifier == "filter" {
+		return 0, pubsub.NewError(pubsub.CodeInvalidChannelName, "this server does not support filtered channels")
+	}
 	if h.opts.Namespace(g.App, name.Base).Identified && !g.Identified() {
 		return 0, pubsub.NewError(pubsub.CodeIdentifiedClientNeeded, "the channel requires an identified client")
 	}
@@ -114,7 +117,7 @@ func denied(verb string, name pubsub.ChannelName) *pubsub.Error {
 	return pubsub.Errorf(pubsub.CodeCapabilityDenied, "Channel denied access based on given capability: may not %s %s", verb, name.Attached)
 }
 
-// modesOf returns the modes that operations give (handbook §3.3).
+// modesOf returns the modes that operations give (TB2d).
 func modesOf(ops auth.OpSet) pubsub.Mode {
 	var m pubsub.Mode
 	for _, pair := range [...]struct {

@@ -43,6 +43,7 @@ type channel struct {
 	members      int
 	pending      []*engine.Entry // delivered by the engine, not yet sent
 	pendingBytes int
+	lost         bool            // entries are missing, and the attachments have not been told
 	spare        []*engine.Entry // the backing array not in use
 	flushing     bool            // a goroutine is sending, and will send all that is pending
 	delivered    uint64          // entries ever delivered here, the pending ones included
@@ -96,7 +97,7 @@ func (c *channel) Deliver(entries []*engine.Entry) {
 // Flush sends what Deliver has queued. It implements engine.Subscriber.
 func (c *channel) Flush() {
 	c.mu.Lock()
-	if c.flushing || len(c.pending) == 0 {
+	if c.flushing || !c.dueLocked() {
 		c.mu.Unlock()
 		return
 	}
@@ -110,27 +111,27 @@ func (c *channel) Flush() {
 	c.hub.fans.Go(func() { c.send(true) })
 }
 
-// Lost tells the attachments that entries are missing. It implements engine.Subscriber.
+// Lost notes that entries are missing; the next Flush tells the attachments. It implements
+// engine.Subscriber.
 func (c *channel) Lost(position pubsub.Serial) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	c.position = position
-	c.sent = max(c.sent, position)
-	for i := range c.groups {
-		for _, a := range c.groups[i].subs {
-			a.receiver.Lost(position)
-		}
-	}
+	c.lost = true
+	c.mu.Unlock()
 }
+
+// dueLocked reports whether there is something to send.
+func (c *channel) dueLocked() bool { return len(c.pending) > 0 || c.lost }
 
 // send drains pending. The caller has set flushing.
 func (c *channel) send(yield bool) {
 	c.mu.Lock()
-	for len(c.pending) > 0 {
-		batch := c.pending
+	for c.dueLocked() {
+		batch, reached, lost := c.pending, c.position, c.lost
 		first := c.delivered - uint64(len(batch))
 		c.pending, c.pendingBytes = c.spare[:0], 0
 		c.spare = nil
+		c.lost = false
 		c.shareLocked()
 		groups := c.groups
 		c.caughtUp.Broadcast()
@@ -138,10 +139,14 @@ func (c *channel) send(yield bool) {
 
 		frames := 0
 		for i := range groups {
-			frames += c.fanOut(&groups[i], batch, first, yield)
+			if len(batch) > 0 {
+				frames += c.fanOut(&groups[i], batch, first, yield)
+			}
+			if lost {
+				groups[i].tellLost(reached)
+			}
 		}
 		c.hub.opts.Metrics.Delivered(frames)
-		reached := batch[len(batch)-1].Position()
 		clear(batch)
 
 		c.mu.Lock()
@@ -152,6 +157,12 @@ func (c *channel) send(yield bool) {
 	}
 	c.flushing = false
 	c.mu.Unlock()
+}
+
+func (g *group) tellLost(position pubsub.Serial) {
+	for _, a := range g.subs {
+		a.receiver.Lost(position)
+	}
 }
 
 // waitForRoom blocks while the fan-out is behind by more than the bound. The caller must

@@ -13,7 +13,7 @@ var allowedExtras = map[string]bool{
 	"headers": true, "push": true, "ref": true, "ephemeral": true, "privileged": true, "delta": true, "ai": true,
 }
 
-// checkExtras checks a message's extras (handbook §4.7) and reports whether it asks to be
+// checkExtras checks a message's extras and reports whether it asks to be
 // ephemeral.
 func checkExtras(extras []byte, ops auth.OpSet) (ephemeral bool, err error) {
 	if len(extras) == 0 {

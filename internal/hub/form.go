@@ -31,6 +31,6 @@ type Receiver interface {
 	Receive(frames []byte, more bool)
 
 	// Lost says that entries may be missing and that delivery goes on after position. The
-	// receiver tells its client (RTL12). It must only queue.
+	// receiver tells its client (RTL12). It must not block.
 	Lost(position pubsub.Serial)
 }

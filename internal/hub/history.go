@@ -36,7 +36,7 @@ type HistoryPage struct {
 // Errors are *pubsub.Error: CodeCapabilityDenied, CodeInvalidParameterValue,
 // CodeUnavailable.
 func (h *Hub) Messages(ctx context.Context, q *History) (*HistoryPage, error) {
-	if !q.Grant.Allows(auth.OpHistory, q.Channel.Resource()) {
+	if !q.Grant.Allows(auth.OpHistory, q.Channel.Resource()) || q.Channel.Qualifier == "filter" {
 		return nil, denied("read the history of", q.Channel)
 	}
 	query := engine.Query{
@@ -80,7 +80,7 @@ func (h *Hub) Messages(ctx context.Context, q *History) (*HistoryPage, error) {
 }
 
 func (q *History) channelID() pubsub.ChannelID {
-	return pubsub.ChannelID{App: q.Grant.App, Name: q.Channel.Base}
+	return q.Channel.ID(q.Grant.App)
 }
 
 // itemsOf returns the messages of e in the direction of reading.

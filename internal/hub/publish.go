@@ -60,7 +60,7 @@ func (h *Hub) Publish(turn *Turn, p *Publish, done func(Published)) error {
 		done(Published{})
 		return nil
 	}
-	channelID := pubsub.ChannelID{App: p.Grant.App, Name: p.Channel.Base}
+	channelID := p.Channel.ID(p.Grant.App)
 	if c := h.lookup(channelID); c != nil && c.crowded() {
 		turn.End()
 		c.waitForRoom()
@@ -98,7 +98,7 @@ func (c *channel) crowded() bool {
 	return c.crowdedLocked()
 }
 
-// check validates a publish in the order of handbook §4.2 and makes its batch and the id
+// check validates a publish, rights first and contents after, and makes its batch and the id
 // that repeats of it are recognised by.
 func (h *Hub) check(p *Publish) (*pubsub.Batch, engine.ID, error) {
 	none := engine.ID{}

@@ -8,7 +8,7 @@ const (
 	maxRoomName = 12
 )
 
-// checkRoomName enforces the seed's rule: 2 to 12 of [\u4e00-\u9fa5a-zA-Z0-9 _-].
+// checkRoomName enforces the rule for names: 2 to 12 of [\u4e00-\u9fa5a-zA-Z0-9 _-].
 func checkRoomName(name string) *failure {
 	switch n := utf8.RuneCountInString(name); {
 	case n < minRoomName:

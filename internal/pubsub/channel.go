@@ -79,6 +79,15 @@ func (n ChannelName) Resource() string {
 	return "[" + n.Qualifier + "]" + n.Base
 }
 
+// ID is the channel that the name stands for. A metachannel is a channel of its own, beside
+// the one that it tells of.
+func (n ChannelName) ID(app string) ChannelID {
+	if n.Qualifier == "meta" {
+		return ChannelID{App: app, Name: n.Resource()}
+	}
+	return ChannelID{App: app, Name: n.Base}
+}
+
 // Namespace is the part of a channel's name that rules are found by: all before the first
 // colon, or the whole name.
 func Namespace(name string) string {

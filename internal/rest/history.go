@@ -93,7 +93,7 @@ func invalidParam(message string) error {
 }
 
 // pageLinks are the Link headers of a page, one relation each, relative to the request
-// (handbook §6.1). Without a next page there is no such link.
+// (TG4, TG6). Without a next page there is no such link.
 func pageLinks(resource string, params url.Values, next string) []string {
 	link := func(cursor, rel string) string {
 		q := url.Values{}

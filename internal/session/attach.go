@@ -114,7 +114,7 @@ func (s *Session) attach(pm *wire.ProtocolMessage) {
 }
 
 // reattach changes the options of an attachment in place: it goes on from where it is, so
-// that nothing in flight is sent twice (handbook §3.6).
+// that nothing in flight is sent twice.
 func (s *Session) reattach(a *attachment, asked pubsub.Mode, params map[string]string) {
 	if _, err := a.regrant(s.Grant(), asked); err != nil {
 		s.drop(a.channel)

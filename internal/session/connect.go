@@ -22,7 +22,7 @@ type Request struct {
 }
 
 // Open authenticates the request and opens a session on transport: CONNECTED is queued when
-// it returns (handbook §1.4). On an error nothing was queued; the caller answers with an
+// it returns (RTN4b). On an error nothing was queued; the caller answers with an
 // ERROR and closes. Errors are *pubsub.Error.
 func (m *Manager) Open(ctx context.Context, r *Request, transport Transport) (*Session, error) {
 	s, err := m.open(ctx, r, transport)
@@ -97,7 +97,7 @@ func grantDigest(g *auth.Grant) string {
 	return g.KeyName + "\x00" + g.ClientRule.String() + "\x00" + g.ClientID
 }
 
-// checkVersion accepts protocol versions from 2 on, and a missing one (handbook §1.3).
+// checkVersion accepts protocol versions from 2 on, and a missing one (CSV2).
 func checkVersion(q url.Values) error {
 	v := q.Get("v")
 	if v == "" {

@@ -56,7 +56,7 @@ func (k keyMaker) parse(key, app string) (id string, generation uint64, ok bool)
 }
 
 // newConnectionID returns an id that is unique while its connection lives: 11 characters of
-// the base64url alphabet, so that it contains no ":" (handbook §1.5).
+// the base64url alphabet, so that it contains no ":".
 func newConnectionID() string {
 	var b [8]byte
 	rand.Read(b[:])

@@ -60,7 +60,7 @@ func notRenewable(err *pubsub.Error) *pubsub.Error {
 
 // promptMargin is how long before the end of its token a client is asked for a new one. A
 // token that has less left when it is adopted is not worth a prompt: the client would renew
-// in a loop (handbook §1.8).
+// in a loop.
 const promptMargin = 30 * time.Second
 
 // watchExpiry arranges for the client to be asked for a new token in time (RTN22), and to be

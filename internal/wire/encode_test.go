@@ -37,7 +37,7 @@ var details = &wire.ConnectionDetails{
 	ObjectsGCGracePeriod: 24 * time.Hour,
 }
 
-// frames are what the server and its clients send, in the words of the handbook.
+// frames are what the server and its clients send, as documented.
 var frames = []struct {
 	name string
 	pm   *wire.ProtocolMessage

@@ -15,6 +15,7 @@ import (
 	"letshare-server/internal/pubsub"
 	"letshare-server/internal/session"
 	"letshare-server/internal/socket"
+	"letshare-server/internal/throttle"
 	"letshare-server/internal/wire"
 	"letshare-server/internal/wsconn"
 )
@@ -43,7 +44,8 @@ type Options struct {
 // Door is the Ably protocol's WebSocket endpoint.
 type Door struct {
 	opts    Options
-	servers [3]*wsconn.Server // by liveness
+	noisy   *throttle.Warnings // about clients' mistakes
+	servers [3]*wsconn.Server  // by liveness
 }
 
 // liveness is how the client notices that the connection lives (RTN23).
@@ -69,7 +71,7 @@ func New(opts Options) *Door {
 	if opts.Log == nil {
 		opts.Log = slog.New(slog.DiscardHandler)
 	}
-	d := &Door{opts: opts}
+	d := &Door{opts: opts, noisy: throttle.New(opts.Log)}
 	settings := wsconn.Settings{
 		Assembler: socket.AssemblerOptions{MaxMessageBytes: opts.MaxFrameBytes},
 		Outbox:    opts.Outbox,
@@ -149,7 +151,7 @@ func (c *conn) Opened(ws *wsconn.Conn) {
 	s, err := c.door.opts.Manager.Open(ctx, request, c)
 	if err != nil {
 		e := pubsub.ErrorFor(err)
-		c.door.opts.Log.Warn("connection refused", "code", int(e.Code), "error", e, "peer", request.Peer.Addr.String())
+		c.door.noisy.Warn("connection refused", "code", int(e.Code), "error", e, "peer", request.Peer.Addr.String())
 		c.Close(&wire.ProtocolMessage{Action: wire.ActionError, Error: wire.NewErrorInfo(e)})
 		return
 	}
