@@ -34,6 +34,17 @@ type dialect interface {
 	channel(run, room int) string
 }
 
+// payloadFor is how many bytes of payload make a publisher's frame of so many bytes, and the
+// frame's size with them: it cannot be less than what holds a marker.
+func payloadFor(d dialect, channel string, frame int) (payload, size int) {
+	payload = leastPayload
+	for range 3 { // the header's own length may change on the way
+		size = len(d.publish(nil, channel, 0, appendPayload(nil, &marker{}, payload)))
+		payload = max(payload+frame-size, leastPayload)
+	}
+	return payload, len(d.publish(nil, channel, 0, appendPayload(nil, &marker{}, payload)))
+}
+
 type event struct {
 	kind   eventKind
 	serial int64 // of an acknowledgement

@@ -35,6 +35,7 @@ type engineSpec struct {
 	join        bool // wait for the room, not only for the connection
 	echo        bool // publishers receive their own messages
 	loops       int
+	perSource   int // connections from one source address
 	concurrency int // handshakes under way at a time
 	timeout     time.Duration
 	frameBytes  int // of the frame that a publisher sends, header included
@@ -121,17 +122,6 @@ func (l *loop) addRoom(e *engine, id, g int, group groupSpec) {
 		}
 	}
 	l.rooms = append(l.rooms, r)
-}
-
-// payloadFor is how many bytes of payload make a publisher's frame of so many bytes, and the
-// frame's size with them: it cannot be less than what holds a marker.
-func payloadFor(d dialect, channel string, frame int) (payload, size int) {
-	payload = leastPayload
-	for range 3 { // the header's own length may change on the way
-		size = len(d.publish(nil, channel, 0, appendPayload(nil, &marker{}, payload)))
-		payload = max(payload+frame-size, leastPayload)
-	}
-	return payload, len(d.publish(nil, channel, 0, appendPayload(nil, &marker{}, payload)))
 }
 
 // settle makes the turns of the open loops: first publishers of all rooms, then second ones.
@@ -324,16 +314,15 @@ func (c *counts) add(o *counts) {
 	c.reads += o.reads
 }
 
-// sources is how many connections one source address may carry to one destination: the
-// kernel has some 28,000 ephemeral ports.
-const sourceConns = 25_000
-
-// source is the address that connection n of the engine comes from, or nil for the usual one.
+// source is the address that connection n of the engine comes from, or nil for the usual one. The
+// kernel has some 28,000 ephemeral ports for each pair of addresses, and loopback has many
+// addresses.
 func (e *engine) source(n int) *unix.SockaddrInet4 {
-	if e.conns <= sourceConns || !e.spec.address.IP.IsLoopback() {
+	if e.conns <= e.spec.perSource || e.spec.address.IP.To4() == nil || !e.spec.address.IP.IsLoopback() {
 		return nil
 	}
-	return &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, byte(2 + n/sourceConns)}}
+	at := 2 + n/e.spec.perSource
+	return &unix.SockaddrInet4{Addr: [4]byte{127, 0, byte(at >> 8), byte(at)}}
 }
 
 func (e *engine) sockaddr() (unix.Sockaddr, int, error) {

@@ -34,6 +34,7 @@ type loop struct {
 	publishing  bool
 	end         int64 // of publishing
 	outstanding int64 // deliveries and acknowledgements still to come
+	givenUp     int64 // those of them that an earlier phase waited for in vain
 	opening     int   // handshakes under way
 	ready       int
 	open        int
@@ -143,11 +144,13 @@ func (l *loop) spin(done func() bool) error {
 		if l.e.stop.Load() {
 			return errStopped
 		}
-		due := l.publishDue()
+		l.publishDue()
 		l.flush()
 		if done() {
 			return nil
 		}
+		due := l.publishDue() // done may have begun to publish
+		l.flush()
 		wait := 20 // ms, after which done is asked again
 		if due > 0 {
 			if l.now = l.e.now(); due <= l.now {
@@ -637,7 +640,7 @@ func (l *loop) drain(end int64, start func()) error {
 		if l.publishing {
 			if l.now >= end {
 				l.publishing = false
-			} else if l.now-l.progress > int64(l.e.spec.timeout) && l.outstanding > 0 {
+			} else if l.now-l.progress > int64(l.e.spec.timeout) && l.outstanding > l.givenUp {
 				l.publishing = false
 				l.remember("nothing came for %v, with %d deliveries and acknowledgements missing", l.e.spec.timeout, l.outstanding)
 				return true
@@ -646,8 +649,9 @@ func (l *loop) drain(end int64, start func()) error {
 		}
 		// Stay a little longer than the last delivery: a second copy would come now.
 		idle := l.now - max(l.progress, end)
-		return (l.outstanding <= 0 && idle > int64(50*time.Millisecond)) || idle > int64(l.e.spec.timeout)
+		return (l.outstanding <= l.givenUp && idle > int64(50*time.Millisecond)) || idle > int64(l.e.spec.timeout)
 	})
+	l.givenUp = l.outstanding
 	l.publishing = false
 	return err
 }

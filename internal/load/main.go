@@ -92,6 +92,7 @@ type options struct {
 	rounds      int
 	loops       int
 	concurrency int
+	perSource   int
 
 	pid          int
 	baseline     string
@@ -219,6 +220,7 @@ func parse(args []string, stderr io.Writer) (*options, error) {
 	f.IntVar(&o.rounds, "rounds", 0, "how often to measure (3 with a baseline, otherwise 1)")
 	f.IntVar(&o.loops, "loops", 1, "threads")
 	f.IntVar(&o.concurrency, "concurrency", 64, "handshakes at a time")
+	f.IntVar(&o.perSource, "per-source", 25_000, "connections from one address; more come from 127.0.0.2 and so on")
 	f.IntVar(&o.pid, "pid", 0, "the server's process, to read CPU time and memory")
 	f.StringVar(&o.baseline, "baseline", "", "compare with L1: CPU seconds per million deliveries, or a report in JSON")
 	f.BoolVar(&o.withBaseline, "with-baseline", false, "fanout: measure L1 between the server's rounds")
@@ -271,7 +273,7 @@ func (o *options) check() error {
 	for name, v := range map[string]int{
 		"connections": o.connections, "rooms": o.rooms, "members": o.members, "inflight": o.inflight,
 		"publishers": o.publishers, "bytes": o.bytes, "loops": o.loops, "concurrency": o.concurrency, "users": o.users,
-		"big-members": o.bigMembers, "big-inflight": o.bigInflight, "waves": o.waves,
+		"big-members": o.bigMembers, "big-inflight": o.bigInflight, "waves": o.waves, "per-source": o.perSource,
 	} {
 		if v < 1 {
 			return fmt.Errorf("--%s must be at least 1", name)

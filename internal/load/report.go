@@ -50,6 +50,7 @@ type Round struct {
 	CPUSystem     float64 `json:"cpuSystemSeconds"`
 	CPUPerMillion float64 `json:"cpuSecondsPerMillion"` // so it is also µs for each
 	ToolCPU       float64 `json:"toolCpuSeconds"`
+	ToolUser      float64 `json:"toolUserSeconds"`
 	ToolPerMil    float64 `json:"toolCpuSecondsPerMillion"`
 	SentLate      float64 `json:"sentLateMaxMicros"` // behind the open loop's schedule
 	Pings         uint64  `json:"pings"`

@@ -72,6 +72,7 @@ func (o *options) spec(groups ...groupSpec) engineSpec {
 		join:        true,
 		echo:        o.echo,
 		loops:       o.loops,
+		perSource:   o.perSource,
 		concurrency: o.concurrency,
 		timeout:     o.timeout,
 		frameBytes:  o.bytes,
@@ -129,7 +130,8 @@ func measure(ctx context.Context, e *engine, kind string, pid int, warmup, d tim
 		used := after.since(server)
 		round.CPUUser, round.CPUSystem = used.user.Seconds(), used.sys.Seconds()
 	}
-	round.ToolCPU = ownUsage().since(own).total().Seconds()
+	mine := ownUsage().since(own)
+	round.ToolCPU, round.ToolUser = mine.total().Seconds(), mine.user.Seconds()
 	after := e.tally()
 
 	a, b := &after.groups[0], &before.groups[0]
@@ -304,7 +306,9 @@ func (o *options) fanout(ctx context.Context, r *Report, stderr io.Writer) error
 // probe learns the size of the server's deliveries from a small room.
 func (o *options) probe(ctx context.Context, r *Report) (frame int, err error) {
 	group := groupSpec{rooms: 1, members: 2, publishers: 1, inflight: 1}
-	round, err := o.serverRound(ctx, "probe", o.spec(group), 200*time.Millisecond, 0, r)
+	quiet := *o
+	quiet.pid = 0
+	round, err := quiet.serverRound(ctx, "probe", o.spec(group), 200*time.Millisecond, 0, r)
 	if err != nil {
 		return 0, err
 	}

@@ -47,6 +47,7 @@ type testServer struct {
 	mu        sync.Mutex // guards the fields below, and room and held of the connections
 	conns     map[*testConn]struct{}
 	published map[string]int
+	hosts     map[string]int // connections by their source address
 }
 
 type testConn struct {
@@ -63,7 +64,7 @@ type testConn struct {
 
 // startServer returns the server and its URL.
 func startServer(t *testing.T, f fault) (*testServer, string) {
-	s := &testServer{fault: f, conns: make(map[*testConn]struct{}), published: make(map[string]int)}
+	s := &testServer{fault: f, conns: make(map[*testConn]struct{}), published: make(map[string]int), hosts: make(map[string]int)}
 	h := httptest.NewServer(s)
 	t.Cleanup(func() {
 		s.mu.Lock()
@@ -94,6 +95,8 @@ func (s *testServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c.conn = conn
 	s.mu.Lock()
 	s.conns[c] = struct{}{}
+	host, _, _ := net.SplitHostPort(r.RemoteAddr)
+	s.hosts[host]++
 	s.wg.Go(func() { c.serve(rest) })
 	s.mu.Unlock()
 }
