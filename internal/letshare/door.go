@@ -105,7 +105,7 @@ func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if instance == "" {
 		instance = claims.UserID
 	}
-	if v := r.Header.Get("Sec-WebSocket-Version"); v != "" && v != "13" {
+	if r.Header.Get("Upgrade") != "" && r.Header.Get("Sec-WebSocket-Version") != "13" {
 		// socket.Upgrade would say 426; to this door's clients every bad upgrade is 400.
 		w.Header().Set("Sec-WebSocket-Version", "13")
 		d.opts.Metrics.Refused("upgrade")

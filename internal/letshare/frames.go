@@ -48,7 +48,7 @@ func carriesObject(m *pubsub.Message) bool {
 	if m.Data.Kind != pubsub.TextData || (m.Encoding != "json" && m.Encoding != "") {
 		return false
 	}
-	trimmed := bytes.TrimLeft(m.Data.Bytes, " \t\r\n")
+	trimmed := bytes.TrimLeft(m.Data.Bytes, jsonSpace)
 	return len(trimmed) > 0 && trimmed[0] == '{' && json.Valid(m.Data.Bytes)
 }
 

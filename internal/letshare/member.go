@@ -24,8 +24,10 @@ type member struct {
 	instance  string // what peers address, and the default of a message's sender
 	onlyRoom  string // the room that the token is for; empty: any
 	rooms     []*room
-	published int64 // messages so far, which number them
+	published int64  // messages so far, which number them
+	lastRoom  string // that the latest publish went to
 	turn      hub.Turn
+	left      bool // its places are given up
 }
 
 // room is a member's place in a room. It is the hub's Receiver.
@@ -72,8 +74,18 @@ func (m *member) Oversize() {
 	m.ws.Outbox().Queue(errorFrame(fail("message_too_large", fmt.Sprintf("消息太大，最多 %d KB", maxMessageBytes>>10))))
 }
 
+// Leaving implements wsconn.LeaveHandler: whoever has the answer to its close frame has left.
+func (m *member) Leaving(end wsconn.End) { m.leave(end) }
+
 // Closed implements wsconn.Handler. The member's places are free when it returns.
-func (m *member) Closed(end wsconn.End) {
+func (m *member) Closed(end wsconn.End) { m.leave(end) }
+
+// leave gives up the member's places. Only the first call counts.
+func (m *member) leave(end wsconn.End) {
+	if m.left {
+		return
+	}
+	m.left = true
 	m.turn.End()
 	for _, r := range m.rooms {
 		r.attachment.Detach()
@@ -211,6 +223,11 @@ func (m *member) publish(r *request) *failure {
 	}
 	if m.find(r.Channel) == nil {
 		return fail("not_subscribed", "客户端未订阅房间: "+clip(r.Channel))
+	}
+	if m.lastRoom != r.Channel {
+		// A turn sends room by room; this one's messages to another room come before.
+		m.turn.End()
+		m.lastRoom = r.Channel
 	}
 	err := m.door.opts.Hub.Publish(&m.turn, &hub.Publish{
 		Grant:        m.grant,

@@ -9,7 +9,7 @@ import "strings"
 // themselves.
 func param(rawQuery, name string) string {
 	for pair := range strings.SplitSeq(rawQuery, "&") {
-		if key, value, _ := strings.Cut(pair, "="); unescape(key) == name {
+		if key, value, _ := strings.Cut(pair, "="); pair != "" && unescape(key) == name {
 			return unescape(value)
 		}
 	}
@@ -42,5 +42,5 @@ func unhex(c byte) byte {
 	if c <= '9' {
 		return c - '0'
 	}
-	return c|0x20 - 'a' + 10
+	return c | 0x20 - 'a' + 10
 }

@@ -75,12 +75,15 @@ func stringField(fields map[string]json.RawMessage, key string, into *string) *f
 	return nil
 }
 
+// jsonSpace is white space as JSON has it, which is less than Unicode's.
+const jsonSpace = " \t\r\n"
+
 var errNoObject = errors.New("not a JSON object")
 
 // objectFields splits a JSON object into its members, keys matched exactly and values as
 // they were written. Of equal keys the last one counts.
 func objectFields(b []byte) (map[string]json.RawMessage, error) {
-	if b = bytes.TrimSpace(b); len(b) == 0 || b[0] != '{' {
+	if b = bytes.Trim(b, jsonSpace); len(b) == 0 || b[0] != '{' {
 		return nil, errNoObject
 	}
 	var fields map[string]json.RawMessage

@@ -30,6 +30,10 @@ type Handler interface {
 // because a message was too big (1009).
 type OversizeHandler interface{ Oversize() }
 
+// LeaveHandler is a Handler that wants to know of the peer's close frame before it is answered, so
+// that a peer which has its answer is gone for everybody else too. Closed follows.
+type LeaveHandler interface{ Leaving(end End) }
+
 // IdleHandler is a Handler that is told, every 25 s or oftener, for how long there was no traffic.
 // Quiet frames (pings, pongs) are not counted as writing.
 type IdleHandler interface {
@@ -326,7 +330,11 @@ func (s *sink) Control(op socket.Opcode, payload []byte) error {
 		}
 		c.pong = nil
 		c.endTurn()
-		if c.begin(End{Cause: PeerClosed, Code: code, Reason: reason}, ending) {
+		end := End{Cause: PeerClosed, Code: code, Reason: reason}
+		if c.begin(end, ending) {
+			if h, ok := c.handler.(LeaveHandler); ok {
+				h.Leaving(end)
+			}
 			c.out.Finish(socket.AppendClose(nil, code, ""), outbox.ThenClose)
 		} else {
 			c.out.Finish(nil, outbox.ThenClose) // the answer to ours
