@@ -5,13 +5,16 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
+	"path/filepath"
 	"runtime"
 	"runtime/debug"
 	"slices"
 
 	"letshare-server/internal/config"
 	"letshare-server/internal/load"
+	"letshare-server/internal/server"
 )
 
 // Exit codes.
@@ -122,7 +125,10 @@ func (f *configFlags) load() (config.Config, []string, error) {
 	return config.Load(config.Options{Environ: os.Environ(), File: *f.file, Flags: f.set})
 }
 
-func version(_ []string, stdout, _ io.Writer) int {
+func version(args []string, stdout, stderr io.Writer) int {
+	if code, ok := parse(newFlags("version", "Prints the version, the compiler and the platform.", stderr), args, stderr); !ok {
+		return code
+	}
 	v, revision := "(devel)", ""
 	if info, ok := debug.ReadBuildInfo(); ok {
 		v = info.Main.Version
@@ -142,9 +148,12 @@ func checkConfig(args []string, stdout, stderr io.Writer) int {
 	if code, ok := parse(fs, args, stderr); !ok {
 		return code
 	}
-	_, warnings, err := flags.load()
+	cfg, warnings, err := flags.load()
 	for _, w := range warnings {
 		fmt.Fprintln(stderr, "warning:", w)
+	}
+	if err == nil {
+		err = tryBuilding(cfg)
 	}
 	if err != nil {
 		fmt.Fprintln(stderr, err)
@@ -154,14 +163,32 @@ func checkConfig(args []string, stdout, stderr io.Writer) int {
 	return exitOK
 }
 
+// tryBuilding finds what only the parts of a server know, such as which keys are possible.
+func tryBuilding(cfg config.Config) error {
+	// Nothing can be written here, so that secrets which the server would make and keep are
+	// made and forgotten: checking leaves nothing behind.
+	cfg.DataDir = filepath.Join(os.DevNull, "nothing")
+	secrets, err := resolveSecrets(cfg)
+	if err != nil {
+		return err
+	}
+	_, err = server.New(cfg, secrets, slog.New(slog.DiscardHandler))
+	return err
+}
+
 func defaultConfig(args []string, stdout, stderr io.Writer) int {
 	fs := newFlags("default-config", "Prints every setting with its default and what it means.", stderr)
 	mode := fs.String("mode", os.Getenv("MODE"), "run `mode`: local or production")
 	if code, ok := parse(fs, args, stderr); !ok {
 		return code
 	}
-	if *mode == "" {
+	switch config.Mode(*mode) {
+	case "":
 		*mode = string(config.Local)
+	case config.Local, config.Production:
+	default:
+		fmt.Fprintf(stderr, "-mode is %q: must be %s or %s\n", *mode, config.Local, config.Production)
+		return exitUsage
 	}
 	fmt.Fprint(stdout, config.DefaultYAML(config.Mode(*mode)))
 	return exitOK

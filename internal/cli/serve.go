@@ -68,11 +68,14 @@ func serve(args []string, stdout, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	context.AfterFunc(ctx, stop) // the next signal kills
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP) // before anybody knows that there is something to signal
+	defer signal.Stop(hangup)
 	log.Info("listening", "address", l.Addr().String(), "mode", string(cfg.Mode), "max_sockets", s.MaxSockets())
 	fmt.Fprint(stderr, s.Banner(l.Addr()))
 	var reloads sync.WaitGroup
 	defer reloads.Wait()
-	reloads.Go(func() { reloadOnHangup(ctx, s, flags, &level, log) })
+	reloads.Go(func() { reloadOnHangup(ctx, hangup, s, flags, &level, log) })
 	if err := s.Run(ctx, l); err != nil {
 		stop()
 		log.Error("failed", "error", err)
@@ -82,12 +85,9 @@ func serve(args []string, stdout, stderr io.Writer) int {
 	return exitOK
 }
 
-// reloadOnHangup reads the configuration again at each SIGHUP until ctx ends. A faulty one
+// reloadOnHangup reads the configuration again at each signal of hangup until ctx ends. A faulty one
 // changes nothing.
-func reloadOnHangup(ctx context.Context, s *server.Server, flags *configFlags, level *slog.LevelVar, log *slog.Logger) {
-	hangup := make(chan os.Signal, 1)
-	signal.Notify(hangup, syscall.SIGHUP)
-	defer signal.Stop(hangup)
+func reloadOnHangup(ctx context.Context, hangup <-chan os.Signal, s *server.Server, flags *configFlags, level *slog.LevelVar, log *slog.Logger) {
 	for {
 		select {
 		case <-ctx.Done():

@@ -189,7 +189,7 @@ func Default(mode Mode) Config {
 
 			ConnectionProtocolsPerSecond: 20_000,
 
-			OutboxBytes:      1 << 20,
+			OutboxBytes:      4 << 20,
 			OutboxTotalBytes: 256 << 20,
 			LogBytes:         256 << 20,
 		},

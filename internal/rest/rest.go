@@ -140,7 +140,7 @@ func (a *API) authenticate(c *call) (*auth.Grant, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := grant.CheckPeer(a.opts.Proxies.Peer(c.Request)); err != nil {
+	if err := grant.CheckPeer(a.opts.Proxies.PageAware(c.Request)); err != nil {
 		return nil, err
 	}
 	return grant, nil
