@@ -62,7 +62,6 @@ type room struct {
 	publishers []*publisher
 	slots      []uint32 // deliveries each message in flight still lacks
 	free       []uint32
-	ready      int // slots that are free, until there is a batch of them
 	next       int // publisher whose turn it is
 }
 

@@ -38,9 +38,8 @@ const stallTime = 300 * time.Millisecond
 
 // testServer speaks the least of both dialects, and may do wrong.
 type testServer struct {
-	fault   fault
-	pongs   atomic.Int64
-	batched bool // write frames in two halves, and fragmented
+	fault fault
+	pongs atomic.Int64
 
 	wg sync.WaitGroup
 

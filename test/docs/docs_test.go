@@ -121,7 +121,7 @@ func TestLinksLeadToFilesAndHeadingsThatExist(t *testing.T) {
 
 // anchors are the ids that GitHub gives a page's headings.
 func anchors(page string) (all []string) {
-	drop := regexp.MustCompile("[^\\p{L}\\p{N} _-]")
+	drop := regexp.MustCompile(`[^\p{L}\p{N} _-]`)
 	for _, line := range strings.Split(fence.ReplaceAllString(page, ""), "\n") {
 		if heading := strings.TrimLeft(line, "#"); heading != line {
 			all = append(all, strings.ReplaceAll(drop.ReplaceAllString(strings.ToLower(strings.TrimSpace(heading)), ""), " ", "-"))
