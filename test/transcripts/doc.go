@@ -1,0 +1,33 @@
+// Package transcripts plays golden conversations with the server, one per file, over a real
+// WebSocket and in both formats. The conversations are the wire contract: "go test -update"
+// rewrites what the server said, and the difference is reviewed as code.
+//
+// A file begins with what it is about, and continues with what is said, in order:
+//
+//	# publish-ack: a publish is acknowledged with its serial (RTN7a); connect: echo=false
+//	# 2: connect: echo=true
+//	# token short: {"ttl":2,"clientId":"bob","capability":{"*":["subscribe"]}}
+//	C  {"action":15,"channel":"orders","msgSerial":0,"messages":[{"name":"new","data":"1"}]}
+//	S  {"action":1,"msgSerial":0,"count":1,"res":[{"serials":["<first>"]}]}
+//
+// The first line names the file and gives the URL parameters of its client; without key or
+// access_token the server's key is used, and without v the newest version. More clients are
+// numbered from 2, connect at the beginning too, and speak in lines C2 and S2. A token line
+// mints a JWT that lives for ttl seconds, for use as <short>.
+//
+//	C   the client sends this
+//	C+  the same, but together with the client's next line, in one write
+//	C~  the client sends these bytes, whatever they are
+//	S   the server's next frame is this
+//	X   the server closes the WebSocket with this code
+//	!   something happens: "drain" stops the server, and "wait" says that time passes
+//
+// Words in angle brackets stand for values: <any> for anything, another word for the value
+// that it had first, in this file, and <pad N> in what is sent for N letters. connectionId
+// and connectionKey are bound by every CONNECTED (connectionId2 for client 2). A client
+// whose first line is no S is connected silently. At the end every client that is still
+// connected must have got nothing beyond what the file says.
+//
+// Conversations are written in JSON. In MessagePack the same is said, with data whose
+// encoding ends with base64 as bytes.
+package transcripts

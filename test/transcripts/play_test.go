@@ -1,0 +1,441 @@
+package transcripts
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+	"go.uber.org/goleak"
+
+	"letshare-server/internal/auth"
+	"letshare-server/internal/config"
+	"letshare-server/internal/server"
+)
+
+var update = flag.Bool("update", false, "rewrite what the server says in the transcripts")
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// patience bounds a conversation; nothing waits for it when all is well.
+const patience = 30 * time.Second
+
+// The key of the server that plays the other part.
+const (
+	keyName   = "trscpt.key001"
+	keySecret = "transcripts-secret-of-no-value"
+)
+
+func TestTheServerSpeaksAsTheTranscriptsSay(t *testing.T) {
+	paths, err := filepath.Glob("*.txt")
+	if err != nil || len(paths) == 0 {
+		t.Fatalf("no transcripts: %v", err)
+	}
+	for _, path := range paths {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tr, err := parse(path, text)
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		t.Run(tr.name, func(t *testing.T) {
+			if *update {
+				if err := newPlayer(t, tr, "json").rewrite(); err != nil {
+					t.Fatal(err)
+				}
+				return
+			}
+			for _, format := range []string{"json", "msgpack"} {
+				t.Run(format, func(t *testing.T) {
+					t.Parallel()
+					newPlayer(t, tr, format).play()
+				})
+			}
+		})
+	}
+}
+
+// player plays one transcript against a server of its own.
+type player struct {
+	t       *testing.T
+	tr      *transcript
+	format  string
+	ctx     context.Context
+	names   names
+	clients map[int]*client
+	stop    func() // drains the server
+	serials int    // words given to serials while rewriting
+}
+
+func newPlayer(t *testing.T, tr *transcript, format string) *player {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	t.Cleanup(cancel)
+	address, stop := startServer(t)
+	p := &player{t: t, tr: tr, format: format, ctx: ctx, stop: stop,
+		names: names{"key": keyName + ":" + keySecret}, clients: make(map[int]*client)}
+	for name, spec := range tr.tokens {
+		p.names[name] = mint(t, spec)
+	}
+	for number := 1; number <= len(tr.clients); number++ {
+		params, err := p.names.parameters(tr.clients[number])
+		if err != nil {
+			t.Fatalf("client %d: %v", number, err)
+		}
+		params.Set("format", format)
+		if !params.Has("key") && !params.Has("access_token") {
+			params.Set("key", keyName+":"+keySecret)
+		}
+		if !params.Has("v") {
+			params.Set("v", "6")
+		}
+		c, err := dial(ctx, address, format, params)
+		if err != nil {
+			t.Fatalf("client %d: %v", number, err)
+		}
+		t.Cleanup(func() { _ = c.ws.CloseNow() })
+		p.clients[number] = c
+		if tr.silent(number) {
+			v, text, _, err := c.receive(ctx)
+			if err != nil {
+				t.Fatalf("client %d: %v", number, err)
+			}
+			if !p.bindConnected(number, v) {
+				t.Fatalf("client %d is not connected: %s", number, text)
+			}
+		}
+	}
+	return p
+}
+
+// startServer runs a server until the test ends or stop is called.
+func startServer(t *testing.T) (address string, stop func()) {
+	t.Helper()
+	cfg := config.Default(config.Local)
+	cfg.Server.Host, cfg.Server.Port = "127.0.0.1", "0"
+	cfg.Server.ShutdownGrace = 2 * time.Second
+	cfg.APIKeys = []config.Secret{keyName + ":" + keySecret}
+	secrets, err := config.ResolveSecrets(cfg, config.Published{Contains: auth.IsPublished, LocalKey: auth.LocalKey})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := server.New(cfg, secrets, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := s.Listen()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx, l) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("the server ended with %v", err)
+		}
+	})
+	return l.Addr().String(), cancel
+}
+
+// mint makes the JWT of a token line.
+func mint(t *testing.T, spec tokenSpec) string {
+	t.Helper()
+	now := time.Now().Unix()
+	claims := jwt.MapClaims{"iat": now, "exp": now + int64(spec.TTL)}
+	if spec.TTL < 0 {
+		claims["iat"] = now + int64(spec.TTL) - 60
+	}
+	if spec.ClientID != nil {
+		claims["x-ably-clientId"] = *spec.ClientID
+	}
+	if spec.Capability != nil {
+		claims["x-ably-capability"] = string(spec.Capability)
+	}
+	token := jwt.NewWithClaims(jwt.SigningMethodHS256, claims)
+	token.Header["kid"] = keyName
+	if spec.Key != "" {
+		token.Header["kid"] = spec.Key
+	}
+	secret := keySecret
+	if spec.Secret != "" {
+		secret = spec.Secret
+	}
+	signed, err := token.SignedString([]byte(secret))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return signed
+}
+
+// bindConnected notes the values of a CONNECTED and reports whether v is one.
+func (p *player) bindConnected(number int, v any) bool {
+	pm, _ := v.(map[string]any)
+	if pm["action"] != json.Number("4") {
+		return false
+	}
+	suffix := ""
+	if number > 1 {
+		suffix = fmt.Sprint(number)
+	}
+	for _, name := range []string{"connectionId", "connectionKey"} {
+		if _, known := p.names[name+suffix]; !known {
+			p.names[name+suffix] = pm[name]
+		}
+	}
+	return true
+}
+
+// say does what a line of the client's says, or what happens.
+func (p *player) say(l line) error {
+	c := p.clients[l.client]
+	switch l.kind {
+	case happens:
+		if l.body == "wait" {
+			return nil
+		}
+		if l.body != "drain" {
+			return fmt.Errorf("unknown event %q", l.body)
+		}
+		p.stop()
+		return nil
+	case raw:
+		body, err := p.names.fill(l.body, func(s string) string { return s })
+		if err != nil {
+			return err
+		}
+		return c.ws.Write(p.ctx, c.kind(), []byte(body))
+	case joined:
+		c.cork.hold()
+	}
+	body, err := p.names.fill(l.body, func(s string) string { return strings.Trim(show(s), `"`) })
+	if err != nil {
+		return err
+	}
+	if err := c.send(p.ctx, body); err != nil {
+		return err
+	}
+	if l.kind == sends {
+		return c.cork.release()
+	}
+	return nil
+}
+
+// play compares what the server says with the transcript.
+func (p *player) play() {
+	for i, l := range p.tr.lines {
+		where := fmt.Sprintf("%s:%d", p.tr.path, i+1)
+		var err error
+		switch l.kind {
+		case comment:
+		case receives:
+			err = p.expect(l)
+		case closes:
+			err = p.expectClose(l)
+		default:
+			err = p.say(l)
+		}
+		if err != nil {
+			p.t.Fatalf("%s: %v\n  %s", where, err, l.text)
+		}
+	}
+	for number := range p.tr.clients {
+		if err := p.expectNothing(number); err != nil {
+			p.t.Errorf("%s: client %d: %v", p.tr.path, number, err)
+		}
+	}
+}
+
+func (p *player) expect(l line) error {
+	want, err := decodeJSON([]byte(l.body))
+	if err != nil {
+		return err
+	}
+	v, text, code, err := p.clients[l.client].receive(p.ctx)
+	if err != nil {
+		return err
+	}
+	if code != 0 {
+		return fmt.Errorf("the server closed with %d", code)
+	}
+	p.bindConnected(l.client, v)
+	if err := p.names.match(want, v, "frame"); err != nil {
+		return fmt.Errorf("%w\n  got %s", err, text)
+	}
+	return nil
+}
+
+func (p *player) expectClose(l line) error {
+	_, text, code, err := p.clients[l.client].receive(p.ctx)
+	switch {
+	case err != nil:
+		return err
+	case code == 0:
+		return fmt.Errorf("got %s", text)
+	case fmt.Sprint(code) != l.body:
+		return fmt.Errorf("the server closed with %d", code)
+	}
+	return nil
+}
+
+// lastWord is the id of the ping that ends a conversation: what comes before its answer was
+// not expected.
+const lastWord = "the end of the transcript"
+
+func (p *player) expectNothing(number int) error {
+	c := p.clients[number]
+	if c.closed {
+		return nil
+	}
+	if err := c.send(p.ctx, `{"action":0,"id":"`+lastWord+`"}`); err != nil {
+		return err
+	}
+	_, text, code, err := c.receive(p.ctx)
+	if err != nil {
+		return err
+	}
+	if code != 0 || !strings.Contains(text, lastWord) {
+		return fmt.Errorf("unexpected: %s (close code %d)", text, code)
+	}
+	return nil
+}
+
+// rewrite plays the client's lines and writes down what the server says after each group of
+// them. Lines that still hold are kept as they are.
+func (p *player) rewrite() error {
+	var out []string
+	lines := p.tr.lines
+	for i := 0; i < len(lines); {
+		said := false
+		for ; i < len(lines) && lines[i].kind != receives && lines[i].kind != closes; i++ {
+			out = append(out, lines[i].text)
+			if lines[i].kind == comment {
+				continue
+			}
+			said = true
+			if err := p.say(lines[i]); err != nil {
+				return fmt.Errorf("%s: %w", lines[i].text, err)
+			}
+			if lines[i].kind == joined {
+				continue
+			}
+			if j := i + 1; j < len(lines) && (lines[j].kind == sends || lines[j].kind == joined || lines[j].kind == raw) {
+				continue
+			}
+			i++
+			break
+		}
+		var old []line
+		for ; i < len(lines) && (lines[i].kind == receives || lines[i].kind == closes); i++ {
+			old = append(old, lines[i])
+		}
+		if !said && len(old) == 0 {
+			continue
+		}
+		for number := 1; number <= len(p.tr.clients); number++ {
+			heard, err := p.hear(number, old)
+			if err != nil {
+				return err
+			}
+			out = append(out, heard...)
+		}
+	}
+	return p.tr.write(out)
+}
+
+// hear returns the lines of what the server says to one client until it has no more to say:
+// until it closes, if a line says that it does, or else until it has answered a ping.
+func (p *player) hear(number int, old []line) ([]string, error) {
+	c := p.clients[number]
+	var mine []line
+	toTheEnd := false
+	for _, l := range old {
+		if l.client == number {
+			mine = append(mine, l)
+			toTheEnd = toTheEnd || l.kind == closes
+		}
+	}
+	if c.closed {
+		return nil, nil
+	}
+	suffix := " "
+	if number > 1 {
+		suffix = fmt.Sprint(number)
+	}
+	const word = "heard all"
+	again := false
+	if !toTheEnd {
+		if err := c.send(p.ctx, `{"action":0,"id":"`+word+`"}`); err != nil {
+			return nil, err
+		}
+	}
+	var out []string
+	for {
+		v, text, code, err := c.receive(p.ctx)
+		if err != nil {
+			return nil, err
+		}
+		if code != 0 {
+			return append(out, fmt.Sprintf("X%s %d", suffix, code)), nil
+		}
+		if strings.Contains(text, `"`+word+`"`) {
+			if len(out) >= len(mine) || again {
+				return out, nil
+			}
+			// Answers to pings may pass each other.
+			again = true
+			if err := c.send(p.ctx, `{"action":0,"id":"`+word+`"}`); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		p.bindConnected(number, v)
+		if n := len(out); n < len(mine) && mine[n].kind == receives {
+			if want, err := decodeJSON([]byte(mine[n].body)); err == nil && p.names.match(want, v, "frame") == nil {
+				out = append(out, mine[n].text)
+				continue
+			}
+		}
+		out = append(out, fmt.Sprintf("S%s %s", suffix, p.anonymous(text)))
+	}
+}
+
+var (
+	serialForm    = regexp.MustCompile(`\d{14}-\d{6}@[A-Za-z0-9]{8}`)
+	timestampForm = regexp.MustCompile(`"timestamp":\d+`)
+)
+
+// anonymous puts words in place of the values of a frame that differ from run to run.
+func (p *player) anonymous(text string) string {
+	text = timestampForm.ReplaceAllString(text, `"timestamp":"<any>"`)
+	for _, serial := range serialForm.FindAllString(text, -1) {
+		known := false
+		for _, v := range p.names {
+			known = known || v == serial
+		}
+		if !known {
+			p.serials++
+			p.names[fmt.Sprintf("serial%d", p.serials)] = serial
+		}
+	}
+	for _, key := range []bool{true, false} { // keys first: they contain the id
+		for name, v := range p.names {
+			if s, ok := v.(string); ok && len(s) > 4 && strings.HasPrefix(name, "connectionKey") == key {
+				text = strings.ReplaceAll(text, s, "<"+name+">")
+			}
+		}
+	}
+	return text
+}
