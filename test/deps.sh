@@ -20,9 +20,8 @@ need gcc gcc # for the race detector
 need node nodejs
 need npm npm
 
-node_major=$(node -p 'process.versions.node.split(".")[0]')
-if [ "$node_major" -lt 20 ]; then
-	echo "deps: node $node_major is too old for the SDK tests: install node 20 or later" >&2
+if ! node -e 'const [a, b] = process.versions.node.split(".").map(Number); process.exit(a > 20 || (a === 20 && b >= 10) ? 0 : 1)'; then
+	echo "deps: node $(node --version) is too old for the SDK tests: install node 20.10 or later" >&2
 	exit 1
 fi
 
