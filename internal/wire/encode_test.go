@@ -180,7 +180,7 @@ func TestIntegersAreWrittenInTheirShortestForm(t *testing.T) {
 func TestExtrasCrossFormatsInMeaning(t *testing.T) {
 	m := &pubsub.Message{Extras: []byte(`{"i":9007199254740993,"u":18446744073709551615,"n":-9223372036854775808,"z":-0,"f":1.5,"g":1.0,"h":1e400,"k":-1e400,"b":123456789012345678901234567890,"q\"":"\ud83d\ude00"}`)}
 	got := unpack(t, wire.AppendMessage(nil, wire.MsgPack, m)).(object)["extras"].(object)
-	if got["i"] != uint64(9007199254740993) || got["u"] != uint64(1<<64-1) || got["n"] != int64(-1<<63) || got["f"] != 1.5 || got["g"] != 1.0 || got[`q"`] != "😀" {
+	if got["i"] != uint64(9007199254740993) || got["u"] != uint64(1<<64-1) || got["n"] != int64(-1<<63) || got["f"] != 1.5 || got["g"] != int8(1) || got[`q"`] != "😀" {
 		t.Errorf("%#v", got)
 	}
 	back, err := wire.DecodeMessages(wire.MsgPack, wire.AppendMessage(nil, wire.MsgPack, m))

@@ -172,7 +172,11 @@ func (w *writer) uint(v uint64) {
 	}
 }
 
-// number writes a number as it was read: in MessagePack integers as integers, all others as
+// maxExactFloat bounds the integers that a float64 tells apart.
+const maxExactFloat = 1 << 53
+
+// number writes a number as it was read: in MessagePack integers as integers, also those
+// written as 1.0 or 1e3, so that a way there and back changes nothing more; all others as
 // float64. JSON numbers beyond a float64 become the nearest that there is.
 func (w *writer) number(n number) {
 	switch {
@@ -182,6 +186,8 @@ func (w *writer) number(n number) {
 		w.int(n.neg)
 	case n.form == formUint:
 		w.uint(n.pos)
+	case n.f == math.Trunc(n.f) && math.Abs(n.f) <= maxExactFloat && (n.f != 0 || !math.Signbit(n.f)):
+		w.int(int64(n.f))
 	default:
 		f := n.f
 		if n.text != nil && math.IsInf(f, 0) {
