@@ -1,6 +1,8 @@
 package auth_test
 
 import (
+	"crypto/hmac"
+	"crypto/sha256"
 	"encoding/base64"
 	"maps"
 	"strings"
@@ -171,6 +173,18 @@ func TestALetShareTokenAllowsPublishAndSubscribeInItsRooms(t *testing.T) {
 	}
 }
 
+// isSigned reports whether a token is, byte for byte, what HS256 with the secret makes of
+// its first two parts.
+func isSigned(token, secret string) bool {
+	end := strings.LastIndexByte(token, '.')
+	if end < 0 {
+		return false
+	}
+	mac := hmac.New(sha256.New, []byte(secret))
+	mac.Write([]byte(token[:end]))
+	return token[end+1:] == base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
+}
+
 // FuzzLetShareToken: nothing gets in but what was signed; what is signed has a user.
 func FuzzLetShareToken(f *testing.F) {
 	s := auth.NewJWTService("secret", 100_000)
@@ -185,7 +199,7 @@ func FuzzLetShareToken(f *testing.F) {
 	f.Add("..", `null`)
 	header := base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"HS256"}`))
 	f.Fuzz(func(t *testing.T, token, claims string) {
-		if _, err := s.Verify(token); err == nil && token != good {
+		if _, err := s.Verify(token); err == nil && !isSigned(token, "secret") {
 			t.Errorf("%q got in", token)
 		} else if err != nil {
 			if e := pubsub.ErrorFor(err); e.StatusCode != 401 || e.Code == pubsub.CodeInternalError {

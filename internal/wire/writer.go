@@ -254,22 +254,32 @@ func (w *writer) escaped(s []byte) {
 		w.b = append(w.b, '"')
 		return
 	}
-	// The header has room for the length with escapes; the length without is not larger.
+	// The length without escapes is known only afterwards, and is not larger.
 	header := len(w.b)
 	w.strHeader(len(s))
 	start := len(w.b)
 	w.b = appendUnescaped(w.b, s)
 	n := len(w.b) - start
-	switch start - header {
-	case 1:
-		w.b[header] = 0xa0 | byte(n)
-	case 2:
-		w.b[header+1] = byte(n)
-	case 3:
-		binary.BigEndian.PutUint16(w.b[header+1:], uint16(n))
-	default:
-		binary.BigEndian.PutUint32(w.b[header+1:], uint32(n))
+	if size := strHeaderSize(n); size < start-header {
+		copy(w.b[header+size:], w.b[start:])
+		start = header + size
 	}
+	w.b = w.b[:header]
+	w.strHeader(n)
+	w.b = w.b[:start+n]
+}
+
+// strHeaderSize is the size of the header of a string of n bytes.
+func strHeaderSize(n int) int {
+	switch {
+	case n < 32:
+		return 1
+	case n <= math.MaxUint8:
+		return 2
+	case n <= math.MaxUint16:
+		return 3
+	}
+	return 5
 }
 
 func (w *writer) strHeader(n int) {
