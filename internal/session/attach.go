@@ -110,7 +110,7 @@ func (s *Session) attach(pm *wire.ProtocolMessage) {
 		return
 	}
 	s.attachments = append(s.attachments, a)
-	s.transport.Release(&a.gate, a.attached(0))
+	s.transport.Release(&a.gate, s.transport.Encode(a.attached(0)))
 }
 
 // reattach changes the options of an attachment in place: it goes on from where it is, so

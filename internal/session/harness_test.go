@@ -172,13 +172,22 @@ func (l *line) Hold(gate *outbox.Gate) {
 	delete(l.ended, gate)
 }
 
-func (l *line) Release(gate *outbox.Gate, first *wire.ProtocolMessage) {
+func (l *line) Encode(pm *wire.ProtocolMessage) []byte { return wire.Append(nil, wire.JSON, pm) }
+
+func (l *line) Release(gate *outbox.Gate, first ...[]byte) {
 	if l.releasing != nil {
 		l.releasing()
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.sent = append(append(l.sent, first), l.held[gate]...)
+	for _, frame := range first {
+		pm, err := wire.Decode(wire.JSON, frame)
+		if err != nil { // a delivery in our own form
+			pm = &wire.ProtocolMessage{Action: wire.ActionMessage, Channel: string(frame)}
+		}
+		l.sent = append(l.sent, pm)
+	}
+	l.sent = append(l.sent, l.held[gate]...)
 	delete(l.held, gate)
 }
 

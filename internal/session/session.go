@@ -28,10 +28,13 @@ type Transport interface {
 	// Deliver queues shared frames of an attachment, if its gate lets them through.
 	Deliver(gate *outbox.Gate, frames []byte, more bool)
 
-	// Hold makes the gate keep what is delivered; Release queues first and then what was
-	// kept; End queues last and lets nothing through after it.
+	// Encode returns pm as a frame of this transport, for Release.
+	Encode(pm *wire.ProtocolMessage) []byte
+
+	// Hold makes the gate keep what is delivered; Release queues first, frame by frame, and
+	// then what was kept; End queues last and lets nothing through after it.
 	Hold(gate *outbox.Gate)
-	Release(gate *outbox.Gate, first *wire.ProtocolMessage)
+	Release(gate *outbox.Gate, first ...[]byte)
 	End(gate *outbox.Gate, last *wire.ProtocolMessage)
 
 	// Close queues last, if it is not nil, and closes the socket once that was sent.

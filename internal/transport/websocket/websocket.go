@@ -229,10 +229,11 @@ func (c *conn) Deliver(gate *outbox.Gate, frames []byte, more bool) {
 // Hold implements session.Transport.
 func (c *conn) Hold(gate *outbox.Gate) { c.ws.Outbox().Hold(gate) }
 
+// Encode implements session.Transport.
+func (c *conn) Encode(pm *wire.ProtocolMessage) []byte { return frame(c.format, pm) }
+
 // Release implements session.Transport.
-func (c *conn) Release(gate *outbox.Gate, first *wire.ProtocolMessage) {
-	c.ws.Outbox().Release(gate, frame(c.format, first))
-}
+func (c *conn) Release(gate *outbox.Gate, first ...[]byte) { c.ws.Outbox().Release(gate, first...) }
 
 // End implements session.Transport.
 func (c *conn) End(gate *outbox.Gate, last *wire.ProtocolMessage) {
