@@ -201,6 +201,8 @@ func (l *line) End(gate *outbox.Gate, last *wire.ProtocolMessage) {
 	}
 }
 
+func (l *line) Mute(gate *outbox.Gate) { l.End(gate, nil) }
+
 func (l *line) Close(last *wire.ProtocolMessage) {
 	if last != nil {
 		l.Send(last, true)

@@ -37,6 +37,9 @@ type Transport interface {
 	Release(gate *outbox.Gate, first ...[]byte)
 	End(gate *outbox.Gate, last *wire.ProtocolMessage)
 
+	// Mute is End with nothing to say.
+	Mute(gate *outbox.Gate)
+
 	// Close queues last, if it is not nil, and closes the socket once that was sent.
 	Close(last *wire.ProtocolMessage)
 }

@@ -240,6 +240,9 @@ func (c *conn) End(gate *outbox.Gate, last *wire.ProtocolMessage) {
 	c.ws.Outbox().End(gate, frame(c.format, last))
 }
 
+// Mute implements session.Transport.
+func (c *conn) Mute(gate *outbox.Gate) { c.ws.Outbox().End(gate, nil) }
+
 // Close implements session.Transport.
 func (c *conn) Close(last *wire.ProtocolMessage) {
 	if last != nil {
