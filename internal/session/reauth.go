@@ -69,9 +69,9 @@ const promptMargin = 30 * time.Second
 func (s *Session) watchExpiry() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.stopExpiry != nil {
-		s.stopExpiry()
-		s.stopExpiry = nil
+	if s.stop != nil {
+		s.stop()
+		s.stop = nil
 	}
 	if s.grant.Expires.IsZero() {
 		return
@@ -93,5 +93,5 @@ func (s *Session) watchExpiry() {
 		s.transport.Close(&wire.ProtocolMessage{Action: wire.ActionDisconnected,
 			Error: wire.NewErrorInfo(pubsub.NewError(pubsub.CodeTokenExpired, "token expired"))})
 	})
-	s.stopExpiry = func() { stopPrompt(); stopEnd() }
+	s.stop = func() { stopPrompt(); stopEnd() }
 }
