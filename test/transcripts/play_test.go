@@ -136,6 +136,7 @@ func (p *player) connect(number int) error {
 func startServer(t *testing.T) (address string, stop func()) {
 	t.Helper()
 	cfg := config.Default(config.Local)
+	cfg.DataDir = t.TempDir()
 	cfg.Server.Host, cfg.Server.Port = "127.0.0.1", "0"
 	cfg.Server.ShutdownGrace = 2 * time.Second
 	cfg.APIKeys = []config.Secret{keyName + ":" + keySecret}
