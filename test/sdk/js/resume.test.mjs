@@ -50,16 +50,18 @@ inBothFormats('what a client published while it was cut arrives once', async ({ 
 inBothFormats('another client recovers a connection and its channels', async ({ connected }) => {
   const name = unique('recover');
   const publisher = (await connected()).channels.get(name);
-  const client = await connected();
+  const client = await connected({ disconnectedRetryTimeout: 50 });
   const before = inbox();
   await client.channels.get(name).subscribe(before.listener);
   await publisher.publish('n', 'before');
   await before.count(1);
   const recoveryKey = client.connection.createRecoveryKey();
-  client.connection.connectionManager.disconnectAllTransports();
   await publisher.publish('n', 'between');
 
+  const lost = reaches(client.connection, 'disconnected');
   const heir = await connected({ recover: recoveryKey });
+  await lost;
+  await reaches(client.connection, 'connected');
   assert.equal(heir.connection.id, JSON.parse(recoveryKey).connectionKey.split('!')[0]);
   assert.equal(heir.connection.errorReason, null);
   const after = inbox();
@@ -67,6 +69,7 @@ inBothFormats('another client recovers a connection and its channels', async ({ 
   await publisher.publish('n', 'after');
   await after.count(2);
   assert.deepEqual(after.messages.map((m) => m.data), ['between', 'after']);
+  assert.notEqual(client.connection.id, heir.connection.id, 'the client that was left behind took the connection back');
 });
 
 inBothFormats('a key that nobody knows gives a new connection that says so', async ({ connected }) => {
