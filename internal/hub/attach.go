@@ -233,8 +233,12 @@ func (a *Attachment) sendSome(p *parcel, to Receiver) (frames int) {
 
 func (a *Attachment) wants(p *parcel, u *Unit, names []string) bool {
 	e := p.batch[u.Entry]
-	if p.first+uint64(u.Entry) < a.start || !a.wantsKind(e.Kind) {
+	if p.first+uint64(u.Entry) < a.start {
 		return false
+	}
+	if !a.wantsKind(e.Kind) {
+		// What becomes of its own members a connection is told in any case (RTP17a).
+		return e.Kind == engine.KindPresence && a.connID != "" && e.Body.ConnectionID == a.connID
 	}
 	if e.Kind != engine.KindMessage {
 		return true

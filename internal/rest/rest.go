@@ -132,6 +132,10 @@ func route(path []string) map[string]handler {
 		return map[string]handler{http.MethodDelete: (*API).deleteApp}
 	case len(path) == 3 && path[0] == "channels" && (path[2] == "messages" || path[2] == "history"):
 		return map[string]handler{http.MethodGet: (*API).history, http.MethodPost: (*API).publish}
+	case len(path) == 3 && path[0] == "channels" && path[2] == "presence":
+		return map[string]handler{http.MethodGet: (*API).presence}
+	case len(path) == 4 && path[0] == "channels" && path[2] == "presence" && path[3] == "history":
+		return map[string]handler{http.MethodGet: (*API).presenceHistory}
 	}
 	return nil
 }

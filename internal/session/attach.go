@@ -3,6 +3,8 @@ package session
 import (
 	"context"
 	"maps"
+	"sync"
+	"sync/atomic"
 
 	"letshare-server/internal/auth"
 	"letshare-server/internal/hub"
@@ -20,6 +22,9 @@ type attachment struct {
 	asked   pubsub.Mode
 	params  map[string]string // the effective ones (RTL4k1)
 	gate    outbox.Gate
+
+	announcing sync.Mutex  // held while the gate is paused
+	over       atomic.Bool // the client was told that it ended, and has to attach anew
 }
 
 // Receive implements hub.Receiver.
@@ -29,10 +34,15 @@ func (a *attachment) Receive(frames []byte, more bool) {
 
 // Lost tells the client that messages were missed (RTL12). It implements hub.Receiver.
 func (a *attachment) Lost(position pubsub.Serial) {
-	pm := a.attached(0)
-	pm.ChannelSerial = string(position)
-	pm.Error = wire.NewErrorInfo(pubsub.NewError(pubsub.CodeMessagesExpired, "messages may have been missed"))
-	a.session.transport.Send(pm, false)
+	a.session.manager.later(func() {
+		pm := a.attached(0)
+		pm.ChannelSerial = string(max(position, a.hub.Reached()))
+		pm.Error = wire.NewErrorInfo(pubsub.NewError(pubsub.CodeMessagesExpired, "messages may have been missed"))
+		if err := a.announce(pm, false); err != nil {
+			a.over.Store(true)
+			a.session.transport.End(&a.gate, a.unavailable(err))
+		}
+	})
 }
 
 // changed is the ATTACHED that tells of new modes or parameters while a goes on (RTL12).
@@ -91,7 +101,7 @@ func (s *Session) attach(pm *wire.ProtocolMessage) {
 	if _, a := s.find(pm.Channel); a != nil {
 		// The same options again come from a client that lost its way, such as one whose
 		// delta did not decode: it drops what it is sent until it is attached anew (RTL18).
-		if pm.ChannelSerial == "" || asked != a.asked || !maps.Equal(params.effective, a.params) {
+		if !a.over.Load() && (pm.ChannelSerial == "" || asked != a.asked || !maps.Equal(params.effective, a.params)) {
 			s.reattach(a, asked, params.effective)
 			return
 		}
@@ -121,7 +131,12 @@ func (s *Session) attach(pm *wire.ProtocolMessage) {
 	}
 	s.attachments = append(s.attachments, a)
 	attached, backlog := a.begin(ctx, pm, &params)
-	s.transport.Release(&a.gate, append([][]byte{s.transport.Encode(attached)}, backlog...)...)
+	frames, err := a.withMembers(ctx, attached, false, backlog...)
+	if err != nil {
+		s.interrupt(a, err)
+		return
+	}
+	s.transport.Release(&a.gate, frames...)
 }
 
 // begin decides where the attachment goes on from: where the client says that it was
@@ -160,13 +175,16 @@ func (s *Session) reattach(a *attachment, asked pubsub.Mode, params map[string]s
 		return
 	}
 	a.asked, a.params = asked, params
-	s.transport.Send(a.changed(), true)
+	if err := a.announce(a.changed(), false); err != nil {
+		s.interrupt(a, err)
+	}
 }
 
 // detach answers a DETACH, also of a channel that is not attached (RTL5).
 func (s *Session) detach(pm *wire.ProtocolMessage) {
 	detached := &wire.ProtocolMessage{Action: wire.ActionDetached, Channel: pm.Channel, HasChannel: true}
 	if a := s.drop(pm.Channel); a != nil {
+		s.leaveChannel(a.channel)
 		s.transport.End(&a.gate, detached)
 		return
 	}

@@ -50,6 +50,7 @@ func (m *Manager) begin(ctx context.Context, r *Request, transport Transport) (*
 		clientID:      r.Query.Get("clientId"),
 		echo:          r.Query.Get("echo") != "false",
 		remainPresent: remainPresent(r.Query),
+		members:       new(whereabouts),
 		grant:         grant,
 	}
 	ctx, cancel := context.WithTimeout(ctx, directoryTimeout)

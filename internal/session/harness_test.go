@@ -157,7 +157,10 @@ func (l *line) Form(name string) hub.Form { return form(name) }
 func (l *line) Deliver(gate *outbox.Gate, frames []byte, _ bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	pm := &wire.ProtocolMessage{Action: wire.ActionMessage, Channel: string(frames)}
+	pm, err := wire.Decode(wire.JSON, frames)
+	if err != nil { // a delivery in our own form
+		pm = &wire.ProtocolMessage{Action: wire.ActionMessage, Channel: string(frames)}
+	}
 	if held, holding := l.held[gate]; holding {
 		l.held[gate] = append(held, pm)
 	} else if !l.closed && !l.ended[gate] {
@@ -170,6 +173,18 @@ func (l *line) Hold(gate *outbox.Gate) {
 	defer l.mu.Unlock()
 	l.held[gate] = nil
 	delete(l.ended, gate)
+}
+
+func (l *line) Pause(gate *outbox.Gate) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ended[gate] {
+		return false
+	}
+	if _, holding := l.held[gate]; !holding {
+		l.held[gate] = nil
+	}
+	return true
 }
 
 func (l *line) Encode(pm *wire.ProtocolMessage) []byte { return wire.Append(nil, wire.JSON, pm) }
@@ -212,11 +227,17 @@ func (l *line) Close(last *wire.ProtocolMessage) {
 	l.closed = true
 }
 
-// form writes the name under which a channel was attached.
+// form writes the name under which a channel was attached, and presence as it is.
 type form string
 
-func (f form) AppendFrames(dst []byte, units []hub.Unit, _ *engine.Entry, index int) ([]byte, []hub.Unit) {
-	dst = append(dst, f...)
+func (f form) AppendFrames(dst []byte, units []hub.Unit, e *engine.Entry, index int) ([]byte, []hub.Unit) {
+	if e.Kind == engine.KindPresence {
+		dst = wire.AppendPresencePM(dst, wire.JSON, string(f), wire.Entry{
+			Serial: e.Serial, Position: e.Position(), Timestamp: e.Timestamp, Batch: e.Body,
+		})
+	} else {
+		dst = append(dst, f...)
+	}
 	return dst, append(units, hub.Unit{Entry: index, Item: hub.AllItems, End: len(dst)})
 }
 

@@ -64,7 +64,7 @@ func (s *Session) resume(ctx context.Context, key string, recovering bool) (lost
 	if record.App != s.grant.App || record.GrantDigest != grantDigest(s.grant) {
 		return nil, pubsub.NewError(pubsub.CodeIncompatibleCredential, "the connection to resume belongs to other credentials")
 	}
-	record, _, err = dir.Resume(ctx, id, generation, s.manager.opts.Node)
+	record, s.returned, err = dir.Resume(ctx, id, generation, s.manager.opts.Node)
 	if errors.Is(err, directory.ErrNotFound) || errors.Is(err, directory.ErrSuperseded) {
 		return connectionExpired(), nil
 	}

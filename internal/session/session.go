@@ -34,6 +34,7 @@ type Transport interface {
 	// Hold makes the gate keep what is delivered; Release queues first, frame by frame, and
 	// then what was kept; End queues last and lets nothing through after it.
 	Hold(gate *outbox.Gate)
+	Pause(gate *outbox.Gate) bool // Hold, unless the gate has ended
 	Release(gate *outbox.Gate, first ...[]byte)
 	End(gate *outbox.Gate, last *wire.ProtocolMessage)
 
@@ -148,6 +149,9 @@ type Session struct {
 	superseded    atomic.Bool // another transport carries the connection
 
 	attachments []*attachment
+	members     *whereabouts
+	returned    bool          // the connection was resumed when its members' time was over
+	syncs       atomic.Uint64 // SYNCs that began
 	acks        acks
 	rate        rateWindow
 
@@ -186,12 +190,17 @@ func (s *Session) Handle(turn *hub.Turn, pm *wire.ProtocolMessage) {
 		s.detach(pm)
 	case wire.ActionMessage:
 		s.publish(turn, pm)
-	case wire.ActionPresence, wire.ActionAnnotation, wire.ActionObject:
+	case wire.ActionPresence:
+		s.presence(turn, pm)
+	case wire.ActionSync:
+		s.sync(pm)
+	case wire.ActionAnnotation, wire.ActionObject:
 		s.refuse(pm, pubsub.Errorf(pubsub.CodeBadRequest, "this server does not support protocol action %d", pm.Action))
 	case wire.ActionAuth:
 		s.reauthorize(pm)
 	case wire.ActionClose:
 		s.ended = true
+		s.leaveAll()
 		s.close(&wire.ProtocolMessage{Action: wire.ActionClosed})
 	case wire.ActionDisconnect:
 		s.close(nil)
