@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"letshare-server/internal/pubsub"
 )
@@ -216,8 +217,8 @@ func (r *TokenRequest) life(now time.Time, g *Grant, revocable bool) (time.Durat
 // clientID is the token's clientId, or empty.
 func (r *TokenRequest) clientID(g *Grant) (string, error) {
 	switch {
-	case r.HasClientID && r.ClientID == "":
-		return "", pubsub.NewError(pubsub.CodeInvalidClientID, `invalid clientId: ""`)
+	case r.HasClientID && (r.ClientID == "" || !utf8.ValidString(r.ClientID)):
+		return "", pubsub.Errorf(pubsub.CodeInvalidClientID, "invalid clientId: %q", clip(r.ClientID))
 	case g.ClientRule == ClientAny:
 		return r.ClientID, nil
 	case r.HasClientID && r.ClientID != g.ClientID:
