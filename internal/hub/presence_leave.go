@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -11,31 +12,62 @@ import (
 	"letshare-server/internal/pubsub"
 )
 
-// LeaveRule says which members LeaveAll may take away.
-type LeaveRule uint8
-
-// The rules of LeaveAll.
-const (
-	// LeaveAnyway takes away whatever members there are: the connection has ended, or will
-	// not enter meanwhile.
-	LeaveAnyway LeaveRule = iota
-
-	// LeaveUnchanged spares members that changed after they were first read: their
-	// connection, which seemed lost, was resumed and has entered them again.
-	LeaveUnchanged
-)
-
-// LeaveAll makes the members of a connection leave the given channels, which is told at
-// once. It may be repeated. failed are the channels where they may still be, and err says
-// why.
-func (h *Hub) LeaveAll(ctx context.Context, connectionID string, channels []pubsub.ChannelID, rule LeaveRule) (failed []pubsub.ChannelID, err error) {
+// LeaveAll makes the members of a connection, which has ended or does not enter meanwhile,
+// leave the given channels. It is told at once. It may be repeated. failed are the channels
+// where members may still be, and err says why.
+func (h *Hub) LeaveAll(ctx context.Context, connectionID string, channels []pubsub.ChannelID) (failed []pubsub.ChannelID, err error) {
 	for _, id := range channels {
-		if e := h.leaveChannel(ctx, id, connectionID, rule); e != nil {
+		if e := h.leaveChannel(ctx, id, connectionID, nil); e != nil {
 			failed = append(failed, id)
 			err = errors.Join(err, fmt.Errorf("leave %s: %w", id, e))
 		}
 	}
 	return failed, err
+}
+
+// Leaving is the members of a connection that seems lost, as they were when they were read.
+// It lets them go without a race against the connection's resume:
+//
+//  1. Hub.Leaving reads them,
+//  2. the directory marks the connection as reaped, which fails if it was resumed,
+//  3. Leave lets go those that are as they were.
+//
+// A resume that comes after the second step finds the mark. What it enters again is put
+// again (Presence.Returned), and so is not as it was.
+type Leaving struct {
+	hub          *Hub
+	connectionID string
+	revisions    map[pubsub.ChannelID]map[string]uint64 // by clientId
+}
+
+// Leaving reads the members of a connection in the given channels.
+func (h *Hub) Leaving(ctx context.Context, connectionID string, channels []pubsub.ChannelID) (*Leaving, error) {
+	l := &Leaving{h, connectionID, make(map[pubsub.ChannelID]map[string]uint64, len(channels))}
+	for _, id := range channels {
+		members, err := h.membersOf(ctx, id, connectionID)
+		if err != nil {
+			return nil, clientError(err)
+		}
+		if len(members.byClient) == 0 {
+			continue
+		}
+		l.revisions[id] = make(map[string]uint64, len(members.byClient))
+		for clientID, m := range members.byClient {
+			l.revisions[id][clientID] = m.revision
+		}
+	}
+	return l, nil
+}
+
+// Leave lets the members go that have not changed since they were read. It may be repeated
+// after an error.
+func (l *Leaving) Leave(ctx context.Context) (err error) {
+	for id, revisions := range l.revisions {
+		if e := l.hub.leaveChannel(ctx, id, l.connectionID, revisions); e != nil {
+			err = errors.Join(err, fmt.Errorf("leave %s: %w", id, e))
+		}
+	}
+	return err
 }
 
 const (
@@ -45,8 +77,8 @@ const (
 	maxLeaveBytes     = 32 << 10
 )
 
-func (h *Hub) leaveChannel(ctx context.Context, id pubsub.ChannelID, connectionID string, rule LeaveRule) error {
-	var first map[string]uint64 // the revisions that were read first
+// leaveChannel lets members go: all, or those with these revisions.
+func (h *Hub) leaveChannel(ctx context.Context, id pubsub.ChannelID, connectionID string, revisions map[string]uint64) error {
 	for {
 		left := 0
 		err := h.settle(ctx, func(deadline time.Time) (*engine.Append, error) {
@@ -54,18 +86,10 @@ func (h *Hub) leaveChannel(ctx context.Context, id pubsub.ChannelID, connectionI
 			if err != nil {
 				return nil, err
 			}
-			if rule == LeaveUnchanged {
-				if first == nil {
-					first = make(map[string]uint64, len(members.byClient))
-					for clientID, m := range members.byClient {
-						first[clientID] = m.revision
-					}
-				}
-				for clientID, m := range members.byClient {
-					if first[clientID] != m.revision {
-						delete(members.byClient, clientID)
-					}
-				}
+			if revisions != nil {
+				maps.DeleteFunc(members.byClient, func(clientID string, m *memberChange) bool {
+					return revisions[clientID] != m.revision
+				})
 			}
 			var a *engine.Append
 			if a, left = members.leave(); a == nil {

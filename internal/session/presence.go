@@ -41,6 +41,12 @@ func (w *whereabouts) take(id pubsub.ChannelID) bool {
 	return i >= 0
 }
 
+func (w *whereabouts) all() []pubsub.ChannelID {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.channels)
+}
+
 func (w *whereabouts) takeAll() []pubsub.ChannelID {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -107,40 +113,57 @@ func (s *Session) leaveChannel(channel string) {
 		}
 	}
 	if id := name.ID(s.Grant().App); s.members.take(id) {
-		s.leave([]pubsub.ChannelID{id}, hub.LeaveAnyway, 0)
+		s.leave([]pubsub.ChannelID{id})
 	}
 }
 
-// leaveAll lets all members of the connection leave: it is closed.
-func (s *Session) leaveAll() { s.leave(s.members.takeAll(), hub.LeaveAnyway, 0) }
+// leaveAll lets all members of the connection leave: it has ended.
+func (s *Session) leaveAll() { s.leave(s.members.takeAll()) }
 
-// left lets all members of the connection leave: it was lost. Those that a resume enters
-// again meanwhile stay.
-func (s *Session) left() { s.leave(s.members.takeAll(), hub.LeaveUnchanged, 0) }
-
-// leaveTimeout bounds one try of leave. Members that could not leave for want of the store
-// are tried again, leaveRetries times, after leaveRetry, which doubles.
-const (
-	leaveTimeout = 10 * time.Second
-	leaveRetry   = time.Second
-	leaveRetries = 8
-)
-
-func (s *Session) leave(channels []pubsub.ChannelID, rule hub.LeaveRule, tries int) {
+// leave lets the members in the given channels leave.
+func (s *Session) leave(channels []pubsub.ChannelID) {
 	if len(channels) == 0 {
 		return
 	}
-	m := s.manager
-	ctx, cancel := context.WithTimeout(context.Background(), leaveTimeout)
+	s.manager.persist("members of a connection have not left", s.id, 0, func(ctx context.Context) (err error) {
+		channels, err = s.manager.opts.Hub.LeaveAll(ctx, s.id, channels)
+		return err
+	})
+}
+
+// leaving reads the members that leave if the connection is lost. lost lets them leave, when
+// nobody can resume the connection any more without learning of it.
+func (s *Session) leaving(ctx context.Context) (lost func(), err error) {
+	channels := s.members.all()
+	if len(channels) == 0 {
+		return func() {}, nil
+	}
+	members, err := s.manager.opts.Hub.Leaving(ctx, s.id, channels)
+	if err != nil {
+		return nil, err
+	}
+	return func() { s.manager.persist("members of a lost connection have not left", s.id, 0, members.Leave) }, nil
+}
+
+// How long one try of persist takes at most, and when the next comes, which doubles.
+const (
+	persistTimeout = 10 * time.Second
+	persistPause   = time.Second
+	persistTries   = 8
+)
+
+// persist does what needs the store, again and again if the store cannot be reached.
+func (m *Manager) persist(failure, connectionID string, tries int, f func(context.Context) error) {
+	ctx, cancel := context.WithTimeout(context.Background(), persistTimeout)
 	defer cancel()
-	failed, err := m.opts.Hub.LeaveAll(ctx, s.id, channels, rule)
+	err := f(ctx)
 	if err == nil {
 		return
 	}
-	m.opts.Log.Warn("members of a connection have not left", "connection", s.id, "error", err)
-	if tries < leaveRetries {
-		m.opts.After(leaveRetry<<tries, func() {
-			m.later(func() { s.leave(failed, rule, tries+1) })
+	m.opts.Log.Warn(failure, "connection", connectionID, "error", err)
+	if tries++; tries < persistTries {
+		m.opts.After(persistPause<<tries, func() {
+			m.later(func() { m.persist(failure, connectionID, tries, f) })
 		})
 	}
 }

@@ -164,7 +164,7 @@ func (s *Session) TransportClosed() {
 	}
 	if s.ended {
 		m.dismiss(s)
-		s.left()
+		s.leaveAll()
 		if err := m.opts.Directory.Close(ctx, s.id, s.generation); err != nil && !errors.Is(err, directory.ErrSuperseded) {
 			m.opts.Log.Warn("connection record not closed", "connection", s.id, "error", err)
 		}
@@ -192,17 +192,23 @@ func (s *Session) awaitResume(ttl time.Duration) {
 	s.stop = func() { stopGrace(); stopTTL() }
 }
 
-// reap lets the members leave, unless the connection was resumed meanwhile.
+// reap lets the members leave, unless the connection was resumed meanwhile. They are read
+// before the record is marked: those that a later resume enters again have changed then.
 func (s *Session) reap() {
-	ctx, cancel := context.WithTimeout(context.Background(), directoryTimeout)
-	defer cancel()
-	if err := s.manager.opts.Directory.Reap(ctx, s.id, s.generation); err != nil {
-		if !errors.Is(err, directory.ErrSuperseded) && !errors.Is(err, directory.ErrNotFound) {
-			s.manager.opts.Log.Warn("members of a lost connection not reaped", "connection", s.id, "error", err)
+	s.manager.persist("members of a lost connection not reaped", s.id, 0, func(ctx context.Context) error {
+		leave, err := s.leaving(ctx)
+		if err != nil {
+			return err
 		}
-		return
-	}
-	s.left()
+		err = s.manager.opts.Directory.Reap(ctx, s.id, s.generation)
+		switch {
+		case err == nil:
+			leave()
+		case errors.Is(err, directory.ErrSuperseded), errors.Is(err, directory.ErrNotFound):
+			return nil
+		}
+		return err
+	})
 }
 
 // later has f run by Run soon: for what must not be done on the timer's goroutine.
