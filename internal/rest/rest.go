@@ -23,6 +23,9 @@ type Options struct {
 	Auth    Authenticator
 	Proxies auth.TrustedProxies
 
+	// Connections knows the connections that requests may publish for.
+	Connections Connections
+
 	// Sandbox makes apps at run time. Nil: there is no such resource.
 	Sandbox *auth.Sandbox
 
@@ -40,6 +43,11 @@ type Authenticator interface {
 	CheckKeyName(keyName string) error
 	VouchForToken(keyName string, r *auth.TokenRequest, q url.Values, h http.Header) (*auth.Grant, error)
 	IssueToken(ctx context.Context, g *auth.Grant, r *auth.TokenRequest) (*auth.TokenDetails, error)
+}
+
+// Connections finds the connection that a connectionKey of an app names, and what it may do.
+type Connections interface {
+	Publisher(app, key string) (connectionID string, grant *auth.Grant, err error)
 }
 
 // API is the REST API.

@@ -139,7 +139,7 @@ func New(c config.Config, secrets config.Secrets, log *slog.Logger) (*Server, er
 	})
 	s.doors = &doors{
 		node: s, ably: ably, letshare: s.letshare, metrics: s.metrics.Handler(),
-		rest: rest.New(rest.Options{Hub: s.hub, Auth: authenticator, Proxies: proxies, Sandbox: s.sandbox,
+		rest: rest.New(rest.Options{Hub: s.hub, Connections: s.sessions, Auth: authenticator, Proxies: proxies, Sandbox: s.sandbox,
 			MaxBodyBytes: int64(c.Limits.MaxBodyBytes), Log: log}),
 	}
 	s.doors.setOrigins(c)

@@ -131,6 +131,24 @@ func setDefault[T comparable](p *T, v T) {
 // Count is the number of sessions with a transport.
 func (m *Manager) Count() int { return int(m.open.Load()) }
 
+// Publisher returns the connection that a key names and what it may do, for a request that
+// publishes on its behalf. It must be of the app and on this node; otherwise the error is
+// CodeInvalidConnectionID.
+func (m *Manager) Publisher(app, key string) (id string, grant *auth.Grant, err error) {
+	id, _, form := m.keys.parse(key)
+	if form == genuineKey {
+		m.mu.Lock()
+		s := m.sessions[id]
+		m.mu.Unlock()
+		if s != nil {
+			if grant = s.Grant(); grant.App == app {
+				return id, grant, nil
+			}
+		}
+	}
+	return "", nil, pubsub.NewError(pubsub.CodeInvalidConnectionID, "invalid connectionKey: no such connection")
+}
+
 // Session is one Ably connection.
 //
 // The fields without a lock belong to the goroutine that runs the transport's turn.
