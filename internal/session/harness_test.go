@@ -1,6 +1,7 @@
 package session_test
 
 import (
+	"bytes"
 	"net/http"
 	"net/url"
 	"sync"
@@ -157,14 +158,18 @@ func (l *line) Form(name string) hub.Form { return form(name) }
 func (l *line) Deliver(gate *outbox.Gate, frames []byte, _ bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	pm, err := wire.Decode(wire.JSON, frames)
-	if err != nil { // a delivery in our own form
-		pm = &wire.ProtocolMessage{Action: wire.ActionMessage, Channel: string(frames)}
+	var pms []*wire.ProtocolMessage
+	for frame := range bytes.Lines(frames) {
+		pm, err := wire.Decode(wire.JSON, bytes.TrimSpace(frame))
+		if err != nil { // a message in our own form
+			pm = &wire.ProtocolMessage{Action: wire.ActionMessage, Channel: string(frame)}
+		}
+		pms = append(pms, pm)
 	}
 	if held, holding := l.held[gate]; holding {
-		l.held[gate] = append(held, pm)
+		l.held[gate] = append(held, pms...)
 	} else if !l.closed && !l.ended[gate] {
-		l.sent = append(l.sent, pm)
+		l.sent = append(l.sent, pms...)
 	}
 }
 
@@ -235,6 +240,7 @@ func (f form) AppendFrames(dst []byte, units []hub.Unit, e *engine.Entry, index 
 		dst = wire.AppendPresencePM(dst, wire.JSON, string(f), wire.Entry{
 			Serial: e.Serial, Position: e.Position(), Timestamp: e.Timestamp, Batch: e.Body,
 		})
+		dst = append(dst, '\n')
 	} else {
 		dst = append(dst, f...)
 	}
