@@ -200,6 +200,9 @@ func (l *line) Release(gate *outbox.Gate, first ...[]byte) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.ended[gate] {
+		return
+	}
 	for _, frame := range first {
 		pm, err := wire.Decode(wire.JSON, frame)
 		if err != nil { // a delivery in our own form
