@@ -2,6 +2,7 @@ package rest
 
 import (
 	"encoding/base64"
+	"maps"
 	"net/http"
 
 	"letshare-server/internal/hub"
@@ -11,10 +12,15 @@ import (
 
 // presence answers GET /channels/{name}/presence (RSP3).
 func (a *API) presence(c *call) (*answer, error) {
+	// The clientId is whom to look for; elsewhere it would be the caller's.
+	params := c.query
+	c.query = maps.Clone(params)
+	c.query.Del("clientId")
 	grant, err := a.authenticate(c)
 	if err != nil {
 		return nil, err
 	}
+	c.query = params
 	q := &hub.Members{Grant: grant, ClientID: c.query.Get("clientId"), ConnectionID: c.query.Get("connectionId")}
 	if q.Channel, err = pubsub.ParseChannelName(c.path[1]); err != nil {
 		return nil, err
