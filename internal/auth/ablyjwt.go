@@ -50,9 +50,14 @@ func (a *Authenticator) jwt(token string, claim clientClaim, clientType string) 
 	if clientType == "server" && claims["x-ably-clientType"] != "server" {
 		return nil, pubsub.NewError(pubsub.CodeClientTypeRequired, "clientType=server needs a token with the claim x-ably-clientType")
 	}
-	if g.Capability, err = narrowed(key.Capability, claims); err != nil {
+	text, _, ok := stringClaim(claims, "x-ably-capability")
+	if !ok {
+		return nil, pubsub.NewError(pubsub.CodeBadRequest, "invalid capability: x-ably-capability must be a string of JSON")
+	}
+	if g.Capability, err = narrowed(key.Capability, text); err != nil {
 		return nil, err
 	}
+	key.app.touch(a.now())
 	return g, nil
 }
 
@@ -109,15 +114,11 @@ func (a *Authenticator) checkTimes(claims map[string]any, key *appKey) (time.Tim
 	return expires, nil
 }
 
-// narrowed returns the capability of a token: the key's, or what the token's claim and the
-// key's both allow. It is the key's own value where they are equal, so that connections
-// share it.
-func narrowed(key *Capability, claims map[string]any) (*Capability, error) {
-	text, present, ok := stringClaim(claims, "x-ably-capability")
-	if !ok {
-		return nil, pubsub.NewError(pubsub.CodeBadRequest, "invalid capability: x-ably-capability must be a string of JSON")
-	}
-	if !present || text == "" {
+// narrowed returns the capability of a token: the key's, or what the token's own, if text is
+// not empty, and the key's both allow. It is the key's own value where they are equal, so
+// that connections share it.
+func narrowed(key *Capability, text string) (*Capability, error) {
+	if text == "" {
 		return key, nil
 	}
 	asked, err := ParseCapability(text)

@@ -2,7 +2,10 @@ package auth
 
 import (
 	"fmt"
+	"maps"
+	"sync"
 	"sync/atomic"
+	"time"
 
 	"letshare-server/internal/pubsub"
 )
@@ -22,20 +25,26 @@ type Namespace struct {
 // identifiedID is the namespace that wants identified clients without a rule.
 const identifiedID = "identified"
 
-// App is a set of keys and of rules for channels. It is immutable.
+// App is a set of keys and of rules for channels. It is immutable, but for the note when it
+// was last used.
 type App struct {
 	ID string
 
 	keys       map[string]*appKey
 	order      []*Key
 	namespaces map[string]Namespace
+	fixtures   []Fixture
+
+	used atomic.Int64 // ms since the epoch; when a credential of it was last accepted
 }
 
 // appKey is a key with what all grants of it share.
 type appKey struct {
 	*Key
-	name    string
-	anybody *Grant // of those who present the key and claim no clientId
+	app         *App
+	name        string
+	anybody     *Grant   // of those who present the key and claim no clientId
+	fingerprint [16]byte // of the secret, for tokens that it vouches for
 }
 
 // NewApp returns an app with the given keys and rules. A key's AppID may be empty or the
@@ -63,9 +72,9 @@ func NewApp(id string, keys []Key, namespaces []Namespace) (*App, error) {
 		case a.keys[k.ID] != nil:
 			return nil, fmt.Errorf("app %s: key %s is there twice", id, k.Name())
 		}
-		key := &appKey{Key: &k, name: k.Name()}
+		key := &appKey{Key: &k, app: a, name: k.Name(), fingerprint: fingerprint(k.Secret)}
 		key.anybody = key.grant()
-		key.anybody.ClientRule = ClientAny
+		key.anybody.ClientRule, key.anybody.ByKey = ClientAny, true
 		a.keys[k.ID] = key
 		a.order = append(a.order, &k)
 	}
@@ -100,27 +109,73 @@ func (a *App) Keys() []*Key { return a.order }
 // Namespace returns the rule for a channel, given its name without qualifier.
 func (a *App) Namespace(channel string) Namespace { return a.namespaces[pubsub.Namespace(channel)] }
 
-// Registry holds the apps of this process. Readers see one consistent set; Replace puts
-// another in its place.
+// touch notes that the app is in use.
+func (a *App) touch(now time.Time) { a.used.Store(now.UnixMilli()) }
+
+// Registry holds the apps of this process: those of the configuration, which Replace
+// exchanges, and those that Add made at run time. Readers see one consistent set. Where both
+// have an app with the same id, the one of the configuration counts.
 type Registry struct {
-	apps atomic.Pointer[map[string]*App]
+	apps atomic.Pointer[map[string]*App] // all of them
+
+	// mu guards the fields below, and the making of apps from them. No other lock is taken
+	// under it.
+	mu         sync.Mutex
+	configured map[string]*App
+	added      map[string]*App
 }
 
 // NewRegistry returns a registry of the given apps.
 func NewRegistry(apps ...*App) *Registry {
-	r := &Registry{}
+	r := &Registry{added: make(map[string]*App)}
 	r.Replace(apps...)
 	return r
 }
 
-// Replace exchanges all apps at once. Grants that were given before keep what they had; of
-// apps with the same id the last counts.
+// Replace exchanges all apps of the configuration at once; added ones stay. Grants that were
+// given before keep what they had; of apps with the same id the last counts.
 func (r *Registry) Replace(apps ...*App) {
 	byID := make(map[string]*App, len(apps))
 	for _, a := range apps {
 		byID[a.ID] = a
 	}
-	r.apps.Store(&byID)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.configured = byID
+	r.publishLocked()
+}
+
+// Add adds an app at run time. It reports false, and adds nothing, if there is one with the
+// same id.
+func (r *Registry) Add(a *App) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.configured[a.ID] != nil || r.added[a.ID] != nil {
+		return false
+	}
+	r.added[a.ID] = a
+	r.publishLocked()
+	return true
+}
+
+// Remove takes away an app that was added. It returns nil if there is none: apps of the
+// configuration are not removed.
+func (r *Registry) Remove(appID string) *App {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	a := r.added[appID]
+	if a != nil {
+		delete(r.added, appID)
+		r.publishLocked()
+	}
+	return a
+}
+
+func (r *Registry) publishLocked() {
+	all := make(map[string]*App, len(r.configured)+len(r.added))
+	maps.Copy(all, r.added)
+	maps.Copy(all, r.configured)
+	r.apps.Store(&all)
 }
 
 // Lookup returns the app with the given id, or nil.

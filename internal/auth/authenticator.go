@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"crypto/rand"
 	"encoding/base64"
 	"net/http"
 	"net/url"
@@ -16,15 +17,42 @@ import (
 type Authenticator struct {
 	registry *Registry
 	now      func() time.Time
+	tokens   sealer
+	nonces   Nonces
 }
+
+// Option changes how an Authenticator is made.
+type Option func(*Authenticator)
+
+// WithTokenSecret sets the secret of the Ably tokens that the authenticator makes and
+// accepts. Authenticators with the same secret accept each other's. Without this option
+// each has one of its own, which ends with it.
+func WithTokenSecret(secret string) Option {
+	return func(a *Authenticator) { a.tokens = sealer{[]byte(secret)} }
+}
+
+// WithNonces sets where the nonces of token requests are remembered. Authenticators that
+// accept the same keys share one, else a request could be used once with each. Without this
+// option each has a MemoryNonces of its own.
+func WithNonces(n Nonces) Option { return func(a *Authenticator) { a.nonces = n } }
 
 // NewAuthenticator returns an authenticator for the apps of registry. A nil now means
 // time.Now.
-func NewAuthenticator(registry *Registry, now func() time.Time) *Authenticator {
+func NewAuthenticator(registry *Registry, now func() time.Time, options ...Option) *Authenticator {
 	if now == nil {
 		now = time.Now
 	}
-	return &Authenticator{registry: registry, now: now}
+	a := &Authenticator{registry: registry, now: now}
+	for _, option := range options {
+		option(a)
+	}
+	if a.tokens.secret == nil {
+		a.tokens = sealer{[]byte(rand.Text() + rand.Text())}
+	}
+	if a.nonces == nil {
+		a.nonces = NewMemoryNonces(0, now)
+	}
+	return a
 }
 
 // door is where a credential was presented; a few codes depend on it.
@@ -180,12 +208,15 @@ func (a *Authenticator) key(text string, claim clientClaim, d door) (*Grant, err
 		return nil, pubsub.Errorf(pubsub.CodeInvalidCredentials, "invalid credentials: wrong secret for key %s", key.name)
 	}
 	if !claim.present {
+		app.touch(a.now())
 		return key.anybody, nil
 	}
 	g := key.grant()
+	g.ByKey = true
 	if err := claim.applyToKey(g); err != nil {
 		return nil, err
 	}
+	app.touch(a.now())
 	return g, nil
 }
 
@@ -206,12 +237,16 @@ func (a *Authenticator) token(token string, claim clientClaim, clientType string
 			return a.jwt(token, claim, clientType)
 		case 4:
 			return nil, pubsub.NewError(pubsub.CodeInvalidJWT, "invalid JWT format: encrypted tokens are not accepted")
-		}
-		if app, _, dotted := strings.Cut(token, "."); dotted && a.registry.Lookup(app) != nil {
-			return nil, pubsub.NewError(pubsub.CodeInvalidToken, "invalid token: not one of this server")
+		case 0:
+		default:
+			return a.ablyToken(token, claim, clientType)
 		}
 	}
-	return nil, pubsub.NewError(pubsub.CodeInvalidCredentials, "invalid token: its form is unknown")
+	return nil, unknownForm()
+}
+
+func unknownForm() *pubsub.Error {
+	return pubsub.NewError(pubsub.CodeInvalidCredentials, "invalid token: its form is unknown")
 }
 
 // clientClaim is the clientId that a party asks for beside its credential.

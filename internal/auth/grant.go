@@ -42,6 +42,9 @@ type Grant struct {
 	Capability *Capability
 	Expires    time.Time // zero means never
 
+	// ByKey says that the party presented the key itself and not a token of it.
+	ByKey bool
+
 	// LocalOnly says that the credential is published with this software, so that only
 	// local peers may use it: CheckPeer.
 	LocalOnly bool

@@ -75,3 +75,9 @@ func (k *Key) hasSecret(secret string) bool {
 	ours, theirs := sha256.Sum256([]byte(k.Secret)), sha256.Sum256([]byte(secret))
 	return subtle.ConstantTimeCompare(ours[:], theirs[:]) == 1
 }
+
+// fingerprint tells secrets apart without revealing them.
+func fingerprint(secret string) [16]byte {
+	sum := sha256.Sum256([]byte("letshare key fingerprint\x00" + secret))
+	return [16]byte(sum[:16])
+}

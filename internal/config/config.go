@@ -84,6 +84,7 @@ type CORS struct {
 
 // Ably is about the Ably doors.
 type Ably struct {
+	TokenSecret    Secret   `yaml:"token_secret" doc:"Secret of the Ably tokens that the server makes. Empty: one that is made at the first start and kept in data_dir."`
 	AllowedOrigins []string `yaml:"allowed_origins" reload:"yes" doc:"Origins that may use the Ably doors. Empty: all, since these doors ask for explicit credentials."`
 }
 
@@ -144,7 +145,7 @@ type Redis struct {
 
 // Sandbox is about apps made at run time.
 type Sandbox struct {
-	Enabled bool `yaml:"enabled" later:"yes" doc:"Whether POST /apps makes apps, without authentication. For tests only."`
+	Enabled bool `yaml:"enabled" doc:"Whether POST /apps makes apps, without authentication. For tests only."`
 }
 
 // TLS is about the listener.

@@ -99,7 +99,7 @@ func TestTheFixedNamesOfTheEnvironment(t *testing.T) {
 
 func TestWhatIsNotSupportedYetSaysSo(t *testing.T) {
 	for name, value := range map[string]string{
-		"storage.dir": "/data", "redis.addresses": "localhost:6379", "sandbox.enabled": "true",
+		"storage.dir": "/data", "redis.addresses": "localhost:6379",
 		"tls.cert_file": "c.pem", "tls.key_file": "k.pem",
 	} {
 		variable := "LETSHARE_" + strings.ToUpper(strings.ReplaceAll(name, ".", "_"))
@@ -335,12 +335,13 @@ func production(t *testing.T) config.Config {
 }
 
 func TestInLocalModePublishedSecretsWorkForLocalPeersOnly(t *testing.T) {
-	s := resolve(t, config.Default(config.Local))
+	c := config.Default(config.Local)
+	c.DataDir = filepath.Join(t.TempDir(), "data")
+	s := resolve(t, c)
 	if s.JWTSecret != "letshare-jwt-secret-key-2024" || !s.JWTLocalOnly || len(s.Keys) != 1 || !s.Keys[0].LocalOnly ||
-		s.DefaultApp != "letshr" || s.Keys[0].ID != "local0" || len(s.Warnings) != 0 {
+		s.DefaultApp != "letshr" || s.Keys[0].ID != "local0" || len(s.Warnings) != 0 || len(s.TokenSecret) < 32 {
 		t.Errorf("got %+v", s)
 	}
-	c := config.Default(config.Local)
 	c.JWT.Secret, c.APIKeys = "a secret of my own", []config.Secret{"mine01.key001:4711", localKey}
 	s = resolve(t, c)
 	if s.JWTSecret != "a secret of my own" || s.JWTLocalOnly || len(s.Keys) != 2 || s.Keys[0].LocalOnly || !s.Keys[1].LocalOnly ||
@@ -362,24 +363,24 @@ func TestProductionMakesItsOwnSecretsAndKeepsThem(t *testing.T) {
 		len(first.Keys[0].App) != 6 || len(first.Keys[0].ID) != 6 || first.Keys[0].LocalOnly || first.DefaultApp != first.Keys[0].App {
 		t.Errorf("got %#v", first)
 	}
-	if len(first.Warnings) != 2 || len(first.Notes) != 2 {
+	if len(first.TokenSecret) < 32 || first.TokenSecret == first.JWTSecret || len(first.Warnings) != 2 || len(first.Notes) != 3 {
 		t.Errorf("warnings %q, notes %q", first.Warnings, first.Notes)
 	}
-	for _, name := range []string{"jwt-secret", "api-key"} {
+	for _, name := range []string{"jwt-secret", "api-key", "token-secret"} {
 		info, err := os.Stat(filepath.Join(c.DataDir, name))
 		if err != nil || info.Mode().Perm() != 0o600 {
 			t.Errorf("%s: %v %v", name, info, err)
 		}
 	}
 	entries, err := os.ReadDir(c.DataDir)
-	if err != nil || len(entries) != 2 {
+	if err != nil || len(entries) != 3 {
 		t.Errorf("data directory: %v %v", entries, err)
 	}
 	second := resolve(t, c)
-	if first.JWTSecret != second.JWTSecret || !slices.Equal(first.Keys, second.Keys) {
+	if first.JWTSecret != second.JWTSecret || first.TokenSecret != second.TokenSecret || !slices.Equal(first.Keys, second.Keys) {
 		t.Error("the second start has other secrets")
 	}
-	if other := resolve(t, production(t)); other.JWTSecret == first.JWTSecret || other.Keys[0].Secret == first.Keys[0].Secret {
+	if other := resolve(t, production(t)); other.JWTSecret == first.JWTSecret || other.TokenSecret == first.TokenSecret || other.Keys[0].Secret == first.Keys[0].Secret {
 		t.Error("another installation has the same secrets")
 	}
 }
@@ -387,10 +388,11 @@ func TestProductionMakesItsOwnSecretsAndKeepsThem(t *testing.T) {
 func TestProductionUsesWhatIsConfiguredAndTouchesNoFile(t *testing.T) {
 	c := production(t)
 	c.JWT.Secret, c.APIKeys = "a secret of my own", []config.Secret{"mine01.key001:4711"}
+	c.Ably.TokenSecret = "a secret of my own for the tokens"
 	c.Apps = []config.App{{ID: "other1", Keys: []config.AppKey{{ID: "k", Secret: "0815", Capability: "{}", Revocable: true}}}}
 	s := resolve(t, c)
 	want := []config.Key{{App: "mine01", ID: "key001", Secret: "4711"}, {App: "other1", ID: "k", Secret: "0815", Capability: "{}", Revocable: true}}
-	if s.JWTSecret != "a secret of my own" || !slices.Equal(s.Keys, want) || len(s.Warnings) != 0 {
+	if s.JWTSecret != "a secret of my own" || s.TokenSecret != c.Ably.TokenSecret || !slices.Equal(s.Keys, want) || len(s.Warnings) != 0 {
 		t.Errorf("got %#v", s)
 	}
 	if _, err := os.Stat(c.DataDir); !os.IsNotExist(err) {
@@ -406,17 +408,18 @@ func TestAPlaceThatCannotBeWrittenMeansSecretsForThisRunAndWarnings(t *testing.T
 	c.JWT.Secret = ""
 	// A path below a file cannot be made, nor read: as on a read-only disk.
 	s, err := config.ResolveSecrets(c, published)
-	if err != nil || len(s.JWTSecret) < 32 || len(s.Keys) != 1 || len(s.Warnings) != 2 {
+	if err != nil || len(s.JWTSecret) < 32 || len(s.TokenSecret) < 32 || len(s.Keys) != 1 || len(s.Warnings) != 3 {
 		t.Fatalf("got %v %#v %q", err, s, s.Warnings)
 	}
-	if !strings.Contains(s.Warnings[0], "LETSHARE_JWT_SECRET") || !strings.Contains(s.Warnings[1], "LETSHARE_API_KEYS") {
+	if !strings.Contains(s.Warnings[0], "LETSHARE_JWT_SECRET") || !strings.Contains(s.Warnings[1], "LETSHARE_API_KEYS") ||
+		!strings.Contains(s.Warnings[2], "LETSHARE_ABLY_TOKEN_SECRET") {
 		t.Errorf("warnings %q", s.Warnings)
 	}
 }
 
 func TestAKeptSecretThatIsUnusableIsAnError(t *testing.T) {
 	for name, text := range map[string]string{
-		"jwt-secret": "short", "api-key": "no key at all, although it is long enough for one",
+		"jwt-secret": "short", "api-key": "no key at all, although it is long enough for one", "token-secret": "brief",
 	} {
 		c := production(t)
 		if err := os.Mkdir(c.DataDir, 0o700); err != nil {
@@ -427,6 +430,21 @@ func TestAKeptSecretThatIsUnusableIsAnError(t *testing.T) {
 		}
 		if _, err := config.ResolveSecrets(c, published); err == nil || !strings.Contains(err.Error(), "remove it") || strings.Contains(err.Error(), text) {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestAPublishedOrShortTokenSecret(t *testing.T) {
+	for _, mode := range []config.Mode{config.Local, config.Production} {
+		c := production(t)
+		c.Mode, c.APIKeys, c.JWT.Secret = mode, []config.Secret{"mine01.key001:4711"}, "a secret of my own"
+		c.Ably.TokenSecret = "letshare-jwt-secret-key-2024"
+		if s := resolve(t, c); s.TokenSecret == c.Ably.TokenSecret || len(s.TokenSecret) < 32 || len(s.Warnings) != 1 {
+			t.Errorf("%s: got %#v, warnings %q", mode, s, s.Warnings)
+		}
+		c.Ably.TokenSecret = "guess me"
+		if s := resolve(t, c); s.TokenSecret != "guess me" || len(s.Warnings) != 1 {
+			t.Errorf("%s: got %#v, warnings %q", mode, s, s.Warnings)
 		}
 	}
 }

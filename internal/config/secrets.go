@@ -38,26 +38,29 @@ type Secrets struct {
 	DefaultApp string // app of the first key, of LetShare's rooms and of Config.Namespaces
 	Keys       []Key  // of all apps; those of the default app come first
 
+	TokenSecret Secret // of Ably tokens
+
 	Warnings []string // what the operator should change
 	Notes    []string // what the operator should know
 }
 
 // The files of the data directory, readable for their owner only.
 const (
-	jwtSecretFile = "jwt-secret"
-	apiKeyFile    = "api-key"
+	jwtSecretFile   = "jwt-secret"
+	apiKeyFile      = "api-key"
+	tokenSecretFile = "token-secret"
 )
 
 // ResolveSecrets decides which secrets and keys are used.
 //
 // What is configured and published nowhere is used as it is. What is published works in
 // local mode for local peers, and never in production. If that leaves production without a
-// secret or without a key, one is made and kept in the data directory, from where the next
-// start takes it; if nothing can be written there it lives until the process ends. No text
-// in the result quotes a secret.
+// secret or without a key, or either mode without a secret for Ably tokens, one is made and
+// kept in the data directory, from where the next start takes it; if nothing can be written
+// there it lives until the process ends. No text in the result quotes a secret.
 func ResolveSecrets(c Config, p Published) (Secrets, error) {
 	r := resolver{Config: c, published: p}
-	if err := errors.Join(r.resolveJWT(), r.resolveDefaultApp()); err != nil {
+	if err := errors.Join(r.resolveJWT(), r.resolveDefaultApp(), r.resolveTokenSecret()); err != nil {
 		return Secrets{}, err
 	}
 	if err := r.resolveApps(); err != nil {
@@ -102,6 +105,27 @@ func (r *resolver) resolveJWT() error {
 	}
 	made, err := r.keep(jwtSecretFile, "jwt.secret", "LETSHARE_JWT_SECRET", makeSecret, func(s string) bool { return len(s) >= 32 })
 	r.out.JWTSecret = Secret(made)
+	return err
+}
+
+// resolveTokenSecret uses no published secret in either mode: there is none that would have to
+// work, and whoever knew it could make tokens of every key.
+func (r *resolver) resolveTokenSecret() error {
+	const setting, variable = "ably.token_secret", "LETSHARE_ABLY_TOKEN_SECRET"
+	secret := strings.TrimSpace(string(r.Ably.TokenSecret))
+	switch {
+	case secret == "":
+	case r.published.Contains(secret):
+		r.warn("%s is a published one and is not used; set your own with %s", setting, variable)
+	default:
+		r.out.TokenSecret = Secret(secret)
+		if len(secret) < 32 {
+			r.warn("%s is shorter than 32 characters and can be guessed", setting)
+		}
+		return nil
+	}
+	made, err := r.keep(tokenSecretFile, setting, variable, makeSecret, func(s string) bool { return len(s) >= 32 })
+	r.out.TokenSecret = Secret(made)
 	return err
 }
 

@@ -29,6 +29,14 @@ var (
 	// nothing happened. Read the record again and make a new Append.
 	ErrPrecondition = errors.New("engine: precondition failed")
 
+	// ErrTooManyRecords: the Append would add records to a space that has as many as its
+	// Bound allows; nothing happened.
+	ErrTooManyRecords = errors.New("engine: too many records")
+
+	// ErrRecordsTooLarge: the Append would make the records of a space larger than its Bound
+	// allows; nothing happened.
+	ErrRecordsTooLarge = errors.New("engine: records too large")
+
 	// ErrFull: the byte budget is used up and nothing may be evicted; nothing happened.
 	ErrFull = errors.New("engine: storage budget used up")
 
@@ -119,6 +127,14 @@ type Precondition struct {
 	Revision uint64
 }
 
+// Bound limits what the records of a space may grow to. An Append that does not make them
+// more, or not larger, is never refused for it.
+type Bound struct {
+	Space      RecordSpace
+	MaxRecords int   // 0: no bound
+	MaxBytes   int64 // of keys and values; 0: no bound
+}
+
 // NoEntry is the Put.Entry of a put that refers to no entry.
 const NoEntry = -1
 
@@ -130,7 +146,7 @@ type Put struct {
 	Expire time.Duration
 }
 
-// Append is one atomic step on one channel: its preconditions are checked, its entries
+// Append is one atomic step on one channel: its preconditions and bounds are checked, its entries
 // added in order, its records put, its id noted, and its entries delivered to every
 // subscribed node. A failed Append leaves nothing behind.
 type Append struct {
@@ -139,6 +155,7 @@ type Append struct {
 	Entries       []Draft
 	Preconditions []Precondition
 	Puts          []Put
+	Bounds        []Bound
 
 	// Deadline is when the store refuses the Append with ErrDeadline. Zero means none.
 	Deadline time.Time

@@ -202,12 +202,12 @@ func (a *Attachment) send(p *parcel) int {
 		a.receiver.Receive(p.bytes, false)
 		return len(p.units)
 	}
-	return a.sendSome(p)
+	return a.sendSome(p, a.receiver)
 }
 
-// sendSome hands over the frames that pass the attachment's filters, as few runs of
-// adjacent frames as possible.
-func (a *Attachment) sendSome(p *parcel) (frames int) {
+// sendSome hands the frames that pass the attachment's filters to a receiver, as few runs
+// of adjacent frames as possible.
+func (a *Attachment) sendSome(p *parcel, to Receiver) (frames int) {
 	names := a.Names()
 	begin, end := 0, 0 // the run not yet handed over
 	at := 0            // where the unit begins
@@ -217,7 +217,7 @@ func (a *Attachment) sendSome(p *parcel) (frames int) {
 			frames++
 			if at != end {
 				if end > begin {
-					a.receiver.Receive(p.bytes[begin:end:end], true)
+					to.Receive(p.bytes[begin:end:end], true)
 				}
 				begin = at
 			}
@@ -226,15 +226,19 @@ func (a *Attachment) sendSome(p *parcel) (frames int) {
 		at = u.End
 	}
 	if end > begin {
-		a.receiver.Receive(p.bytes[begin:end:end], false)
+		to.Receive(p.bytes[begin:end:end], false)
 	}
 	return frames
 }
 
 func (a *Attachment) wants(p *parcel, u *Unit, names []string) bool {
 	e := p.batch[u.Entry]
-	if p.first+uint64(u.Entry) < a.start || !a.wantsKind(e.Kind) {
+	if p.first+uint64(u.Entry) < a.start {
 		return false
+	}
+	if !a.wantsKind(e.Kind) {
+		// What becomes of its own members a connection is told in any case (RTP17a).
+		return e.Kind == engine.KindPresence && a.connID != "" && e.Body.ConnectionID == a.connID
 	}
 	if e.Kind != engine.KindMessage {
 		return true

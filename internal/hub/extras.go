@@ -37,6 +37,27 @@ func checkExtras(extras []byte, ops auth.OpSet) (ephemeral bool, err error) {
 	return string(bytes.TrimSpace(fields["ephemeral"])) == "true", nil
 }
 
+// checkPresenceExtras checks a member's extras. Products keep keys of their own there, so
+// that all are allowed but those that only a server sets.
+func checkPresenceExtras(extras []byte) error {
+	if len(extras) == 0 {
+		return nil
+	}
+	var fields map[string]json.RawMessage
+	if json.Unmarshal(extras, &fields) != nil {
+		return pubsub.NewError(pubsub.CodeInvalidExtras, "presence extras must be an object")
+	}
+	for _, key := range []string{"userClaim", "privileged"} {
+		if _, ok := fields[key]; ok {
+			return pubsub.Errorf(pubsub.CodeInvalidExtras, "Presence message has impermissible extras fields: %s", key)
+		}
+	}
+	if h, ok := fields["headers"]; ok && !isFlatObject(h) {
+		return pubsub.NewError(pubsub.CodeInvalidExtras, "extras.headers must be an object of strings, numbers, booleans and nulls")
+	}
+	return nil
+}
+
 func isFlatObject(b []byte) bool {
 	var values map[string]json.RawMessage
 	if json.Unmarshal(b, &values) != nil || values == nil {

@@ -2,24 +2,24 @@ package hub
 
 import (
 	"context"
-	"slices"
+	"math"
 
 	"letshare-server/internal/auth"
 	"letshare-server/internal/engine"
 	"letshare-server/internal/pubsub"
 )
 
-// History selects messages of a channel's log.
+// History selects messages, or presence events, of a channel's log.
 type History struct {
 	Grant    *auth.Grant
 	Channel  pubsub.ChannelName
 	Start    int64         // ms, inclusive; zero: no bound
 	End      int64         // ms, inclusive; zero: no bound
-	Limit    int           // messages, at least 1
+	Limit    int           // items, at least 1
 	Forwards bool          // oldest first
 	UpTo     pubsub.Serial // nothing after this position; empty: no bound
 
-	// Cursor goes on after the message with this serial, in the direction of reading. It
+	// Cursor goes on after the item with this serial, in the direction of reading. It
 	// is the Next of the page before, and stays valid while messages arrive.
 	Cursor string
 }
@@ -36,85 +36,92 @@ type HistoryPage struct {
 // Errors are *pubsub.Error: CodeCapabilityDenied, CodeInvalidParameterValue,
 // CodeUnavailable.
 func (h *Hub) Messages(ctx context.Context, q *History) (*HistoryPage, error) {
-	if !q.Grant.Allows(auth.OpHistory, q.Channel.Resource()) || q.Channel.Qualifier == "filter" {
-		return nil, denied("read the history of", q.Channel)
+	items, next, err := readItems(ctx, h, q, engine.KindMessage, delivered)
+	if err != nil {
+		return nil, err
 	}
+	return &HistoryPage{Messages: items, Next: next}, nil
+}
+
+// readItems returns a page of items of one kind, which of takes from an entry, and the cursor
+// of the next page.
+func readItems[T any](ctx context.Context, h *Hub, q *History, kind engine.Kind, of func(*engine.Entry) []T) (items []T, next string, err error) {
+	if !q.Grant.Allows(auth.OpHistory, q.Channel.Resource()) || q.Channel.Qualifier == "filter" {
+		return nil, "", denied("read the history of", q.Channel)
+	}
+	id := q.Channel.ID(q.Grant.App)
 	query := engine.Query{
-		Kinds:     engine.Kinds(engine.KindMessage),
+		Kinds:     engine.Kinds(kind),
 		Backwards: !q.Forwards,
 		Limit:     q.Limit + 2, // the cursor's own entry, and one to know that more follows
 		Start:     q.Start,
 		End:       q.End,
 		UpTo:      q.UpTo,
 	}
-	page := new(HistoryPage)
+	var cursors []string // of the items
+	add := func(e *engine.Entry, from, to int) {
+		all := of(e)
+		to = min(to, len(all))
+		for i := min(from, to); i < to; i++ {
+			at := i
+			if !q.Forwards {
+				at = to - 1 - (i - from)
+			}
+			items = append(items, all[at])
+			cursors = append(cursors, e.Serial.Item(at))
+		}
+	}
 	if q.Cursor != "" {
 		entry, index, err := pubsub.ParseItemSerial(q.Cursor)
 		if err != nil {
-			return nil, pubsub.NewError(pubsub.CodeInvalidParameterValue, "invalid cursor")
+			return nil, "", pubsub.NewError(pubsub.CodeInvalidParameterValue, "invalid cursor")
 		}
 		// The rest of the cursor's entry comes first, then the entries beyond it.
-		rest, err := h.restOfEntry(ctx, q, entry, index)
-		if err != nil {
-			return nil, err
+		e, err := h.entryAt(ctx, id, kind, entry)
+		switch {
+		case err != nil:
+			return nil, "", err
+		case e == nil: // trimmed meanwhile
+		case q.Forwards:
+			add(e, index+1, math.MaxInt)
+		default:
+			add(e, 0, index)
 		}
-		page.Messages = rest
 		if q.Forwards {
 			query.After = entry
 		} else {
 			query.Before = entry
 		}
 	}
-	read, err := h.opts.Engine.Read(ctx, q.channelID(), query)
+	read, err := h.opts.Engine.Read(ctx, id, query)
 	if err != nil {
-		return nil, clientError(err)
+		return nil, "", clientError(err)
 	}
 	for _, e := range read.Entries {
-		page.Messages = append(page.Messages, q.itemsOf(e)...)
+		add(e, 0, math.MaxInt)
 	}
-	if len(page.Messages) > q.Limit {
-		page.Messages = page.Messages[:q.Limit]
-		page.Next = page.Messages[q.Limit-1].Serial
+	if len(items) > q.Limit {
+		return items[:q.Limit], cursors[q.Limit-1], nil
 	}
-	return page, nil
+	return items, "", nil
 }
 
-func (q *History) channelID() pubsub.ChannelID {
-	return q.Channel.ID(q.Grant.App)
-}
-
-// itemsOf returns the messages of e in the direction of reading.
-func (q *History) itemsOf(e *engine.Entry) []*pubsub.Message {
-	items := delivered(e)
-	if !q.Forwards {
-		slices.Reverse(items)
-	}
-	return items
-}
-
-// restOfEntry returns the messages of one entry that come after the one at index, in the
-// direction of reading.
-func (h *Hub) restOfEntry(ctx context.Context, q *History, entry pubsub.Serial, index int) ([]*pubsub.Message, error) {
-	ms, _, _, err := pubsub.ParseSerial(string(entry))
+// entryAt returns the entry with a serial, or nil.
+func (h *Hub) entryAt(ctx context.Context, id pubsub.ChannelID, kind engine.Kind, serial pubsub.Serial) (*engine.Entry, error) {
+	ms, _, _, err := pubsub.ParseSerial(string(serial))
 	if err != nil {
 		return nil, pubsub.NewError(pubsub.CodeInvalidParameterValue, "invalid cursor")
 	}
-	read, err := h.opts.Engine.Read(ctx, q.channelID(), engine.Query{
-		Kinds: engine.Kinds(engine.KindMessage), Backwards: true, Limit: 1, UpTo: entry, Start: ms,
+	read, err := h.opts.Engine.Read(ctx, id, engine.Query{
+		Kinds: engine.Kinds(kind), Backwards: true, Limit: 1, UpTo: serial, Start: ms,
 	})
 	if err != nil {
 		return nil, clientError(err)
 	}
-	if len(read.Entries) == 0 || read.Entries[0].Serial != entry {
-		return nil, nil // trimmed meanwhile
+	if len(read.Entries) == 0 || read.Entries[0].Serial != serial {
+		return nil, nil
 	}
-	items := delivered(read.Entries[0])
-	if q.Forwards {
-		return items[min(index+1, len(items)):], nil
-	}
-	items = items[:min(index, len(items))]
-	slices.Reverse(items)
-	return items, nil
+	return read.Entries[0], nil
 }
 
 // delivered returns the messages of e with all that a subscriber learns from the entry

@@ -25,6 +25,13 @@ type Options struct {
 	// MaxMessageBytes bounds the sum of sizes of one publish. Zero means 65536.
 	MaxMessageBytes int
 
+	// MaxPresenceMembers bounds the members of a channel. Zero means 1000.
+	MaxPresenceMembers int
+
+	// MaxPresenceBytes bounds what the members of a channel take together, since everybody
+	// who attaches is sent all of them. Zero means 1 MiB.
+	MaxPresenceBytes int64
+
 	// AppendTimeout is how long the store may take to apply a publish. Zero means 5 s.
 	AppendTimeout time.Duration
 
@@ -61,6 +68,12 @@ type shard struct {
 func New(opts Options) *Hub {
 	if opts.MaxMessageBytes == 0 {
 		opts.MaxMessageBytes = 65536
+	}
+	if opts.MaxPresenceMembers == 0 {
+		opts.MaxPresenceMembers = 1000
+	}
+	if opts.MaxPresenceBytes == 0 {
+		opts.MaxPresenceBytes = 1 << 20
 	}
 	if opts.AppendTimeout == 0 {
 		opts.AppendTimeout = 5 * time.Second

@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"cmp"
 	"crypto/rand"
 	"encoding/base64"
 	"strconv"
@@ -28,6 +29,10 @@ type Publish struct {
 	// the publish is a request of its own.
 	ConnectionID string
 	MsgSerial    int64
+
+	// OnBehalf is the connection that a request without one publishes for: the messages
+	// seem to come from it, and its echo rules apply.
+	OnBehalf string
 
 	// Final says that the connection never sends the publish again, so that its id need not
 	// be remembered.
@@ -91,6 +96,9 @@ func (h *Hub) Publish(turn *Turn, p *Publish, done func(Published)) error {
 	return nil
 }
 
+// publisher is the connection that the messages come from, if any.
+func (p *Publish) publisher() string { return cmp.Or(p.ConnectionID, p.OnBehalf) }
+
 // crowded reports whether publishers have to wait.
 func (c *channel) crowded() bool {
 	c.mu.Lock()
@@ -112,7 +120,7 @@ func (h *Hub) check(p *Publish) (*pubsub.Batch, engine.ID, error) {
 	if len(p.Messages) > MaxMessagesPerPublish {
 		return nil, none, pubsub.Errorf(pubsub.CodeTooManyMessages, "a publish has %d messages at most, got %d", MaxMessagesPerPublish, len(p.Messages))
 	}
-	batch := &pubsub.Batch{ConnectionID: p.ConnectionID, Messages: p.Messages}
+	batch := &pubsub.Batch{ConnectionID: p.publisher(), Messages: p.Messages}
 	limit := p.MaxBytes
 	if limit == 0 {
 		limit = h.opts.MaxMessageBytes
@@ -147,11 +155,12 @@ func completeMessage(p *Publish, ops auth.OpSet, m *pubsub.Message) error {
 	if err != nil {
 		return err
 	}
-	if m.ConnectionID != "" && m.ConnectionID != p.ConnectionID {
+	if m.ConnectionID != "" && m.ConnectionID != p.publisher() {
 		return pubsub.NewError(pubsub.CodeInvalidConnectionID, "message has the connectionId of another connection")
 	}
 	m.ClientID = clientID
-	m.ConnectionID = p.ConnectionID
+	m.ConnectionID = p.publisher()
+	m.ConnectionKey = "" // is for nobody else to see
 	m.Action = pubsub.MessageCreate
 	m.Timestamp, m.Serial, m.Version, m.Summary = 0, "", nil, nil // the server's to give
 	return nil

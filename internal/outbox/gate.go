@@ -61,6 +61,18 @@ func (o *Outbox) Hold(g *Gate) {
 	g.state = gateHolding
 }
 
+// Pause is Hold for an attachment that goes on. A gate that has ended stays so, and Pause returns
+// false.
+func (o *Outbox) Pause(g *Gate) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if g.state == gateEnded {
+		return false
+	}
+	g.state = gateHolding
+	return true
+}
+
 // Release sends first, then what g held, and opens g, as one step: nothing comes between. A gate
 // that has ended stays so, and first is dropped.
 func (o *Outbox) Release(g *Gate, first ...[]byte) {

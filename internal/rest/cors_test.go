@@ -16,6 +16,7 @@ import (
 // Browsers send preflights to every path, and take no error that CORS does not let through.
 func TestBrowsersOfAnyOriginMayUseTheAPI(t *testing.T) {
 	cfg := config.Default(config.Local)
+	cfg.DataDir = t.TempDir()
 	cfg.Server.Host, cfg.Server.Port, cfg.Server.ShutdownGrace = "127.0.0.1", "0", time.Second
 	secrets, err := config.ResolveSecrets(cfg, config.Published{Contains: auth.IsPublished, LocalKey: auth.LocalKey})
 	if err != nil {

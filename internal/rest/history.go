@@ -22,7 +22,7 @@ func (a *API) history(c *call) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	q := &hub.History{Grant: grant, Limit: defaultLimit}
+	q := &hub.History{Grant: grant}
 	if q.Channel, err = pubsub.ParseChannelName(c.path[1]); err != nil {
 		return nil, err
 	}
@@ -41,12 +41,9 @@ func (a *API) history(c *call) (*answer, error) {
 }
 
 func historyParams(params url.Values, q *hub.History) error {
-	if s := params.Get("limit"); s != "" {
-		n, err := strconv.Atoi(s)
-		if err != nil || n < 1 || n > maxLimit {
-			return invalidParam("Invalid limit param: must be a number from 1 to 1000")
-		}
-		q.Limit = n
+	var err error
+	if q.Limit, err = limitParam(params); err != nil {
+		return err
 	}
 	switch params.Get("direction") {
 	case "", "backwards":
@@ -88,6 +85,18 @@ func historyParams(params url.Values, q *hub.History) error {
 	return nil
 }
 
+func limitParam(params url.Values) (int, error) {
+	s := params.Get("limit")
+	if s == "" {
+		return defaultLimit, nil
+	}
+	n, err := strconv.Atoi(s)
+	if err != nil || n < 1 || n > maxLimit {
+		return 0, invalidParam("Invalid limit param: must be a number from 1 to 1000")
+	}
+	return n, nil
+}
+
 func invalidParam(message string) error {
 	return pubsub.NewError(pubsub.CodeInvalidParameterValue, message)
 }
@@ -97,7 +106,7 @@ func invalidParam(message string) error {
 func pageLinks(resource string, params url.Values, next string) []string {
 	link := func(cursor, rel string) string {
 		q := url.Values{}
-		for _, name := range []string{"start", "end", "direction", "limit", "from_serial", "fromSerial", "format"} {
+		for _, name := range []string{"start", "end", "direction", "limit", "from_serial", "fromSerial", "clientId", "connectionId", "unit", "by", "format"} {
 			if v := params.Get(name); v != "" {
 				q.Set(name, v)
 			}

@@ -33,10 +33,14 @@ func (a *API) publish(c *call) (*answer, error) {
 		return nil, pubsub.NewError(pubsub.CodeBadRequest, "there is no message to publish")
 	}
 
+	publish := &hub.Publish{Grant: grant, Channel: name, Messages: messages}
+	if err := a.onBehalf(publish); err != nil {
+		return nil, err
+	}
+
 	var turn hub.Turn
 	done := make(chan hub.Published, 1)
-	err = a.opts.Hub.Publish(&turn, &hub.Publish{Grant: grant, Channel: name, Messages: messages},
-		func(p hub.Published) { done <- p })
+	err = a.opts.Hub.Publish(&turn, publish, func(p hub.Published) { done <- p })
 	turn.End()
 	if err != nil {
 		return nil, err
@@ -50,6 +54,33 @@ func (a *API) publish(c *call) (*answer, error) {
 	case <-c.Context().Done():
 		return nil, pubsub.NewError(pubsub.CodeTimeout, "the client did not wait for the outcome").Because(c.Context().Err())
 	}
+}
+
+// onBehalf finds the connection whose key the messages carry. All must carry the same one,
+// and messages for an identified connection have its clientId.
+func (a *API) onBehalf(p *hub.Publish) error {
+	key := p.Messages[0].ConnectionKey
+	for _, m := range p.Messages[1:] {
+		if m.ConnectionKey != key {
+			return pubsub.NewError(pubsub.CodeInvalidConnectionID, "the messages have different connectionKeys")
+		}
+	}
+	if key == "" {
+		return nil
+	}
+	id, owner, err := a.opts.Connections.Publisher(p.Grant.App, key)
+	if err != nil {
+		return err
+	}
+	for _, m := range p.Messages {
+		if m.ClientID == "" {
+			m.ClientID = owner.ClientID
+		} else if owner.Identified() && m.ClientID != owner.ClientID {
+			return pubsub.NewError(pubsub.CodeInvalidClientID, "the clientId is not that of the connection")
+		}
+	}
+	p.OnBehalf = id
+	return nil
 }
 
 // publishedBody is the body of a successful publish: channel, messageId and serials.

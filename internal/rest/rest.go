@@ -23,6 +23,12 @@ type Options struct {
 	Auth    Authenticator
 	Proxies auth.TrustedProxies
 
+	// Connections knows the connections that requests may publish for.
+	Connections Connections
+
+	// Sandbox makes apps at run time. Nil: there is no such resource.
+	Sandbox *auth.Sandbox
+
 	// MaxBodyBytes bounds the body of a publish. Zero means 512 KiB.
 	MaxBodyBytes int64
 
@@ -32,6 +38,16 @@ type Options struct {
 // Authenticator turns a request's credentials into a Grant. Its errors are *pubsub.Error.
 type Authenticator interface {
 	REST(q url.Values, h http.Header) (*auth.Grant, error)
+
+	// What a request for a token goes through, in this order.
+	CheckKeyName(keyName string) error
+	VouchForToken(keyName string, r *auth.TokenRequest, q url.Values, h http.Header) (*auth.Grant, error)
+	IssueToken(ctx context.Context, g *auth.Grant, r *auth.TokenRequest) (*auth.TokenDetails, error)
+}
+
+// Connections finds the connection that a connectionKey of an app names, and what it may do.
+type Connections interface {
+	Publisher(app, key string) (connectionID string, grant *auth.Grant, err error)
 }
 
 // API is the REST API.
@@ -92,8 +108,8 @@ func (a *API) serve(c *call) (*answer, error) {
 		c.path = append(c.path, decoded)
 	}
 	methods := route(c.path)
-	if methods == nil {
-		return nil, pubsub.Errorf(pubsub.CodeNotFound, "no such resource: %s", clip(c.URL.Path))
+	if methods == nil || c.path[0] == "apps" && a.opts.Sandbox == nil {
+		return nil, noSuchResource(c)
 	}
 	h := methods[c.Method]
 	if h == nil && c.Method == http.MethodHead {
@@ -105,13 +121,29 @@ func (a *API) serve(c *call) (*answer, error) {
 	return h(a, c)
 }
 
+func noSuchResource(c *call) error {
+	return pubsub.Errorf(pubsub.CodeNotFound, "no such resource: %s", clip(c.URL.Path))
+}
+
 // route returns the handlers of a path by method, or nil.
 func route(path []string) map[string]handler {
 	switch {
 	case len(path) == 1 && path[0] == "time":
 		return map[string]handler{http.MethodGet: (*API).time}
+	case len(path) == 3 && path[0] == "keys" && path[2] == "requestToken":
+		return map[string]handler{http.MethodPost: (*API).requestToken, http.MethodGet: (*API).noToken}
+	case len(path) == 1 && path[0] == "stats":
+		return map[string]handler{http.MethodGet: (*API).stats, http.MethodPost: (*API).postStats}
+	case len(path) == 1 && path[0] == "apps":
+		return map[string]handler{http.MethodPost: (*API).createApp}
+	case len(path) == 2 && path[0] == "apps":
+		return map[string]handler{http.MethodDelete: (*API).deleteApp}
 	case len(path) == 3 && path[0] == "channels" && (path[2] == "messages" || path[2] == "history"):
 		return map[string]handler{http.MethodGet: (*API).history, http.MethodPost: (*API).publish}
+	case len(path) == 3 && path[0] == "channels" && path[2] == "presence":
+		return map[string]handler{http.MethodGet: (*API).presence}
+	case len(path) == 4 && path[0] == "channels" && path[2] == "presence" && path[3] == "history":
+		return map[string]handler{http.MethodGet: (*API).presenceHistory}
 	}
 	return nil
 }
@@ -140,23 +172,32 @@ func (a *API) authenticate(c *call) (*auth.Grant, error) {
 	if err != nil {
 		return nil, err
 	}
+	return grant, a.checkPeer(c, grant)
+}
+
+// checkPeer refuses published credentials to peers that are not local.
+func (a *API) checkPeer(c *call, grant *auth.Grant) error {
 	if err := grant.CheckPeer(a.opts.Proxies.PageAware(c.Request)); err != nil {
-		return nil, err
+		return err
 	}
-	return grant, nil
+	return nil
 }
 
 // readBody reads a body of limited size.
-func (a *API) readBody(c *call) ([]byte, error) {
-	if c.ContentLength > a.opts.MaxBodyBytes {
-		return nil, bodyTooLarge(a.opts.MaxBodyBytes)
+func (a *API) readBody(c *call) ([]byte, error) { return a.readBodyWithin(c, a.opts.MaxBodyBytes) }
+
+// readBodyWithin reads a body of at most limit bytes.
+func (a *API) readBodyWithin(c *call, limit int64) ([]byte, error) {
+	limit = min(limit, a.opts.MaxBodyBytes)
+	if c.ContentLength > limit {
+		return nil, bodyTooLarge(limit)
 	}
-	body, err := io.ReadAll(io.LimitReader(c.Body, a.opts.MaxBodyBytes+1))
+	body, err := io.ReadAll(io.LimitReader(c.Body, limit+1))
 	if err != nil {
 		return nil, pubsub.NewError(pubsub.CodeInvalidRequestBody, "the body could not be read").Because(err)
 	}
-	if int64(len(body)) > a.opts.MaxBodyBytes {
-		return nil, bodyTooLarge(a.opts.MaxBodyBytes)
+	if int64(len(body)) > limit {
+		return nil, bodyTooLarge(limit)
 	}
 	return body, nil
 }
@@ -211,6 +252,10 @@ func write(w http.ResponseWriter, c *call, status int, body []byte) {
 		contentType = msgpackType
 	}
 	h := w.Header()
+	if status == http.StatusNoContent {
+		w.WriteHeader(status)
+		return
+	}
 	h.Set("Content-Type", contentType) // exactly this: the JavaScript SDK compares it whole
 	h.Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(status)

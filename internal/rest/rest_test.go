@@ -35,6 +35,12 @@ const key = "app.key:secret"
 // "app.reader:secret", for subscribing only.
 func newAPI(t *testing.T) http.Handler {
 	t.Helper()
+	api, _ := newAPIAndHub(t)
+	return api
+}
+
+func newAPIAndHub(t *testing.T) (http.Handler, *hub.Hub) {
+	t.Helper()
 	me := directory.Node{Name: "n1", Incarnation: "i1"}
 	h := hub.New(hub.Options{
 		Engine:    enginememory.NewStore(enginememory.Options{}).Node(me.Name),
@@ -49,7 +55,7 @@ func newAPI(t *testing.T) http.Handler {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return rest.New(rest.Options{Hub: h, Auth: auth.NewAuthenticator(auth.NewRegistry(app), nil), MaxBodyBytes: 100_000})
+	return rest.New(rest.Options{Hub: h, Auth: auth.NewAuthenticator(auth.NewRegistry(app), nil), MaxBodyBytes: 100_000}), h
 }
 
 // request is one to the API; the zero values are GET, the key of the app and JSON.
@@ -377,6 +383,7 @@ func TestHeadIsAnsweredLikeGetWithoutABody(t *testing.T) {
 func TestServesTellsWhatTheAPIHas(t *testing.T) {
 	for path, want := range map[string]bool{
 		"/time": true, "/channels/x/messages": true, "/channels/x/history": true,
+		"/channels/x/presence": true, "/channels/x/presence/history": true, "/channels/x/presence/x": false,
 		"/": false, "/times": false, "/channels/x": false, "/ws": false,
 	} {
 		if rest.Serves(path) != want {

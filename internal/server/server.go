@@ -46,6 +46,7 @@ type Server struct {
 	originWarnings *throttle.Warnings
 
 	apps     *auth.Registry
+	sandbox  *auth.Sandbox // nil unless it is enabled
 	engine   engine.Engine
 	dir      directory.Directory
 	hub      *hub.Hub
@@ -100,7 +101,11 @@ func New(c config.Config, secrets config.Secrets, log *slog.Logger) (*Server, er
 		Budget:   outbox.NewBudget(int64(c.Limits.OutboxTotalBytes)),
 		Wheel:    s.wheel,
 	}
-	authenticator := auth.NewAuthenticator(s.apps, nil)
+	authenticator := auth.NewAuthenticator(s.apps, nil, auth.WithTokenSecret(string(secrets.TokenSecret)))
+	if c.Sandbox.Enabled {
+		s.sandbox = auth.NewSandbox(auth.SandboxOptions{Registry: s.apps, InUse: s.appInUse, Removed: s.appRemoved})
+		log.Warn("sandbox.enabled: everybody who reaches the server can make apps with keys of their own")
+	}
 	s.sessions = session.NewManager(session.Options{
 		Hub: s.hub, Directory: s.dir, Node: node, Auth: authenticator,
 		KeySecret: []byte(rand.Text() + rand.Text()),
@@ -134,7 +139,7 @@ func New(c config.Config, secrets config.Secrets, log *slog.Logger) (*Server, er
 	})
 	s.doors = &doors{
 		node: s, ably: ably, letshare: s.letshare, metrics: s.metrics.Handler(),
-		rest: rest.New(rest.Options{Hub: s.hub, Auth: authenticator, Proxies: proxies,
+		rest: rest.New(rest.Options{Hub: s.hub, Connections: s.sessions, Auth: authenticator, Proxies: proxies, Sandbox: s.sandbox,
 			MaxBodyBytes: int64(c.Limits.MaxBodyBytes), Log: log}),
 	}
 	s.doors.setOrigins(c)
@@ -273,9 +278,13 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 	}
 	run("engine", s.engine.Run)
 	run("directory", s.dir.Run)
+	run("sessions", s.sessions.Run)
 	run("timer wheel", s.wheel.Run)
 	run("metrics", s.metrics.Run)
 	run("memory", returnMemory)
+	if s.sandbox != nil {
+		run("sandbox", s.sandbox.Run)
+	}
 	polling, stopPolling := context.WithCancel(work)
 	defer stopPolling()
 	pollerDone := make(chan struct{})

@@ -3,6 +3,8 @@ package session
 import (
 	"context"
 	"maps"
+	"sync"
+	"sync/atomic"
 
 	"letshare-server/internal/auth"
 	"letshare-server/internal/hub"
@@ -20,6 +22,9 @@ type attachment struct {
 	asked   pubsub.Mode
 	params  map[string]string // the effective ones (RTL4k1)
 	gate    outbox.Gate
+
+	announcing sync.Mutex  // held while the gate is paused
+	over       atomic.Bool // the client was told that it ended, and has to attach anew
 }
 
 // Receive implements hub.Receiver.
@@ -29,10 +34,15 @@ func (a *attachment) Receive(frames []byte, more bool) {
 
 // Lost tells the client that messages were missed (RTL12). It implements hub.Receiver.
 func (a *attachment) Lost(position pubsub.Serial) {
-	pm := a.attached(0)
-	pm.ChannelSerial = string(position)
-	pm.Error = wire.NewErrorInfo(pubsub.NewError(pubsub.CodeMessagesExpired, "messages may have been missed"))
-	a.session.transport.Send(pm, false)
+	a.session.manager.later(func() {
+		pm := a.attached(0)
+		pm.ChannelSerial = string(max(position, a.hub.Reached()))
+		pm.Error = wire.NewErrorInfo(pubsub.NewError(pubsub.CodeMessagesExpired, "messages may have been missed"))
+		if err := a.announce(pm, false); err != nil {
+			a.over.Store(true)
+			a.session.transport.End(&a.gate, a.unavailable(err))
+		}
+	})
 }
 
 // changed is the ATTACHED that tells of new modes or parameters while a goes on (RTL12).
@@ -79,20 +89,30 @@ func (s *Session) attach(pm *wire.ProtocolMessage) {
 		s.channelFailed(pm.Channel, err)
 		return
 	}
-	params := requestedParams(name, pm.Params)
-	asked := pubsub.Mode(pm.Flags) & pubsub.AllModes
-	if modes, ok := params["modes"]; ok {
+	params, err := readParams(name, pm.Params)
+	if err != nil {
+		s.channelFailed(pm.Channel, err)
+		return
+	}
+	asked := pm.Flags.Modes()
+	if modes, ok := params.effective["modes"]; ok {
 		asked = pubsub.ParseModes(modes)
 	}
 	if _, a := s.find(pm.Channel); a != nil {
-		s.reattach(a, asked, params)
-		return
+		// The same options again come from a client that lost its way, such as one whose
+		// delta did not decode: it drops what it is sent until it is attached anew (RTL18).
+		if !a.over.Load() && (pm.ChannelSerial == "" || asked != a.asked || !maps.Equal(params.effective, a.params)) {
+			s.reattach(a, asked, params.effective)
+			return
+		}
+		s.drop(pm.Channel)
+		s.transport.Mute(&a.gate)
 	}
 	if len(s.attachments) >= s.manager.opts.Limits.MaxChannels {
 		s.channelFailed(pm.Channel, pubsub.Errorf(pubsub.CodeTooManyChannels, "a connection may attach to %d channels", s.manager.opts.Limits.MaxChannels))
 		return
 	}
-	a := &attachment{session: s, channel: pm.Channel, asked: asked, params: params}
+	a := &attachment{session: s, channel: pm.Channel, asked: asked, params: params.effective}
 	s.transport.Hold(&a.gate)
 	ctx, cancel := context.WithTimeout(context.Background(), directoryTimeout)
 	defer cancel()
@@ -101,7 +121,7 @@ func (s *Session) attach(pm *wire.ProtocolMessage) {
 		Channel:      name,
 		Modes:        asked,
 		ConnectionID: s.id,
-		NoEcho:       !s.echo || params["echo"] == "false",
+		NoEcho:       !s.echo || params.noEcho,
 		Form:         s.transport.Form(pm.Channel),
 		Receiver:     a,
 	})
@@ -110,7 +130,40 @@ func (s *Session) attach(pm *wire.ProtocolMessage) {
 		return
 	}
 	s.attachments = append(s.attachments, a)
-	s.transport.Release(&a.gate, a.attached(0))
+	attached, backlog := a.begin(ctx, pm, &params)
+	frames, err := a.withMembers(ctx, attached, false, backlog...)
+	if err != nil {
+		s.interrupt(a, err)
+		return
+	}
+	s.transport.Release(&a.gate, frames...)
+}
+
+// begin decides where the attachment goes on from: where the client says that it was
+// (RTL4c1), some way back if it asked for a rewind, or here.
+func (a *attachment) begin(ctx context.Context, pm *wire.ProtocolMessage, params *channelParams) (attached *wire.ProtocolMessage, frames [][]byte) {
+	var flags wire.Flags
+	var backlog hub.Backlog
+	position := a.hub.Position()
+	switch {
+	case pm.ChannelSerial != "":
+		since := pubsub.Serial(pm.ChannelSerial)
+		if backlog = a.hub.Resume(ctx, since); backlog.Err == nil {
+			flags |= wire.FlagResumed
+			if len(backlog.Frames) > 0 {
+				position = since // each of the frames takes the client a step on
+			}
+		}
+	case params.rewinds() && !pm.Flags.Has(wire.FlagAttachResume):
+		backlog = a.hub.Rewind(ctx, params.rewindWindow, params.rewindLimit)
+	}
+	if len(backlog.Frames) > 0 {
+		flags |= wire.FlagHasBacklog
+	}
+	attached = a.attached(flags)
+	attached.ChannelSerial = string(position)
+	attached.Error = wire.NewErrorInfo(backlog.Err)
+	return attached, backlog.Frames
 }
 
 // reattach changes the options of an attachment in place: it goes on from where it is, so
@@ -122,28 +175,16 @@ func (s *Session) reattach(a *attachment, asked pubsub.Mode, params map[string]s
 		return
 	}
 	a.asked, a.params = asked, params
-	s.transport.Send(a.changed(), true)
-}
-
-// requestedParams are the channel parameters that this server knows, those of the message
-// winning over those in the channel's qualifier.
-func requestedParams(name pubsub.ChannelName, given map[string]string) map[string]string {
-	if len(given) == 0 && len(name.Params) == 0 {
-		return nil
+	if err := a.announce(a.changed(), false); err != nil {
+		s.interrupt(a, err)
 	}
-	all := make(map[string]string, len(given)+len(name.Params))
-	for k, v := range name.Params {
-		all[k] = v[len(v)-1]
-	}
-	maps.Copy(all, given)
-	maps.DeleteFunc(all, func(k, _ string) bool { return k != "modes" && k != "echo" })
-	return all
 }
 
 // detach answers a DETACH, also of a channel that is not attached (RTL5).
 func (s *Session) detach(pm *wire.ProtocolMessage) {
 	detached := &wire.ProtocolMessage{Action: wire.ActionDetached, Channel: pm.Channel, HasChannel: true}
 	if a := s.drop(pm.Channel); a != nil {
+		s.leaveChannel(a.channel)
 		s.transport.End(&a.gate, detached)
 		return
 	}

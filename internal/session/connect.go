@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"letshare-server/internal/auth"
-	"letshare-server/internal/directory"
 	"letshare-server/internal/pubsub"
 	"letshare-server/internal/wire"
 )
@@ -25,7 +24,7 @@ type Request struct {
 // it returns (RTN4b). On an error nothing was queued; the caller answers with an
 // ERROR and closes. Errors are *pubsub.Error.
 func (m *Manager) Open(ctx context.Context, r *Request, transport Transport) (*Session, error) {
-	s, err := m.open(ctx, r, transport)
+	s, err := m.begin(ctx, r, transport)
 	if err != nil {
 		e := pubsub.ErrorFor(err)
 		m.opts.Metrics.SessionRefused(e.Code)
@@ -34,7 +33,7 @@ func (m *Manager) Open(ctx context.Context, r *Request, transport Transport) (*S
 	return s, nil
 }
 
-func (m *Manager) open(ctx context.Context, r *Request, transport Transport) (*Session, error) {
+func (m *Manager) begin(ctx context.Context, r *Request, transport Transport) (*Session, error) {
 	if err := checkVersion(r.Query); err != nil {
 		return nil, err
 	}
@@ -46,55 +45,43 @@ func (m *Manager) open(ctx context.Context, r *Request, transport Transport) (*S
 		return nil, err
 	}
 	s := &Session{
-		manager:    m,
-		transport:  transport,
-		id:         newConnectionID(),
-		generation: 1,
-		clientID:   r.Query.Get("clientId"),
-		echo:       r.Query.Get("echo") != "false",
-		grant:      grant,
+		manager:       m,
+		transport:     transport,
+		clientID:      r.Query.Get("clientId"),
+		echo:          r.Query.Get("echo") != "false",
+		remainPresent: remainPresent(r.Query),
+		members:       new(whereabouts),
+		grant:         grant,
 	}
 	ctx, cancel := context.WithTimeout(ctx, directoryTimeout)
 	defer cancel()
-	err = m.opts.Directory.Create(ctx, directory.Connection{
-		ID: s.id, App: grant.App, Generation: s.generation, Committed: s.generation,
-		Owner: m.opts.Node, State: directory.Connected, GrantDigest: grantDigest(grant),
-	})
+	lost, err := s.establish(ctx, r.Query)
 	if err != nil {
-		return nil, pubsub.NewError(pubsub.CodeUnavailable, "the connection cannot be recorded; try again").Because(err)
+		return nil, err
 	}
-
-	m.mu.Lock()
-	m.sessions[s.id] = s
-	m.mu.Unlock()
+	m.enroll(s)
+	m.open.Add(1)
 	m.opts.Metrics.SessionOpened()
-
 	connected := s.connected()
-	connected.Error = m.resumeError(r.Query, grant)
+	connected.Error = wire.NewErrorInfo(lost)
 	transport.Send(connected, false)
 	s.watchExpiry()
 	return s, nil
 }
 
-// resumeError is why a resume or recover gave a new connection (RTN15c7): no connection
-// outlives its transport yet.
-func (m *Manager) resumeError(q url.Values, grant *auth.Grant) *wire.ErrorInfo {
-	key := q.Get("resume")
-	if key == "" {
-		key = q.Get("recover")
-	}
-	if key == "" {
-		return nil
-	}
-	if _, _, ok := m.keys.parse(key, grant.App); !ok {
-		return wire.NewErrorInfo(pubsub.NewError(pubsub.CodeInvalidConnectionKey, "invalid connection key"))
-	}
-	return wire.NewErrorInfo(pubsub.NewError(pubsub.CodeConnectionExpired, "the connection has expired"))
-}
+// How long presence members stay after their transport was lost.
+const (
+	defaultRemainPresent = 15 * time.Second
+	leastRemainPresent   = time.Second
+)
 
-// grantDigest is what a resume must match.
-func grantDigest(g *auth.Grant) string {
-	return g.KeyName + "\x00" + g.ClientRule.String() + "\x00" + g.ClientID
+// remainPresent reads the parameter remainPresentFor, which is in milliseconds.
+func remainPresent(q url.Values) time.Duration {
+	ms, err := strconv.ParseInt(q.Get("remainPresentFor"), 10, 32)
+	if err != nil {
+		return defaultRemainPresent
+	}
+	return max(time.Duration(ms)*time.Millisecond, leastRemainPresent)
 }
 
 // checkVersion accepts protocol versions from 2 on, and a missing one (CSV2).
@@ -118,7 +105,7 @@ func checkVersion(q url.Values) error {
 // every field (RTN24).
 func (s *Session) connected() *wire.ProtocolMessage {
 	l := &s.manager.opts.Limits
-	key := s.manager.keys.make(s.id, s.grant.App, s.generation)
+	key := s.manager.keys.make(s.id, s.generation)
 	return &wire.ProtocolMessage{
 		Action:        wire.ActionConnected,
 		ConnectionID:  s.id,

@@ -1,6 +1,7 @@
 package session_test
 
 import (
+	"bytes"
 	"net/http"
 	"net/url"
 	"sync"
@@ -157,11 +158,18 @@ func (l *line) Form(name string) hub.Form { return form(name) }
 func (l *line) Deliver(gate *outbox.Gate, frames []byte, _ bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	pm := &wire.ProtocolMessage{Action: wire.ActionMessage, Channel: string(frames)}
+	var pms []*wire.ProtocolMessage
+	for frame := range bytes.Lines(frames) {
+		pm, err := wire.Decode(wire.JSON, bytes.TrimSpace(frame))
+		if err != nil { // a message in our own form
+			pm = &wire.ProtocolMessage{Action: wire.ActionMessage, Channel: string(frame)}
+		}
+		pms = append(pms, pm)
+	}
 	if held, holding := l.held[gate]; holding {
-		l.held[gate] = append(held, pm)
+		l.held[gate] = append(held, pms...)
 	} else if !l.closed && !l.ended[gate] {
-		l.sent = append(l.sent, pm)
+		l.sent = append(l.sent, pms...)
 	}
 }
 
@@ -172,13 +180,37 @@ func (l *line) Hold(gate *outbox.Gate) {
 	delete(l.ended, gate)
 }
 
-func (l *line) Release(gate *outbox.Gate, first *wire.ProtocolMessage) {
+func (l *line) Pause(gate *outbox.Gate) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ended[gate] {
+		return false
+	}
+	if _, holding := l.held[gate]; !holding {
+		l.held[gate] = nil
+	}
+	return true
+}
+
+func (l *line) Encode(pm *wire.ProtocolMessage) []byte { return wire.Append(nil, wire.JSON, pm) }
+
+func (l *line) Release(gate *outbox.Gate, first ...[]byte) {
 	if l.releasing != nil {
 		l.releasing()
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.sent = append(append(l.sent, first), l.held[gate]...)
+	if l.ended[gate] {
+		return
+	}
+	for _, frame := range first {
+		pm, err := wire.Decode(wire.JSON, frame)
+		if err != nil { // a delivery in our own form
+			pm = &wire.ProtocolMessage{Action: wire.ActionMessage, Channel: string(frame)}
+		}
+		l.sent = append(l.sent, pm)
+	}
+	l.sent = append(l.sent, l.held[gate]...)
 	delete(l.held, gate)
 }
 
@@ -192,6 +224,8 @@ func (l *line) End(gate *outbox.Gate, last *wire.ProtocolMessage) {
 	}
 }
 
+func (l *line) Mute(gate *outbox.Gate) { l.End(gate, nil) }
+
 func (l *line) Close(last *wire.ProtocolMessage) {
 	if last != nil {
 		l.Send(last, true)
@@ -201,11 +235,18 @@ func (l *line) Close(last *wire.ProtocolMessage) {
 	l.closed = true
 }
 
-// form writes the name under which a channel was attached.
+// form writes the name under which a channel was attached, and presence as it is.
 type form string
 
-func (f form) AppendFrames(dst []byte, units []hub.Unit, _ *engine.Entry, index int) ([]byte, []hub.Unit) {
-	dst = append(dst, f...)
+func (f form) AppendFrames(dst []byte, units []hub.Unit, e *engine.Entry, index int) ([]byte, []hub.Unit) {
+	if e.Kind == engine.KindPresence {
+		dst = wire.AppendPresencePM(dst, wire.JSON, string(f), wire.Entry{
+			Serial: e.Serial, Position: e.Position(), Timestamp: e.Timestamp, Batch: e.Body,
+		})
+		dst = append(dst, '\n')
+	} else {
+		dst = append(dst, f...)
+	}
 	return dst, append(units, hub.Unit{Entry: index, Item: hub.AllItems, End: len(dst)})
 }
 

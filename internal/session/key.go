@@ -10,9 +10,8 @@ import (
 )
 
 // A connectionKey is "<connectionId>!<base64url of version, generation and MAC>". The MAC
-// ties it to the connection, the app and the process or cluster secret, so that a forged or
-// malformed key is told apart from one whose connection is gone. All its characters may
-// stand in a URL path unescaped, as the comet transport of the JavaScript SDK needs.
+// ties it to the connection and to the secret of the process or cluster. All its characters
+// may stand in a URL path unescaped, as the comet transport of the JavaScript SDK needs.
 const (
 	keyVersion  = 1
 	keyMACBytes = 16
@@ -22,37 +21,46 @@ const (
 // keyMaker makes and checks connectionKeys.
 type keyMaker struct{ secret []byte }
 
-func (k keyMaker) mac(id, app string, generation uint64) []byte {
+// keyForm says what a key looks like.
+type keyForm uint8
+
+const (
+	malformedKey keyForm = iota // of no server of ours
+	strangeKey                  // of another incarnation, or forged: its connection is not here
+	genuineKey
+)
+
+func (k keyMaker) mac(id string, generation uint64) []byte {
 	h := hmac.New(sha256.New, k.secret)
 	var g [8]byte
 	binary.BigEndian.PutUint64(g[:], generation)
 	h.Write([]byte{keyVersion})
 	h.Write(g[:])
 	h.Write([]byte(id))
-	h.Write([]byte{0})
-	h.Write([]byte(app))
 	return h.Sum(nil)[:keyMACBytes]
 }
 
 // make returns the key of one generation of a connection.
-func (k keyMaker) make(id, app string, generation uint64) string {
+func (k keyMaker) make(id string, generation uint64) string {
 	b := make([]byte, 0, keyBytes)
 	b = append(b, keyVersion)
 	b = binary.BigEndian.AppendUint64(b, generation)
-	b = append(b, k.mac(id, app, generation)...)
+	b = append(b, k.mac(id, generation)...)
 	return id + "!" + base64.RawURLEncoding.EncodeToString(b)
 }
 
-// parse returns the connection and generation that key was made for. ok is false for every
-// key that make did not make for this app with this secret.
-func (k keyMaker) parse(key, app string) (id string, generation uint64, ok bool) {
+// parse returns the connection and generation that a genuine key was made for.
+func (k keyMaker) parse(key string) (id string, generation uint64, form keyForm) {
 	id, tail, found := strings.Cut(key, "!")
 	b, err := base64.RawURLEncoding.DecodeString(tail)
-	if !found || err != nil || len(b) != keyBytes || b[0] != keyVersion {
-		return "", 0, false
+	if !found || id == "" || err != nil || len(b) != keyBytes || b[0] != keyVersion {
+		return "", 0, malformedKey
 	}
 	generation = binary.BigEndian.Uint64(b[1:9])
-	return id, generation, hmac.Equal(b[9:], k.mac(id, app, generation))
+	if !hmac.Equal(b[9:], k.mac(id, generation)) {
+		return "", 0, strangeKey
+	}
+	return id, generation, genuineKey
 }
 
 // newConnectionID returns an id that is unique while its connection lives: 11 characters of

@@ -30,22 +30,33 @@ func (s *Session) reauthorize(pm *wire.ProtocolMessage) {
 	s.watchExpiry()
 	s.transport.Send(s.connected(), true)
 
+	var mayLeave []string
 	kept := s.attachments[:0]
 	for _, a := range s.attachments {
 		before := a.hub.Modes()
 		modes, err := a.regrant(grant, a.asked)
+		if err != nil || before&^modes&pubsub.ModePresence != 0 {
+			mayLeave = append(mayLeave, a.channel)
+		}
 		switch {
 		case err != nil:
 			a.hub.Detach()
 			s.transport.End(&a.gate, channelError(a.channel, pubsub.ErrorFor(err)))
 			continue
 		case modes != before:
-			s.transport.Send(a.changed(), true)
+			if err := a.announce(a.changed(), false); err != nil {
+				a.hub.Detach()
+				s.transport.End(&a.gate, a.unavailable(err))
+				continue
+			}
 		}
 		kept = append(kept, a)
 	}
 	clear(s.attachments[len(kept):])
 	s.attachments = kept
+	for _, channel := range mayLeave {
+		s.leaveChannel(channel)
+	}
 }
 
 // notRenewable is err as an answer to AUTH. SDKs answer a token error with another renewal,
@@ -69,9 +80,9 @@ const promptMargin = 30 * time.Second
 func (s *Session) watchExpiry() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.stopExpiry != nil {
-		s.stopExpiry()
-		s.stopExpiry = nil
+	if s.stop != nil {
+		s.stop()
+		s.stop = nil
 	}
 	if s.grant.Expires.IsZero() {
 		return
@@ -93,5 +104,5 @@ func (s *Session) watchExpiry() {
 		s.transport.Close(&wire.ProtocolMessage{Action: wire.ActionDisconnected,
 			Error: wire.NewErrorInfo(pubsub.NewError(pubsub.CodeTokenExpired, "token expired"))})
 	})
-	s.stopExpiry = func() { stopPrompt(); stopEnd() }
+	s.stop = func() { stopPrompt(); stopEnd() }
 }

@@ -1,11 +1,11 @@
 package session
 
 import (
-	"context"
 	"log/slog"
 	"net/http"
 	"net/url"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"letshare-server/internal/auth"
@@ -28,11 +28,18 @@ type Transport interface {
 	// Deliver queues shared frames of an attachment, if its gate lets them through.
 	Deliver(gate *outbox.Gate, frames []byte, more bool)
 
-	// Hold makes the gate keep what is delivered; Release queues first and then what was
-	// kept; End queues last and lets nothing through after it.
+	// Encode returns pm as a frame of this transport, for Release.
+	Encode(pm *wire.ProtocolMessage) []byte
+
+	// Hold makes the gate keep what is delivered; Release queues first, frame by frame, and
+	// then what was kept; End queues last and lets nothing through after it.
 	Hold(gate *outbox.Gate)
-	Release(gate *outbox.Gate, first *wire.ProtocolMessage)
+	Pause(gate *outbox.Gate) bool // Hold, unless the gate has ended
+	Release(gate *outbox.Gate, first ...[]byte)
 	End(gate *outbox.Gate, last *wire.ProtocolMessage)
+
+	// Mute is End with nothing to say.
+	Mute(gate *outbox.Gate)
 
 	// Close queues last, if it is not nil, and closes the socket once that was sent.
 	Close(last *wire.ProtocolMessage)
@@ -83,7 +90,11 @@ type Manager struct {
 	keys keyMaker
 
 	mu       sync.Mutex
-	sessions map[string]*Session // by connection id
+	sessions map[string]*Session // by connection id: those with a transport, and those that wait for one
+	tasks    []func()            // for Run
+	wake     chan struct{}       // a token when there are tasks
+
+	open atomic.Int64 // sessions with a transport
 }
 
 // NewManager returns a Manager with no sessions. It starts nothing.
@@ -102,7 +113,12 @@ func NewManager(opts Options) *Manager {
 	if opts.Metrics == nil {
 		opts.Metrics = noMetrics{}
 	}
-	return &Manager{opts: opts, keys: keyMaker{opts.KeySecret}, sessions: make(map[string]*Session)}
+	return &Manager{
+		opts:     opts,
+		keys:     keyMaker{opts.KeySecret},
+		sessions: make(map[string]*Session),
+		wake:     make(chan struct{}, 1),
+	}
 }
 
 func setDefault[T comparable](p *T, v T) {
@@ -112,11 +128,25 @@ func setDefault[T comparable](p *T, v T) {
 	}
 }
 
-// Count is the number of open sessions.
-func (m *Manager) Count() int {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return len(m.sessions)
+// Count is the number of sessions with a transport.
+func (m *Manager) Count() int { return int(m.open.Load()) }
+
+// Publisher returns the connection that a key names and what it may do, for a request that
+// publishes on its behalf. It must be of the app and on this node; otherwise the error is
+// CodeInvalidConnectionID.
+func (m *Manager) Publisher(app, key string) (id string, grant *auth.Grant, err error) {
+	id, _, form := m.keys.parse(key)
+	if form == genuineKey {
+		m.mu.Lock()
+		s := m.sessions[id]
+		m.mu.Unlock()
+		if s != nil {
+			if grant = s.Grant(); grant.App == app {
+				return id, grant, nil
+			}
+		}
+	}
+	return "", nil, pubsub.NewError(pubsub.CodeInvalidConnectionID, "invalid connectionKey: no such connection")
 }
 
 // Session is one Ably connection.
@@ -129,16 +159,24 @@ type Session struct {
 	generation uint64
 	clientID   string // the clientId parameter it was opened with
 	echo       bool
-	closed     bool
+	committed  bool // the key of the transport before is dead
+	closed     bool // nothing more is taken from the transport
+	ended      bool // the connection is not to be resumed
+
+	remainPresent time.Duration
+	superseded    atomic.Bool // another transport carries the connection
 
 	attachments []*attachment
+	members     *whereabouts
+	returned    bool          // the connection was resumed when its members' time was over
+	syncs       atomic.Uint64 // SYNCs that began
 	acks        acks
 	rate        rateWindow
 
 	// mu guards what expiry and re-authentication share with the turn.
-	mu         sync.Mutex
-	grant      *auth.Grant
-	stopExpiry func()
+	mu    sync.Mutex
+	grant *auth.Grant
+	stop  func() // stops the timers: of the credential's end, or, without a transport, of the connection's
 }
 
 // ID is the connectionId.
@@ -154,7 +192,7 @@ func (s *Session) Grant() *auth.Grant {
 // Handle acts on one ProtocolMessage. What it causes is sent by EndTurn at the latest, with
 // turn being ended by then.
 func (s *Session) Handle(turn *hub.Turn, pm *wire.ProtocolMessage) {
-	if s.closed {
+	if s.closed || s.superseded.Load() || !s.commit() {
 		return
 	}
 	if s.rate.exceeds(s.manager.opts.Limits.MaxMessagesPerSec) {
@@ -170,11 +208,17 @@ func (s *Session) Handle(turn *hub.Turn, pm *wire.ProtocolMessage) {
 		s.detach(pm)
 	case wire.ActionMessage:
 		s.publish(turn, pm)
-	case wire.ActionPresence, wire.ActionAnnotation, wire.ActionObject:
+	case wire.ActionPresence:
+		s.presence(turn, pm)
+	case wire.ActionSync:
+		s.sync(pm)
+	case wire.ActionAnnotation, wire.ActionObject:
 		s.refuse(pm, pubsub.Errorf(pubsub.CodeBadRequest, "this server does not support protocol action %d", pm.Action))
 	case wire.ActionAuth:
 		s.reauthorize(pm)
 	case wire.ActionClose:
+		s.ended = true
+		s.leaveAll()
 		s.close(&wire.ProtocolMessage{Action: wire.ActionClosed})
 	case wire.ActionDisconnect:
 		s.close(nil)
@@ -201,7 +245,7 @@ func (s *Session) Drain() {
 		Error: wire.NewErrorInfo(pubsub.NewError(pubsub.CodeDisconnected, "the server is shutting down; please reconnect"))})
 }
 
-// Sessions returns the sessions that are open now.
+// Sessions returns the sessions that exist now, also those that wait for a transport.
 func (m *Manager) Sessions() []*Session {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -214,6 +258,7 @@ func (m *Manager) Sessions() []*Session {
 
 // fail ends the connection for good (RTN15j).
 func (s *Session) fail(err *pubsub.Error) {
+	s.ended = true
 	s.close(&wire.ProtocolMessage{Action: wire.ActionError, Error: wire.NewErrorInfo(err)})
 }
 
@@ -224,27 +269,13 @@ func (s *Session) close(last *wire.ProtocolMessage) {
 	s.transport.Close(last)
 }
 
-// TransportClosed tells the session that its transport is gone. Nothing is delivered after.
-func (s *Session) TransportClosed() {
+// stopTimers stops what would happen later.
+func (s *Session) stopTimers() {
 	s.mu.Lock()
-	if s.stopExpiry != nil {
-		s.stopExpiry()
-		s.stopExpiry = nil
-	}
-	s.mu.Unlock()
-	for _, a := range s.attachments {
-		a.hub.Detach()
-	}
-	s.attachments = nil
-	m := s.manager
-	m.mu.Lock()
-	delete(m.sessions, s.id)
-	m.mu.Unlock()
-	m.opts.Metrics.SessionClosed()
-	ctx, cancel := context.WithTimeout(context.Background(), directoryTimeout)
-	defer cancel()
-	if err := m.opts.Directory.Close(ctx, s.id, s.generation); err != nil {
-		m.opts.Log.Warn("connection record not closed", "connection", s.id, "error", err)
+	defer s.mu.Unlock()
+	if s.stop != nil {
+		s.stop()
+		s.stop = nil
 	}
 }
 

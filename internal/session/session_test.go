@@ -380,31 +380,6 @@ func TestTheEndOfATransportFreesEverything(t *testing.T) {
 	}
 }
 
-func TestAResumeGivesANewConnectionAndSaysWhy(t *testing.T) {
-	n := newNode(t)
-	first := n.connect(t, "").only(t, wire.ActionConnected)
-	for _, c := range []struct {
-		what, query string
-		want        int // 0: no error
-	}{
-		{"no key", "", 0},
-		{"a key of ours", "resume=" + first.ConnectionKey, 80008},
-		{"a key of ours to recover", "recover=" + first.ConnectionKey, 80008},
-		{"a changed key", "resume=" + first.ConnectionKey[:len(first.ConnectionKey)-4] + "AAAA", 80018},
-		{"another connection's id", "resume=other" + first.ConnectionKey, 80018},
-		{"nonsense", "resume=_____!nonsense____", 80018},
-		{"resume wins over recover", "resume=nonsense&recover=" + first.ConnectionKey, 80018},
-	} {
-		pm := n.connect(t, c.query).only(t, wire.ActionConnected)
-		switch {
-		case pm.ConnectionID == first.ConnectionID || pm.ConnectionKey == first.ConnectionKey:
-			t.Errorf("%s: the old connection again", c.what)
-		case c.want == 0 && pm.Error != nil, c.want != 0 && (pm.Error == nil || pm.Error.Code != c.want || pm.Error.StatusCode != 400):
-			t.Errorf("%s: error %+v, want %d", c.what, pm.Error, c.want)
-		}
-	}
-}
-
 func TestOldProtocolVersionsAreRefused(t *testing.T) {
 	n := newNode(t)
 	for version, want := range map[string]pubsub.Code{

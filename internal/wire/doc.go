@@ -2,8 +2,8 @@
 //
 // Decode turns a frame into a ProtocolMessage, Append turns one into a frame, and
 // AppendMessagePM writes an entry of a channel's log without building one. DecodeMessages
-// and AppendMessages, and their siblings for presence and annotations, do the same for the
-// bodies of REST.
+// and AppendMessages, and their siblings for presence, annotations and tokens, do the same for
+// the bodies of REST.
 //
 // Both formats are read by one reader and written by one writer, which differ in the lowest
 // layer only, so that a rule about a field is written down once and holds for both:

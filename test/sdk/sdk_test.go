@@ -178,6 +178,7 @@ func startServer(t *testing.T) *testServer {
 	}
 	environ := []string{
 		"MODE=local", "LETSHARE_SERVER_HOST=127.0.0.1", "LETSHARE_SERVER_PORT=0", "LETSHARE_API_KEYS=" + key,
+		"LETSHARE_SANDBOX_ENABLED=true",
 		"LETSHARE_JWT_SECRET=sdk-tests-jwt-secret-of-no-value-at-all", "HOME=" + dir, "PATH=" + os.Getenv("PATH"),
 	}
 	s := &testServer{}

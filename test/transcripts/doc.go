@@ -20,7 +20,8 @@
 //	C~  the client sends these bytes, whatever they are
 //	S   the server's next frame is this
 //	X   the server closes the WebSocket with this code
-//	!   something happens: "drain" stops the server, and "wait" says that time passes
+//	!   something happens: "drain" stops the server, "wait" says that time passes, "cut 1"
+//	    takes client 1 its socket, and "connect 2" connects client 2, which had not been
 //
 // Words in angle brackets stand for values: <any> for anything, another word for the value
 // that it had first, in this file, and <pad N> in what is sent for N letters. connectionId

@@ -73,6 +73,7 @@ type player struct {
 	format  string
 	ctx     context.Context
 	names   names
+	address string
 	clients map[int]*client
 	stop    func() // drains the server
 	serials int    // words given to serials while rewriting
@@ -83,46 +84,59 @@ func newPlayer(t *testing.T, tr *transcript, format string) *player {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	t.Cleanup(cancel)
 	address, stop := startServer(t)
-	p := &player{t: t, tr: tr, format: format, ctx: ctx, stop: stop,
+	p := &player{t: t, tr: tr, format: format, ctx: ctx, address: address, stop: stop,
 		names: names{"key": keyName + ":" + keySecret}, clients: make(map[int]*client)}
 	for name, spec := range tr.tokens {
 		p.names[name] = mint(t, spec)
 	}
 	for number := 1; number <= len(tr.clients); number++ {
-		params, err := p.names.parameters(tr.clients[number])
-		if err != nil {
+		if tr.later(number) {
+			continue
+		}
+		if err := p.connect(number); err != nil {
 			t.Fatalf("client %d: %v", number, err)
-		}
-		params.Set("format", format)
-		if !params.Has("key") && !params.Has("access_token") {
-			params.Set("key", keyName+":"+keySecret)
-		}
-		if !params.Has("v") {
-			params.Set("v", "6")
-		}
-		c, err := dial(ctx, address, format, params)
-		if err != nil {
-			t.Fatalf("client %d: %v", number, err)
-		}
-		t.Cleanup(func() { _ = c.ws.CloseNow() })
-		p.clients[number] = c
-		if tr.silent(number) {
-			v, text, _, err := c.receive(ctx)
-			if err != nil {
-				t.Fatalf("client %d: %v", number, err)
-			}
-			if !p.bindConnected(number, v) {
-				t.Fatalf("client %d is not connected: %s", number, text)
-			}
 		}
 	}
 	return p
+}
+
+// connect connects a client, and hears its CONNECTED unless a line is about that.
+func (p *player) connect(number int) error {
+	params, err := p.names.parameters(p.tr.clients[number])
+	if err != nil {
+		return err
+	}
+	params.Set("format", p.format)
+	if !params.Has("key") && !params.Has("access_token") {
+		params.Set("key", keyName+":"+keySecret)
+	}
+	if !params.Has("v") {
+		params.Set("v", "6")
+	}
+	c, err := dial(p.ctx, p.address, p.format, params)
+	if err != nil {
+		return err
+	}
+	p.t.Cleanup(func() { _ = c.ws.CloseNow() })
+	p.clients[number] = c
+	if !p.tr.silent(number) {
+		return nil
+	}
+	v, text, _, err := c.receive(p.ctx)
+	if err != nil {
+		return err
+	}
+	if !p.bindConnected(number, v) {
+		return fmt.Errorf("not connected: %s", text)
+	}
+	return nil
 }
 
 // startServer runs a server until the test ends or stop is called.
 func startServer(t *testing.T) (address string, stop func()) {
 	t.Helper()
 	cfg := config.Default(config.Local)
+	cfg.DataDir = t.TempDir()
 	cfg.Server.Host, cfg.Server.Port = "127.0.0.1", "0"
 	cfg.Server.ShutdownGrace = 2 * time.Second
 	cfg.APIKeys = []config.Secret{keyName + ":" + keySecret}
@@ -203,13 +217,19 @@ func (p *player) say(l line) error {
 	c := p.clients[l.client]
 	switch l.kind {
 	case happens:
-		if l.body == "wait" {
-			return nil
-		}
-		if l.body != "drain" {
+		what, number := l.event()
+		switch {
+		case what == "wait":
+		case what == "drain":
+			p.stop()
+		case what == "connect" && p.clients[number] == nil:
+			return p.connect(number)
+		case what == "cut" && p.clients[number] != nil:
+			p.clients[number].closed = true
+			return p.clients[number].ws.CloseNow()
+		default:
 			return fmt.Errorf("unknown event %q", l.body)
 		}
-		p.stop()
 		return nil
 	case raw:
 		body, err := p.names.fill(l.body, func(s string) string { return s })
@@ -296,7 +316,7 @@ const lastWord = "the end of the transcript"
 
 func (p *player) expectNothing(number int) error {
 	c := p.clients[number]
-	if c.closed {
+	if c == nil || c.closed {
 		return nil
 	}
 	if err := c.send(p.ctx, `{"action":0,"id":"`+lastWord+`"}`); err != nil {
@@ -359,6 +379,9 @@ func (p *player) rewrite() error {
 // until it closes, if a line says that it does, or else until it has answered a ping.
 func (p *player) hear(number int, old []line) ([]string, error) {
 	c := p.clients[number]
+	if c == nil {
+		return nil, nil
+	}
 	var mine []line
 	toTheEnd := false
 	for _, l := range old {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -132,6 +133,24 @@ func (t *transcript) silent(client int) bool {
 }
 
 // write puts new lines in place of the file's.
+// later reports whether a client connects only when a line says so.
+func (t *transcript) later(client int) bool {
+	return slices.ContainsFunc(t.lines, func(l line) bool {
+		what, number := l.event()
+		return what == "connect" && number == client
+	})
+}
+
+// event takes a line about what happens apart: "cut 2" is cut and 2.
+func (l line) event() (what string, client int) {
+	if l.kind != happens {
+		return "", 0
+	}
+	what, number, _ := strings.Cut(l.body, " ")
+	client, _ = strconv.Atoi(number)
+	return what, client
+}
+
 func (t *transcript) write(lines []string) error {
 	return os.WriteFile(t.path, []byte(strings.Join(lines, "\n")+"\n"), 0o644)
 }

@@ -23,6 +23,7 @@ var recordTests = []test{
 	{"RecordsAreListedInOrderPageByPage", recordPages},
 	{"RecordsOfSpacesAndChannelsAreSeparate", recordSpaces},
 	{"ARecordExpires", recordExpires},
+	{"BoundsLimitWhatASpaceGrowsTo", bounds},
 }
 
 func key(space engine.RecordSpace, k string) engine.RecordKey {
@@ -309,5 +310,51 @@ func recordExpires(t *testing.T, h Harness) {
 	h.Advance(time.Hour)
 	if _, ok := record(t, h.A, ch, k); !ok {
 		t.Error("a put without Expire expires")
+	}
+}
+
+func bounds(t *testing.T, h Harness) {
+	ch := channel(t, "")
+	few := []engine.Bound{{Space: engine.RecordPresence, MaxRecords: 2}}
+	bounded := func(e engine.Engine, b []engine.Bound, want error, puts ...engine.Put) {
+		t.Helper()
+		a := messages(ch, "x")
+		a.Bounds, a.Puts = b, puts
+		if got := try(t, e, a); !errors.Is(got.Err, want) {
+			t.Errorf("got %v, want %v", got.Err, want)
+		}
+	}
+	put := func(k, value string) engine.Put {
+		return engine.Put{RecordKey: key(engine.RecordPresence, k), Value: []byte(value), Entry: engine.NoEntry}
+	}
+	gone := func(k string) engine.Put {
+		return engine.Put{RecordKey: key(engine.RecordPresence, k), Entry: engine.NoEntry}
+	}
+	bounded(h.A, few, nil, put("a", "1"))
+	bounded(h.B, few, nil, put("b", "1"))
+	bounded(h.A, few, engine.ErrTooManyRecords, put("c", "1"))
+	bounded(h.A, few, nil, put("a", "2"), put("b", "2"))
+	bounded(h.B, few, nil, gone("a"), put("c", "1"))
+	bounded(h.B, few, engine.ErrTooManyRecords, put("d", "1"), gone("absent"))
+	bounded(h.B, few, nil, put("d", "1"), gone("d"), gone("d"), put("b", "3"))
+	bounded(h.A, few, nil, engine.Put{RecordKey: key(engine.RecordObject, "elsewhere"), Value: []byte("1"), Entry: engine.NoEntry})
+	bounded(h.A, nil, nil, put("e", "1"))
+	bounded(h.A, few, nil, gone("e"), put("f", "1")) // not more than before, if too many
+	bounded(h.A, few, engine.ErrTooManyRecords, put("g", "1"))
+
+	// b, c and f with values of one byte: six bytes.
+	small := []engine.Bound{{Space: engine.RecordPresence, MaxBytes: 8}}
+	bounded(h.A, small, nil, put("b", "333"))
+	bounded(h.B, small, engine.ErrRecordsTooLarge, put("b", "4444"))
+	bounded(h.B, small, engine.ErrRecordsTooLarge, put("h", ""))
+	bounded(h.B, small, nil, put("c", ""))
+	bounded(h.A, small, nil, put("h", ""))
+	records, err := h.B.Records(t.Context(), ch, engine.RecordPresence, "", 10)
+	if err != nil || len(records) != 4 {
+		t.Errorf("got %d records, %v", len(records), err)
+	}
+	page, err := h.A.Read(t.Context(), ch, engine.Query{Limit: 100})
+	if err != nil || len(page.Entries) != 11 {
+		t.Errorf("%d entries, %v: what was refused left something behind", len(page.Entries), err)
 	}
 }

@@ -89,6 +89,11 @@ func (c *channel) check(a *engine.Append, at time.Time) (r engine.Result, ok boo
 			return engine.Result{Err: engine.ErrPrecondition}, false
 		}
 	}
+	for i := range a.Bounds {
+		if err := c.records.exceeds(&a.Bounds[i], a.Puts); err != nil {
+			return engine.Result{Err: err}, false
+		}
+	}
 	return engine.Result{}, true
 }
 

@@ -81,7 +81,71 @@ const maxChunk = 256
 type recordSet struct {
 	chunks  [][]*record
 	n       int
-	expires int64 // no record expires before; 0: none expires
+	expires int64    // no record expires before; 0: none expires
+	tallies *tallies // by space; nil if there are no records
+}
+
+// tallies is how much each space holds.
+type tallies [engine.RecordObject + 1]tally
+
+type tally struct {
+	records int
+	bytes   int64 // of keys and values
+}
+
+func payload(key string, value []byte) int64 { return int64(len(key) + len(value)) }
+
+// tally counts records that come or, with negative numbers, go.
+func (s *recordSet) tally(space engine.RecordSpace, records int, bytes int64) {
+	if int(space) >= len(s.tallies) {
+		return
+	}
+	if s.tallies == nil {
+		s.tallies = new(tallies)
+	}
+	s.tallies[space].records += records
+	s.tallies[space].bytes += bytes
+}
+
+// exceeds returns why a bound forbids puts, or nil. Records that have expired and are not
+// dropped yet count.
+func (s *recordSet) exceeds(b *engine.Bound, puts []engine.Put) error {
+	var now tally
+	if s.tallies != nil && int(b.Space) < len(s.tallies) {
+		now = s.tallies[b.Space]
+	}
+	after := now
+	seen := make(map[string]int64, len(puts)) // bytes of records put, -1 for deleted ones
+	for i := range puts {
+		p := &puts[i]
+		if p.Space != b.Space {
+			continue
+		}
+		before, known := seen[p.Key]
+		if !known {
+			before = -1
+			if c, i, found := s.find(p.RecordKey); found {
+				before = payload(p.Key, s.chunks[c][i].Value)
+			}
+		}
+		if before >= 0 {
+			after.records--
+			after.bytes -= before
+		}
+		seen[p.Key] = -1
+		if p.Value != nil {
+			seen[p.Key] = payload(p.Key, p.Value)
+			after.records++
+			after.bytes += seen[p.Key]
+		}
+	}
+	switch {
+	case b.MaxRecords > 0 && after.records > max(b.MaxRecords, now.records):
+		return engine.ErrTooManyRecords
+	case b.MaxBytes > 0 && after.bytes > max(b.MaxBytes, now.bytes):
+		return engine.ErrRecordsTooLarge
+	}
+	return nil
 }
 
 func compareKeys(r *record, key engine.RecordKey) int {
@@ -141,9 +205,10 @@ func (s *recordSet) put(r *record) (freed int64) {
 	c, i, found := s.find(r.RecordKey)
 	switch {
 	case found:
-		freed = s.chunks[c][i].cost()
+		old := s.chunks[c][i]
+		s.tally(r.Space, 0, payload(r.Key, r.Value)-payload(old.Key, old.Value))
 		s.chunks[c][i] = r
-		return freed
+		return old.cost()
 	case len(s.chunks) == 0:
 		s.chunks = append(s.chunks, []*record{r})
 	default:
@@ -161,6 +226,7 @@ func (s *recordSet) put(r *record) (freed int64) {
 		}
 	}
 	s.n++
+	s.tally(r.Space, 1, payload(r.Key, r.Value))
 	return 0
 }
 
@@ -170,8 +236,10 @@ func (s *recordSet) delete(key engine.RecordKey) (freed int64) {
 	if !found {
 		return 0
 	}
-	freed = s.chunks[c][i].cost()
+	old := s.chunks[c][i]
+	freed = old.cost()
 	s.n--
+	s.tally(old.Space, -1, -payload(old.Key, old.Value))
 	s.chunks[c] = slices.Delete(s.chunks[c], i, i+1)
 	if len(s.chunks[c]) == 0 {
 		s.chunks = slices.Delete(s.chunks, c, c+1)
@@ -194,6 +262,7 @@ func (s *recordSet) expire(now int64) (freed int64) {
 			if r.expired(now) {
 				freed += r.cost()
 				s.n--
+				s.tally(r.Space, -1, -payload(r.Key, r.Value))
 				return true
 			}
 			if r.expires != 0 && (s.expires == 0 || r.expires < s.expires) {

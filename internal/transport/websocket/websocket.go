@@ -229,15 +229,22 @@ func (c *conn) Deliver(gate *outbox.Gate, frames []byte, more bool) {
 // Hold implements session.Transport.
 func (c *conn) Hold(gate *outbox.Gate) { c.ws.Outbox().Hold(gate) }
 
+// Pause implements session.Transport.
+func (c *conn) Pause(gate *outbox.Gate) bool { return c.ws.Outbox().Pause(gate) }
+
+// Encode implements session.Transport.
+func (c *conn) Encode(pm *wire.ProtocolMessage) []byte { return frame(c.format, pm) }
+
 // Release implements session.Transport.
-func (c *conn) Release(gate *outbox.Gate, first *wire.ProtocolMessage) {
-	c.ws.Outbox().Release(gate, frame(c.format, first))
-}
+func (c *conn) Release(gate *outbox.Gate, first ...[]byte) { c.ws.Outbox().Release(gate, first...) }
 
 // End implements session.Transport.
 func (c *conn) End(gate *outbox.Gate, last *wire.ProtocolMessage) {
 	c.ws.Outbox().End(gate, frame(c.format, last))
 }
+
+// Mute implements session.Transport.
+func (c *conn) Mute(gate *outbox.Gate) { c.ws.Outbox().End(gate, nil) }
 
 // Close implements session.Transport.
 func (c *conn) Close(last *wire.ProtocolMessage) {
@@ -260,11 +267,12 @@ type form struct {
 func (f form) AppendFrames(dst []byte, units []hub.Unit, e *engine.Entry, index int) ([]byte, []hub.Unit) {
 	start := len(dst)
 	dst = socket.BeginFrame(dst)
+	x := wire.Entry{Serial: e.Serial, Position: e.Position(), Timestamp: e.Timestamp, Batch: e.Body}
 	switch e.Kind {
 	case engine.KindMessage:
-		dst = wire.AppendMessagePM(dst, f.format, f.channel, wire.Entry{
-			Serial: e.Serial, Position: e.Position(), Timestamp: e.Timestamp, Batch: e.Body,
-		})
+		dst = wire.AppendMessagePM(dst, f.format, f.channel, x)
+	case engine.KindPresence:
+		dst = wire.AppendPresencePM(dst, f.format, f.channel, x)
 	default:
 		return dst[:start], units
 	}

@@ -133,3 +133,23 @@ inBothFormats('requests that the SDK knows nothing of are answered in its format
   const answer = await fetch(`${httpURL}/time`);
   assert.equal(answer.headers.get('content-type'), 'application/json');
 });
+
+inBothFormats('a request publishes on behalf of a connection', async ({ connected, rest }) => {
+  const name = unique('behalf');
+  const silent = await connected({ echoMessages: false, clientId: 'anna' });
+  const other = await connected();
+  const own = [];
+  await silent.channels.get(name).subscribe((m) => own.push(m));
+  const received = await subscribed(other.channels.get(name));
+  const channel = rest().channels.get(name);
+  await channel.publish({ name: 'n', data: 'for anna', connectionKey: silent.connection.key });
+  const [message] = await received.count(1);
+  assert.equal(message.connectionId, silent.connection.id);
+  assert.equal(message.clientId, 'anna');
+  assert.equal(message.connectionKey, undefined);
+  await failsWith(channel.publish({ name: 'n', clientId: 'bert', connectionKey: silent.connection.key }), 40012);
+  await failsWith(channel.publish({ name: 'n', connectionKey: 'nobody!knows' }), 40006);
+  await channel.publish('n', 'last');
+  await received.count(2);
+  assert.deepEqual(own.filter((m) => m.data === 'for anna'), []);
+});

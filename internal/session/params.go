@@ -1,0 +1,95 @@
+package session
+
+import (
+	"maps"
+	"strconv"
+	"strings"
+	"time"
+
+	"letshare-server/internal/hub"
+	"letshare-server/internal/pubsub"
+)
+
+// channelParams are the parameters of an attachment that this server knows.
+type channelParams struct {
+	effective map[string]string // as they were given, told to the client (RTL4k1)
+
+	noEcho       bool
+	rewindWindow time.Duration // zero: by count
+	rewindLimit  int           // messages; zero: no rewind
+}
+
+// known are the names of channelParams.effective. Delta compression may be asked for, and
+// full messages are an answer to it.
+var known = map[string]bool{"modes": true, "echo": true, "rewind": true, "rewindLimit": true, "delta": true}
+
+func (p *channelParams) rewinds() bool { return p.rewindLimit > 0 }
+
+// readParams takes the parameters of an ATTACH, which win over those in the channel's
+// qualifier. Unknown ones are ignored; a value that makes no sense is
+// CodeInvalidParameterValue.
+func readParams(name pubsub.ChannelName, given map[string]string) (channelParams, error) {
+	var p channelParams
+	if len(given) == 0 && len(name.Params) == 0 {
+		return p, nil
+	}
+	all := make(map[string]string, len(given)+len(name.Params))
+	for k, v := range name.Params {
+		all[k] = v[len(v)-1]
+	}
+	maps.Copy(all, given)
+	maps.DeleteFunc(all, func(k, _ string) bool { return !known[k] })
+	p.effective = all
+	p.noEcho = all["echo"] == "false"
+	if v, ok := all["delta"]; ok && v != "vcdiff" {
+		return p, invalidParam("delta", v, "must be vcdiff")
+	}
+	return p, p.readRewind(all)
+}
+
+// readRewind reads "rewind": a number of messages, or of seconds or minutes as "30s", "2m".
+func (p *channelParams) readRewind(all map[string]string) error {
+	limit := hub.MaxRewind
+	if v, ok := all["rewindLimit"]; ok {
+		n, err := strconv.Atoi(v)
+		if err != nil || n < 1 || n > hub.MaxRewind {
+			return invalidParam("rewindLimit", v, "must be a number from 1 to 100")
+		}
+		limit = n
+	}
+	v, ok := all["rewind"]
+	if !ok {
+		return nil
+	}
+	digits := strings.TrimRight(v, "sm")
+	n, err := strconv.Atoi(digits)
+	unit := v[len(digits):]
+	if err != nil || n < 0 || n > 1<<20 {
+		return invalidParam("rewind", v, `must be a number, alone or with "s" or "m"`)
+	}
+	switch unit {
+	case "":
+		p.rewindLimit = min(n, limit)
+	case "s":
+		p.rewindWindow, p.rewindLimit = time.Duration(n)*time.Second, limit
+	case "m":
+		p.rewindWindow, p.rewindLimit = time.Duration(n)*time.Minute, limit
+	default:
+		return invalidParam("rewind", v, `must be a number, alone or with "s" or "m"`)
+	}
+	if unit != "" && n == 0 {
+		p.rewindLimit = 0
+	}
+	return nil
+}
+
+func invalidParam(name, value, rule string) error {
+	return pubsub.Errorf(pubsub.CodeInvalidParameterValue, "Invalid channel param %s=%q: %s", name, clip(value), rule)
+}
+
+func clip(s string) string {
+	if len(s) > 64 {
+		return strings.ToValidUTF8(s[:64], "") + "…"
+	}
+	return s
+}

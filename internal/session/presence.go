@@ -1,0 +1,274 @@
+package session
+
+import (
+	"context"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"letshare-server/internal/auth"
+	"letshare-server/internal/hub"
+	"letshare-server/internal/pubsub"
+	"letshare-server/internal/wire"
+)
+
+// whereabouts is the set of channels where a connection may have presence members. All
+// sessions of the connection on this node share it.
+type whereabouts struct {
+	mu       sync.Mutex
+	channels []pubsub.ChannelID
+}
+
+func (w *whereabouts) add(ids ...pubsub.ChannelID) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, id := range ids {
+		if !slices.Contains(w.channels, id) {
+			w.channels = append(w.channels, id)
+		}
+	}
+}
+
+// take removes a channel and reports whether it was there.
+func (w *whereabouts) take(id pubsub.ChannelID) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	i := slices.Index(w.channels, id)
+	if i >= 0 {
+		w.channels = slices.Delete(w.channels, i, i+1)
+	}
+	return i >= 0
+}
+
+func (w *whereabouts) all() []pubsub.ChannelID {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.channels)
+}
+
+func (w *whereabouts) takeAll() []pubsub.ChannelID {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	all := w.channels
+	w.channels = nil
+	return all
+}
+
+// presence hands a PRESENCE to the hub. It is acknowledged as a publish is, in its turn.
+func (s *Session) presence(turn *hub.Turn, pm *wire.ProtocolMessage) {
+	number := s.acks.expect(pm.MsgSerial)
+	err := s.present(turn, pm)
+	s.acks.resolve(s, number, hub.Published{Err: pubsub.ErrorFor(err)})
+}
+
+func (s *Session) present(turn *hub.Turn, pm *wire.ProtocolMessage) error {
+	name, err := pubsub.ParseChannelName(pm.Channel)
+	if err != nil {
+		return err
+	}
+	if pm.ItemErr != nil {
+		return pm.ItemErr
+	}
+	if pm.Presence == nil { // as against an empty array, which is acknowledged
+		return pubsub.NewError(pubsub.CodeBadRequest, "there are no presence messages")
+	}
+	grant := s.Grant()
+	if grant.Allows(auth.OpPresence, name.Resource()) { // otherwise the hub says what is missing
+		switch _, a := s.find(pm.Channel); {
+		case a == nil:
+			return pubsub.Errorf(pubsub.CodeNotAttached, "Unable to perform operation on channel: %s (not currently attached)", name.Attached)
+		case a.hub.Modes()&pubsub.ModePresence == 0 && name.Qualifier == "":
+			return pubsub.NewError(pubsub.CodeModeNotGranted, "the channel was attached without the presence mode")
+		}
+	}
+	if slices.ContainsFunc(pm.Presence, func(m *pubsub.PresenceMessage) bool { return m.Action != pubsub.PresenceLeave }) {
+		s.members.add(name.ID(grant.App)) // also if the outcome will be unknown
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), directoryTimeout)
+	defer cancel()
+	return s.manager.opts.Hub.Presence(ctx, turn, &hub.Presence{
+		Grant:        grant,
+		Channel:      name,
+		Items:        pm.Presence,
+		ConnectionID: s.id,
+		MsgSerial:    pm.MsgSerial,
+		Returned:     s.returned,
+	})
+}
+
+// inherit takes over the presence members of the session that had the connection before.
+func (s *Session) inherit(old *Session) { s.members = old.members }
+
+// leaveChannel lets the connection's members leave a channel to which it is not attached
+// any more, under no name.
+func (s *Session) leaveChannel(channel string) {
+	name, err := pubsub.ParseChannelName(channel)
+	if err != nil {
+		return
+	}
+	for _, a := range s.attachments {
+		if other, err := pubsub.ParseChannelName(a.channel); err == nil && other.Base == name.Base && a.hub.Modes()&pubsub.ModePresence != 0 {
+			return
+		}
+	}
+	if id := name.ID(s.Grant().App); s.members.take(id) {
+		s.leave([]pubsub.ChannelID{id})
+	}
+}
+
+// leaveAll lets all members of the connection leave: it has ended.
+func (s *Session) leaveAll() { s.leave(s.members.takeAll()) }
+
+// leave lets the members in the given channels leave.
+func (s *Session) leave(channels []pubsub.ChannelID) {
+	if len(channels) == 0 {
+		return
+	}
+	s.manager.persist("members of a connection have not left", s.id, 0, func(ctx context.Context) (err error) {
+		channels, err = s.manager.opts.Hub.LeaveAll(ctx, s.id, channels)
+		return err
+	})
+}
+
+// leaving reads the members that leave if the connection is lost. lost lets them leave, when
+// nobody can resume the connection any more without learning of it.
+func (s *Session) leaving(ctx context.Context) (lost func(), err error) {
+	channels := s.members.all()
+	if len(channels) == 0 {
+		return func() {}, nil
+	}
+	members, err := s.manager.opts.Hub.Leaving(ctx, s.id, channels)
+	if err != nil {
+		return nil, err
+	}
+	return func() { s.manager.persist("members of a lost connection have not left", s.id, 0, members.Leave) }, nil
+}
+
+// How long one try of persist takes at most, and when the next comes, which doubles.
+const (
+	persistTimeout = 10 * time.Second
+	persistPause   = time.Second
+	persistTries   = 8
+)
+
+// persist does what needs the store, again and again if the store cannot be reached.
+func (m *Manager) persist(failure, connectionID string, tries int, f func(context.Context) error) {
+	ctx, cancel := context.WithTimeout(context.Background(), persistTimeout)
+	defer cancel()
+	err := f(ctx)
+	if err == nil {
+		return
+	}
+	m.opts.Log.Warn(failure, "connection", connectionID, "error", err)
+	if tries++; tries < persistTries {
+		m.opts.After(persistPause<<tries, func() {
+			m.later(func() { m.persist(failure, connectionID, tries, f) })
+		})
+	}
+}
+
+// sync answers a client's SYNC with the members as they are now. Whatever it asked to
+// continue begins anew (RTP18).
+func (s *Session) sync(pm *wire.ProtocolMessage) {
+	if _, a := s.find(pm.Channel); a != nil {
+		if err := a.announce(nil, true); err != nil {
+			s.interrupt(a, err)
+		}
+	}
+}
+
+// announce sends an ATTACHED, or nothing, and what the members are, in one step. What
+// happens meanwhile is sent after, so that no event is older than the members it changes.
+// On an error nothing was sent, and the attachment has to end.
+func (a *attachment) announce(attached *wire.ProtocolMessage, always bool) error {
+	a.announcing.Lock()
+	defer a.announcing.Unlock()
+	transport := a.session.transport
+	if !transport.Pause(&a.gate) {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), directoryTimeout)
+	defer cancel()
+	frames, err := a.withMembers(ctx, attached, always)
+	if err == nil {
+		transport.Release(&a.gate, frames...)
+	}
+	return err
+}
+
+// interrupt ends an attachment for which the store is needed and cannot be reached. The
+// client attaches again by itself (RTL13).
+func (s *Session) interrupt(a *attachment, err error) {
+	s.drop(a.channel)
+	s.transport.End(&a.gate, a.unavailable(err))
+}
+
+// withMembers returns an ATTACHED, if there is one, and behind it the given frames and the
+// SYNC that tells of the members. Without members there is no SYNC, unless always is set.
+func (a *attachment) withMembers(ctx context.Context, attached *wire.ProtocolMessage, always bool, between ...[]byte) ([][]byte, error) {
+	members, err := a.hub.Members(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if slices.ContainsFunc(members, func(m *pubsub.PresenceMessage) bool { return m.ConnectionID == a.session.id }) {
+		a.session.members.add(a.hub.Channel()) // by a session of another node, perhaps
+	}
+	sync := len(members) > 0 || always
+	transport := a.session.transport
+	var frames [][]byte
+	if attached != nil {
+		if sync {
+			attached.Flags |= wire.FlagHasPresence
+		}
+		frames = append(frames, transport.Encode(attached))
+	}
+	frames = append(frames, between...)
+	if sync {
+		for _, pm := range a.syncPages(members) {
+			frames = append(frames, transport.Encode(pm))
+		}
+	}
+	return frames, nil
+}
+
+// The bounds of one page of a SYNC: members, and bytes of them as limits count. JSON and
+// base64 may make them larger.
+const (
+	syncPageMembers = 100
+	syncPageBytes   = 32 << 10
+)
+
+// syncPages makes the pages of a new SYNC, of which the last has an empty cursor (RTP18).
+func (a *attachment) syncPages(members []*pubsub.PresenceMessage) []*wire.ProtocolMessage {
+	sequence := strconv.FormatUint(a.session.generation, 36) + "-" + strconv.FormatUint(a.session.syncs.Add(1), 36)
+	var pages []*wire.ProtocolMessage
+	for first := true; first || len(members) > 0; first = false {
+		n, bytes := 0, 0
+		for n < len(members) && n < syncPageMembers && (n == 0 || bytes+memberSize(members[n]) <= syncPageBytes) {
+			bytes += memberSize(members[n])
+			n++
+		}
+		cursor := ""
+		if n < len(members) {
+			cursor = strconv.Itoa(len(pages) + 1)
+		}
+		pages = append(pages, &wire.ProtocolMessage{
+			Action: wire.ActionSync, Channel: a.channel, HasChannel: true,
+			ChannelSerial: sequence + ":" + cursor, Presence: members[:n:n],
+		})
+		members = members[n:]
+	}
+	return pages
+}
+
+func memberSize(m *pubsub.PresenceMessage) int {
+	return m.Size() + len(m.ID) + len(m.ConnectionID) + len(m.Encoding)
+}
+
+// unavailable is the DETACHED by which a client is asked to attach again (RTL13).
+func (a *attachment) unavailable(err error) *wire.ProtocolMessage {
+	return &wire.ProtocolMessage{
+		Action: wire.ActionDetached, Channel: a.channel, HasChannel: true, Error: wire.NewErrorInfo(pubsub.ErrorFor(err)),
+	}
+}

@@ -1,0 +1,250 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"net/url"
+	"time"
+
+	"letshare-server/internal/auth"
+	"letshare-server/internal/directory"
+	"letshare-server/internal/pubsub"
+)
+
+// grantDigest is what a resume must match: the lineage of the credential and the identity.
+func grantDigest(g *auth.Grant) string {
+	return g.KeyName + "\x00" + g.ClientRule.String() + "\x00" + g.ClientID
+}
+
+// establish makes s the connection that the client asks to continue (RTN15b, RTN16), or a
+// new one. lost says why it is a new one although another was asked for (RTN15c7). An error
+// is final.
+func (s *Session) establish(ctx context.Context, q url.Values) (lost *pubsub.Error, err error) {
+	key := q.Get("resume")
+	recovering := key == ""
+	if recovering {
+		key = q.Get("recover")
+	}
+	if key != "" {
+		if lost, err = s.resume(ctx, key, recovering); err != nil || lost == nil {
+			return nil, err
+		}
+	}
+	s.id, s.generation, s.committed = newConnectionID(), 1, true
+	err = s.manager.opts.Directory.Create(ctx, directory.Connection{
+		ID: s.id, App: s.grant.App, Generation: s.generation, Committed: s.generation,
+		Owner: s.manager.opts.Node, State: directory.Connected, GrantDigest: grantDigest(s.grant),
+	})
+	if err != nil {
+		return nil, directoryError(err)
+	}
+	return lost, nil
+}
+
+// resume takes over the connection that a key names. The key of the transport before stays
+// good until the client has used the new one, since the CONNECTED that tells it may be lost;
+// but after a recover it is dead at once, or the client that was left behind would take the
+// connection back.
+func (s *Session) resume(ctx context.Context, key string, recovering bool) (lost *pubsub.Error, err error) {
+	id, generation, form := s.manager.keys.parse(key)
+	switch form {
+	case malformedKey:
+		return pubsub.NewError(pubsub.CodeInvalidConnectionKey, "invalid connection key"), nil
+	case strangeKey:
+		return connectionExpired(), nil
+	}
+	dir := s.manager.opts.Directory
+	record, err := dir.Lookup(ctx, id)
+	if errors.Is(err, directory.ErrNotFound) {
+		return connectionExpired(), nil
+	}
+	if err != nil {
+		return nil, directoryError(err)
+	}
+	if record.App != s.grant.App || record.GrantDigest != grantDigest(s.grant) {
+		return nil, pubsub.NewError(pubsub.CodeIncompatibleCredential, "the connection to resume belongs to other credentials")
+	}
+	record, s.returned, err = dir.Resume(ctx, id, generation, s.manager.opts.Node)
+	if errors.Is(err, directory.ErrNotFound) || errors.Is(err, directory.ErrSuperseded) {
+		return connectionExpired(), nil
+	}
+	if err != nil {
+		return nil, directoryError(err)
+	}
+	s.id, s.generation = id, record.Generation
+	if recovering {
+		if err := dir.Commit(ctx, s.id, s.generation); err != nil {
+			return nil, directoryError(err)
+		}
+		s.committed = true
+	}
+	return nil, nil
+}
+
+func connectionExpired() *pubsub.Error {
+	return pubsub.NewError(pubsub.CodeConnectionExpired, "the connection to resume has expired")
+}
+
+func directoryError(err error) *pubsub.Error {
+	return pubsub.NewError(pubsub.CodeUnavailable, "the connection cannot be recorded; try again").Because(err)
+}
+
+// commit makes the transport's key the only one, at the first frame from the client. It
+// reports whether the session still owns the connection.
+func (s *Session) commit() bool {
+	if s.committed {
+		return true
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), directoryTimeout)
+	defer cancel()
+	err := s.manager.opts.Directory.Commit(ctx, s.id, s.generation)
+	switch {
+	case err == nil:
+		s.committed = true
+	case errors.Is(err, directory.ErrSuperseded), errors.Is(err, directory.ErrNotFound):
+		s.supersede()
+		return false
+	default:
+		s.manager.opts.Log.Warn("generation not committed", "connection", s.id, "error", err)
+	}
+	return true
+}
+
+// supersede ends the transport silently: another one carries the connection now, and the
+// client of this one, if it still lives, must not be told to come back.
+func (s *Session) supersede() {
+	if !s.superseded.Swap(true) {
+		s.stopTimers()
+		s.transport.Close(nil)
+	}
+}
+
+// enroll makes s the session of its connection on this node, in place of the one that had
+// it before. If another resume was faster, s is superseded already.
+func (m *Manager) enroll(s *Session) {
+	m.mu.Lock()
+	old := m.sessions[s.id]
+	if old != nil && old.generation > s.generation {
+		m.mu.Unlock()
+		s.supersede()
+		return
+	}
+	m.sessions[s.id] = s
+	m.mu.Unlock()
+	if old != nil {
+		old.supersede()
+		s.inherit(old)
+	}
+}
+
+// dismiss forgets s, unless another session has its connection already.
+func (m *Manager) dismiss(s *Session) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.sessions[s.id] == s {
+		delete(m.sessions, s.id)
+	}
+}
+
+// TransportClosed tells the session that its transport is gone. Attachments end with it; the
+// connection lives on for connectionStateTtl, to be resumed, unless it was closed.
+func (s *Session) TransportClosed() {
+	s.stopTimers()
+	for _, a := range s.attachments {
+		a.hub.Detach()
+	}
+	s.attachments = nil
+	m := s.manager
+	m.open.Add(-1)
+	m.opts.Metrics.SessionClosed()
+	ctx, cancel := context.WithTimeout(context.Background(), directoryTimeout)
+	defer cancel()
+	if s.superseded.Load() {
+		return
+	}
+	if s.ended {
+		m.dismiss(s)
+		s.leaveAll()
+		if err := m.opts.Directory.Close(ctx, s.id, s.generation); err != nil && !errors.Is(err, directory.ErrSuperseded) {
+			m.opts.Log.Warn("connection record not closed", "connection", s.id, "error", err)
+		}
+		return
+	}
+	ttl := m.opts.Limits.ConnectionStateTTL
+	err := m.opts.Directory.Disconnect(ctx, s.id, s.generation, time.Now().Add(ttl))
+	if err != nil && !errors.Is(err, directory.ErrSuperseded) {
+		m.opts.Log.Warn("connection record not kept for a resume", "connection", s.id, "error", err)
+	}
+	s.awaitResume(ttl)
+}
+
+// awaitResume lets the presence members leave after their grace time, and forgets the
+// session when the connection cannot be resumed any more.
+func (s *Session) awaitResume(ttl time.Duration) {
+	m := s.manager
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.superseded.Load() {
+		return
+	}
+	stopGrace := m.opts.After(s.remainPresent, func() { m.later(s.reap) })
+	stopTTL := m.opts.After(ttl, func() { m.dismiss(s) })
+	s.stop = func() { stopGrace(); stopTTL() }
+}
+
+// reap lets the members leave, unless the connection was resumed meanwhile. They are read
+// before the record is marked: those that a later resume enters again have changed then.
+func (s *Session) reap() {
+	s.manager.persist("members of a lost connection not reaped", s.id, 0, func(ctx context.Context) error {
+		leave, err := s.leaving(ctx)
+		if err != nil {
+			return err
+		}
+		err = s.manager.opts.Directory.Reap(ctx, s.id, s.generation)
+		switch {
+		case err == nil:
+			leave()
+		case errors.Is(err, directory.ErrSuperseded), errors.Is(err, directory.ErrNotFound):
+			return nil
+		}
+		return err
+	})
+}
+
+// later has f run by Run soon: for what must not be done on the timer's goroutine.
+func (m *Manager) later(f func()) {
+	m.mu.Lock()
+	m.tasks = append(m.tasks, f)
+	m.mu.Unlock()
+	select {
+	case m.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Run closes the transports of connections that another node took over, and does what
+// timers ask for, until ctx ends.
+func (m *Manager) Run(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case taken := <-m.opts.Directory.Superseded():
+			m.mu.Lock()
+			s := m.sessions[taken.ID]
+			m.mu.Unlock()
+			if s != nil && s.generation <= taken.Generation {
+				m.dismiss(s)
+				s.supersede()
+			}
+		case <-m.wake:
+			m.mu.Lock()
+			tasks := m.tasks
+			m.tasks = nil
+			m.mu.Unlock()
+			for _, f := range tasks {
+				f()
+			}
+		}
+	}
+}
