@@ -162,6 +162,9 @@ type Limits struct {
 
 	ChannelsPerConnection int `yaml:"channels_per_connection" doc:"Attachments of one connection."`
 
+	PresenceMembers int `yaml:"presence_members" doc:"Presence members of one channel."`
+	PresenceBytes   int `yaml:"presence_bytes" doc:"What the members of one channel take together; everybody who attaches is sent all of them."`
+
 	ConnectionProtocolsPerSecond int `yaml:"connection_protocol_messages_per_second" doc:"Protocol messages of any kind that one connection may send; one that sends more is closed."`
 
 	OutboxBytes      int `yaml:"outbox_bytes" doc:"Bytes that wait for one connection; one that falls further behind is closed and resumes."`
@@ -187,6 +190,9 @@ func Default(mode Mode) Config {
 			MaxBodyBytes:    2 << 20,
 
 			ChannelsPerConnection: 1000,
+
+			PresenceMembers: 1000,
+			PresenceBytes:   1 << 20,
 
 			ConnectionProtocolsPerSecond: 20_000,
 

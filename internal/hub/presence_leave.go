@@ -142,11 +142,23 @@ func (m membersOf) leave() (a *engine.Append, count int) {
 	return a, len(batch.Presence)
 }
 
+// UnloadFixture makes what LoadFixture made leave.
+func (h *Hub) UnloadFixture(ctx context.Context, app, channel string) error {
+	name, err := pubsub.ParseChannelName(channel)
+	if err != nil {
+		return err
+	}
+	if err := h.leaveChannel(ctx, name.ID(app), fixtureConnection, nil); err != nil {
+		return clientError(err)
+	}
+	return nil
+}
+
 // fixtureConnection is the connectionId of members that belong to no connection.
 const fixtureConnection = "fixture"
 
 // LoadFixture makes members permanent ones of a channel of an app. Each has a clientId, and
-// perhaps data, an encoding and extras; they are handed over.
+// perhaps data, an encoding and extras; the rest is not looked at.
 func (h *Hub) LoadFixture(ctx context.Context, app, channel string, members []*pubsub.PresenceMessage) error {
 	name, err := pubsub.ParseChannelName(channel)
 	if err != nil {
@@ -156,15 +168,19 @@ func (h *Hub) LoadFixture(ctx context.Context, app, channel string, members []*p
 		return nil
 	}
 	id := name.ID(app)
-	batch := &pubsub.Batch{ID: fixtureConnection + ":0", ConnectionID: fixtureConnection, Presence: members}
+	batch := &pubsub.Batch{ID: fixtureConnection + ":0", ConnectionID: fixtureConnection}
+	for i, m := range members {
+		batch.Presence = append(batch.Presence, &pubsub.PresenceMessage{
+			ID: pubsub.ItemID(batch.ID, i), Action: pubsub.PresenceEnter, ClientID: m.ClientID, ConnectionID: fixtureConnection,
+			Data: m.Data, Encoding: m.Encoding, Extras: m.Extras,
+		})
+	}
 	err = h.settle(ctx, func(deadline time.Time) (*engine.Append, error) {
 		before, err := h.membersOf(ctx, id, fixtureConnection)
 		if err != nil {
 			return nil, err
 		}
-		for i, m := range members {
-			m.Action, m.ConnectionID, m.Timestamp = pubsub.PresenceEnter, fixtureConnection, 0
-			m.ID = pubsub.ItemID(batch.ID, i)
+		for _, m := range batch.Presence {
 			c := before.get(m.ClientID)
 			c.now, c.changed = m, true
 		}

@@ -585,7 +585,14 @@ func TestFixturesArePermanentMembers(t *testing.T) {
 	if page.Members[1].Data.Kind != pubsub.NoData {
 		t.Errorf("got %+v", page.Members[1])
 	}
-	if err := h.LoadFixture(t.Context(), "app", ":bad", nil); err == nil {
+	w.catchUp(t)
+	if err := h.UnloadFixture(t.Context(), "app", "room"); err != nil || len(members(t, h, hub.Members{}).Members) > 0 {
+		t.Errorf("unloaded: %v", err)
+	}
+	if w.catchUp(t); len(w.known) > 0 {
+		t.Errorf("the watcher has %v", w.set())
+	}
+	if h.LoadFixture(t.Context(), "app", ":bad", nil) == nil || h.UnloadFixture(t.Context(), "app", ":bad") == nil {
 		t.Error("a bad name was taken")
 	}
 }

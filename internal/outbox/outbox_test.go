@@ -379,6 +379,34 @@ func TestNothingPrecedesAttachedOrFollowsDetached(t *testing.T) {
 	}
 }
 
+func TestAPauseHoldsAnAttachmentThatGoesOnAndNoOther(t *testing.T) {
+	f := &fake{room: plenty}
+	o := outbox.New(f, &outbox.Options{MaxBytes: 100}, nil)
+	var g outbox.Gate
+	o.PutGate(&g, []byte("1"), false)
+	if !o.Pause(&g) || !o.Pause(&g) {
+		t.Fatal("not paused")
+	}
+	o.PutGate(&g, []byte("2"), false)
+	expect(t, f, "1")
+	o.Release(&g, []byte("["))
+	expect(t, f, "1[2")
+	if !o.Pause(&g) {
+		t.Fatal("not paused")
+	}
+	o.PutGate(&g, []byte("3"), false)
+	o.End(&g, []byte("]"))
+	if o.Pause(&g) {
+		t.Fatal("paused after the end")
+	}
+	o.Release(&g, []byte("["))
+	o.PutGate(&g, []byte("4"), false)
+	expect(t, f, "1[2]")
+	if o.Queued() != 0 {
+		t.Fatalf("%d bytes queued", o.Queued())
+	}
+}
+
 func TestHeldBytesCountAgainstTheBounds(t *testing.T) {
 	f := &fake{room: plenty}
 	w := &owner{}

@@ -1,6 +1,8 @@
 package server
 
 import (
+	"context"
+
 	"letshare-server/internal/auth"
 	"letshare-server/internal/pubsub"
 )
@@ -15,8 +17,23 @@ func (s *Server) appInUse(appID string) bool {
 	return false
 }
 
-// appRemoved ends the connections of an app that is gone. Its credentials are refused by now.
+// appAdded lets the members of a new app's fixtures enter.
+func (s *Server) appAdded(app *auth.App) {
+	for _, f := range app.Fixtures() {
+		if err := s.hub.LoadFixture(context.Background(), app.ID, f.Channel, f.Members); err != nil {
+			s.log.Error("members of a fixture have not entered", "app", app.ID, "channel", f.Channel, "error", err)
+		}
+	}
+}
+
+// appRemoved ends the connections of an app that is gone, and the members of its fixtures
+// leave. Its credentials are refused by now.
 func (s *Server) appRemoved(app *auth.App) {
+	for _, f := range app.Fixtures() {
+		if err := s.hub.UnloadFixture(context.Background(), app.ID, f.Channel); err != nil {
+			s.log.Error("members of a fixture have not left", "app", app.ID, "channel", f.Channel, "error", err)
+		}
+	}
 	gone := pubsub.Errorf(pubsub.CodeNotFound, "application %s was deleted", app.ID)
 	for _, session := range s.sessions.Sessions() {
 		if session.Grant().App == app.ID {

@@ -89,9 +89,11 @@ func New(c config.Config, secrets config.Secrets, log *slog.Logger) (*Server, er
 	s.dir = directorymemory.NewStore(directorymemory.Options{}).Node(node)
 	s.hub = hub.New(hub.Options{
 		Engine: s.engine, Directory: s.dir, Node: node,
-		Namespace:       s.namespace,
-		MaxMessageBytes: c.Limits.MaxMessageBytes,
-		Metrics:         s.metrics,
+		Namespace:          s.namespace,
+		MaxMessageBytes:    c.Limits.MaxMessageBytes,
+		MaxPresenceMembers: c.Limits.PresenceMembers,
+		MaxPresenceBytes:   int64(c.Limits.PresenceBytes),
+		Metrics:            s.metrics,
 	})
 
 	s.wheel = socket.NewWheel()
@@ -103,7 +105,7 @@ func New(c config.Config, secrets config.Secrets, log *slog.Logger) (*Server, er
 	}
 	authenticator := auth.NewAuthenticator(s.apps, nil, auth.WithTokenSecret(string(secrets.TokenSecret)))
 	if c.Sandbox.Enabled {
-		s.sandbox = auth.NewSandbox(auth.SandboxOptions{Registry: s.apps, InUse: s.appInUse, Removed: s.appRemoved})
+		s.sandbox = auth.NewSandbox(auth.SandboxOptions{Registry: s.apps, InUse: s.appInUse, Added: s.appAdded, Removed: s.appRemoved})
 		log.Warn("sandbox.enabled: everybody who reaches the server can make apps with keys of their own")
 	}
 	s.sessions = session.NewManager(session.Options{

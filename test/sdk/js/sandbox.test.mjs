@@ -45,6 +45,11 @@ inBothFormats('an app is provisioned, used and deleted', async ({ rest, connecte
   const got = new Promise((resolve) => channel.subscribe(resolve).then(() => channel.publish('a', 'b')));
   assert.equal((await soon(got, 'a message')).data, 'b');
 
+  const fixture = client.channels.get('persisted:presence_fixtures').presence;
+  const members = await soon(fixture.get(), 'members');
+  assert.deepEqual(members.map((m) => [m.clientId, m.data, m.action]), [['client_bool', 'true', 'present']]);
+  assert.deepEqual((await soon(fixture.history(), 'history')).items.map((m) => [m.clientId, m.action]), [['client_bool', 'enter']]);
+
   await failsWith(rest({ ...options, key: reader.keyStr }).channels.get('x').publish('a', 'b'), 40160, 401);
   const details = await soon(rest({ ...options, key: revocable.keyStr }).auth.requestToken(), 'a token');
   assert.equal(details.capability, JSON.stringify({ '*': ['*'] }));
