@@ -170,6 +170,7 @@ type Session struct {
 	members     *whereabouts
 	returned    bool          // the connection was resumed when its members' time was over
 	syncs       atomic.Uint64 // SYNCs that began
+	received    received
 	acks        acks
 	rate        rateWindow
 
@@ -206,14 +207,14 @@ func (s *Session) Handle(turn *hub.Turn, pm *wire.ProtocolMessage) {
 		s.attach(pm)
 	case wire.ActionDetach:
 		s.detach(pm)
-	case wire.ActionMessage:
-		s.publish(turn, pm)
-	case wire.ActionPresence:
-		s.presence(turn, pm)
+	case wire.ActionMessage, wire.ActionPresence, wire.ActionAnnotation, wire.ActionObject:
+		// After a resume some SDKs send what is not acknowledged twice, and end if they are
+		// answered twice.
+		if s.generation == 1 || s.received.add(pm.MsgSerial) {
+			s.acknowledged(turn, pm)
+		}
 	case wire.ActionSync:
 		s.sync(pm)
-	case wire.ActionAnnotation, wire.ActionObject:
-		s.refuse(pm, pubsub.Errorf(pubsub.CodeBadRequest, "this server does not support protocol action %d", pm.Action))
 	case wire.ActionAuth:
 		s.reauthorize(pm)
 	case wire.ActionClose:
@@ -223,6 +224,18 @@ func (s *Session) Handle(turn *hub.Turn, pm *wire.ProtocolMessage) {
 	case wire.ActionDisconnect:
 		s.close(nil)
 	default: // unknown actions are ignored (RTF1)
+	}
+}
+
+// acknowledged acts on a ProtocolMessage that needs an acknowledgement.
+func (s *Session) acknowledged(turn *hub.Turn, pm *wire.ProtocolMessage) {
+	switch pm.Action {
+	case wire.ActionMessage:
+		s.publish(turn, pm)
+	case wire.ActionPresence:
+		s.presence(turn, pm)
+	default:
+		s.refuse(pm, pubsub.Errorf(pubsub.CodeBadRequest, "this server does not support protocol action %d", pm.Action))
 	}
 }
 

@@ -1,0 +1,5 @@
+//go:build race
+
+package sdk
+
+const unplugClients = 60 // half of them in each format
