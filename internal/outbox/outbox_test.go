@@ -384,8 +384,10 @@ func TestAPauseHoldsAnAttachmentThatGoesOnAndNoOther(t *testing.T) {
 	o := outbox.New(f, &outbox.Options{MaxBytes: 100}, nil)
 	var g outbox.Gate
 	o.PutGate(&g, []byte("1"), false)
-	if !o.Pause(&g) || !o.Pause(&g) {
-		t.Fatal("not paused")
+	for range 2 { // the second changes nothing
+		if !o.Pause(&g) {
+			t.Fatal("not paused")
+		}
 	}
 	o.PutGate(&g, []byte("2"), false)
 	expect(t, f, "1")
