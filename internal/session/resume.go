@@ -149,6 +149,7 @@ func (m *Manager) dismiss(s *Session) {
 // TransportClosed tells the session that its transport is gone. Attachments end with it; the
 // connection lives on for connectionStateTtl, to be resumed, unless it was closed.
 func (s *Session) TransportClosed() {
+	s.gone.Store(true)
 	s.stopTimers()
 	for _, a := range s.attachments {
 		a.hub.Detach()

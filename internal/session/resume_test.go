@@ -256,3 +256,17 @@ func TestARewindComesOnlyWithAFreshAttach(t *testing.T) {
 		}
 	}
 }
+
+func TestOnlySessionsWithATransportAreSentAway(t *testing.T) {
+	n := newNode(t)
+	lost, open := n.connect(t, ""), n.connect(t, "")
+	key := lost.only(t, wire.ActionConnected).ConnectionKey
+	lost.session.TransportClosed()
+	if all := n.Sessions(); len(all) != 1 || all[0] != open.session {
+		t.Errorf("%d sessions", len(all))
+	}
+	n.connect(t, "resume="+key)
+	if all := n.Sessions(); len(all) != 2 {
+		t.Errorf("%d sessions after the resume", len(all))
+	}
+}

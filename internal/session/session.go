@@ -165,6 +165,7 @@ type Session struct {
 
 	remainPresent time.Duration
 	superseded    atomic.Bool // another transport carries the connection
+	gone          atomic.Bool // the transport has ended
 
 	attachments []*attachment
 	members     *whereabouts
@@ -258,13 +259,15 @@ func (s *Session) Drain() {
 		Error: wire.NewErrorInfo(pubsub.NewError(pubsub.CodeDisconnected, "the server is shutting down; please reconnect"))})
 }
 
-// Sessions returns the sessions that exist now, also those that wait for a transport.
+// Sessions returns the sessions that have a transport now.
 func (m *Manager) Sessions() []*Session {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	all := make([]*Session, 0, len(m.sessions))
+	all := make([]*Session, 0, m.open.Load())
 	for _, s := range m.sessions {
-		all = append(all, s)
+		if !s.gone.Load() {
+			all = append(all, s)
+		}
 	}
 	return all
 }
