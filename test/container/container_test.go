@@ -17,6 +17,10 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	// What is built and run is thereby a part of this test, so that no result from before
+	// a change of the server is taken for a new one.
+	_ "letshare-server/internal/cli"
 )
 
 const root = "../.."

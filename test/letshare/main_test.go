@@ -1,6 +1,6 @@
 // Package letshare_test holds the server to what is promised to LetShare's front-end, from
-// outside: it builds the program, starts it, and talks to it over sockets. It imports
-// nothing of the server.
+// outside: it builds the program, starts it, and talks to it over sockets. It uses
+// nothing of the server's code.
 //
 // Most tests share one server and run side by side, each in rooms of its own; a test that
 // counts, fills or stops something starts a server for itself.
@@ -14,6 +14,10 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	// What is built and run is thereby a part of this test, so that no result from before
+	// a change of the server is taken for a new one.
+	_ "letshare-server/internal/cli"
 )
 
 // patience bounds every wait for something that must happen. All is well long before.
