@@ -255,6 +255,11 @@ func (a *Attachment) wants(p *parcel, u *Unit, names []string) bool {
 	return slices.ContainsFunc(e.Body.Messages, func(m *pubsub.Message) bool { return slices.Contains(names, m.Name) })
 }
 
+// wantsAny reports whether something of p may be for a: with false, nothing is.
+func (a *Attachment) wantsAny(p *parcel) bool {
+	return p.mixed || a.wantsKind(p.kinds) || p.kinds == engine.KindPresence && a.connID != ""
+}
+
 func (a *Attachment) wantsKind(k engine.Kind) bool {
 	modes := a.Modes()
 	switch k {

@@ -191,27 +191,29 @@ var scratches = sync.Pool{New: func() any { return new(scratch) }}
 // maxScratchBytes is the largest scratch buffer that is kept.
 const maxScratchBytes = 256 << 10
 
-// fanOut encodes batch once in the group's form and hands each attachment its part. It
-// returns the number of frames handed over.
+// fanOut encodes batch once in the group's form, if somebody wants it, and hands each
+// attachment its part. It returns the number of frames handed over.
 func (c *channel) fanOut(g *group, batch []*engine.Entry, first uint64, yield bool) (frames int) {
-	s := scratches.Get().(*scratch)
-	buf, units := s.buf[:0], s.units[:0]
-	for i, e := range batch {
-		buf, units = g.form.AppendFrames(buf, units, e, i)
-	}
-	if len(units) > 0 {
-		p := parcel{batch: batch, first: first, units: units, bytes: slices.Clone(buf)}
-		p.kinds, p.mixed = kindsOf(batch)
-		for i, a := range g.subs {
-			frames += a.send(&p)
-			if yield && i%yieldEvery == yieldEvery-1 {
-				runtime.Gosched()
+	p := parcel{batch: batch, first: first}
+	p.kinds, p.mixed = kindsOf(batch)
+	encoded := false
+	for i, a := range g.subs {
+		if a.wantsAny(&p) {
+			if !encoded {
+				p.encode(g.form)
+				encoded = true
 			}
+			if len(p.units) == 0 {
+				break // the form has no words for any of it
+			}
+			frames += a.send(&p)
+		}
+		if yield && i%yieldEvery == yieldEvery-1 {
+			runtime.Gosched()
 		}
 	}
-	if cap(buf) <= maxScratchBytes {
-		s.buf, s.units = buf, units
-		scratches.Put(s)
+	if encoded {
+		p.release()
 	}
 	return frames
 }
@@ -224,6 +226,26 @@ type parcel struct {
 	bytes []byte
 	kinds engine.Kind // the kind of all entries, unless mixed
 	mixed bool
+
+	scratch *scratch // that units are in
+}
+
+// encode makes the frames, in a buffer of exactly their size that all receivers share.
+func (p *parcel) encode(form Form) {
+	s := scratches.Get().(*scratch)
+	s.buf, s.units = s.buf[:0], s.units[:0]
+	for i, e := range p.batch {
+		s.buf, s.units = form.AppendFrames(s.buf, s.units, e, i)
+	}
+	p.scratch, p.units, p.bytes = s, s.units, slices.Clone(s.buf)
+}
+
+// release ends the use of units; the frames are kept by whoever received them.
+func (p *parcel) release() {
+	if s := p.scratch; cap(s.buf) <= maxScratchBytes {
+		scratches.Put(s)
+	}
+	p.scratch, p.units = nil, nil
 }
 
 func kindsOf(batch []*engine.Entry) (k engine.Kind, mixed bool) {

@@ -392,23 +392,30 @@ func after(wheel *socket.Wheel) func(time.Duration, func()) func() {
 }
 
 // Banner tells a person who has just started the server in local mode what to paste where.
-// In production it is empty, since it holds credentials.
+// It quotes credentials that are published anyway and no others; in production it is empty.
 func (s *Server) Banner(addr net.Addr) string {
 	if s.config.Mode != config.Local {
 		return ""
 	}
 	_, port, _ := net.SplitHostPort(addr.String())
 	k := s.secrets.Keys[0]
-	key := k.App + "." + k.ID + ":" + string(k.Secret)
-	token, err := auth.NewJWTService(string(s.secrets.JWTSecret), s.config.JWT.ExpirationHours).GenerateToken("demo", "desktop", "")
-	if err != nil {
-		return ""
+	key := k.App + "." + k.ID + ":" + "<its secret>"
+	if k.LocalOnly {
+		key = k.App + "." + k.ID + ":" + string(k.Secret)
+	}
+	token := "<letshare-server token -user NAME>"
+	if s.secrets.JWTLocalOnly {
+		made, err := auth.NewJWTService(string(s.secrets.JWTSecret), s.config.JWT.ExpirationHours).GenerateToken("demo", "desktop", "")
+		if err != nil {
+			return ""
+		}
+		token = made
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "\nLetShare Server listens on port %s (mode local)\n\n", port)
 	fmt.Fprintf(&b, "  Ably SDK    new Ably.Realtime({ key: %q, endpoint: \"localhost\", port: %s, tls: false })\n", key, port)
 	fmt.Fprintf(&b, "  LetShare    customServerUrl ws://localhost:%s\n", port)
 	fmt.Fprintf(&b, "              customAuthToken %s\n", token)
-	fmt.Fprintf(&b, "  curl        curl -u %s http://localhost:%s/channels/demo/messages\n\n", key, port)
+	fmt.Fprintf(&b, "  curl        curl -u '%s' http://localhost:%s/channels/demo/messages\n\n", key, port)
 	return b.String()
 }

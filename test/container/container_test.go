@@ -18,9 +18,7 @@ import (
 	"testing"
 	"time"
 
-	// What is built and run is thereby a part of this test, so that no result from before
-	// a change of the server is taken for a new one.
-	_ "letshare-server/internal/cli"
+	"letshare-server/test/source"
 )
 
 const root = "../.."
@@ -74,6 +72,9 @@ func readDockerfile(t *testing.T) image {
 // assemble makes the image's root directory.
 func assemble(t *testing.T, img image) string {
 	t.Helper()
+	if err := source.Watch(root); err != nil {
+		t.Fatal(err)
+	}
 	top := t.TempDir()
 	app := filepath.Join(top, img.dir)
 	for _, dir := range []string{"logs", "data", "configs"} {

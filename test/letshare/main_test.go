@@ -15,9 +15,7 @@ import (
 	"testing"
 	"time"
 
-	// What is built and run is thereby a part of this test, so that no result from before
-	// a change of the server is taken for a new one.
-	_ "letshare-server/internal/cli"
+	"letshare-server/test/source"
 )
 
 // patience bounds every wait for something that must happen. All is well long before.
@@ -60,4 +58,11 @@ func run(m *testing.M) int {
 		code = 1
 	}
 	return code
+}
+
+// The go command notes only what tests look at, and not what TestMain does.
+func TestResultsAreNotTakenFromBeforeAChange(t *testing.T) {
+	if err := source.Watch("../.."); err != nil {
+		t.Fatal(err)
+	}
 }

@@ -19,9 +19,7 @@ import (
 	"testing"
 	"time"
 
-	// What is built and run is thereby a part of this test, so that no result from before
-	// a change of the server is taken for a new one.
-	_ "letshare-server/internal/cli"
+	"letshare-server/test/source"
 )
 
 const (
@@ -167,13 +165,16 @@ func startServer(t *testing.T) *testServer {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	t.Cleanup(cancel)
+	if err := source.Watch("../.."); err != nil {
+		t.Fatal(err)
+	}
 	dir := t.TempDir()
 	program := filepath.Join(dir, "letshare-server")
 	build := []string{"build", "-o", program}
 	if raceEnabled {
 		build = append(build, "-race")
 	}
-	if out, err := exec.CommandContext(ctx, "go", append(build, "letshare-server/cmd/server")...).CombinedOutput(); err != nil {
+	if out, err := exec.CommandContext(t.Context(), "go", append(build, "letshare-server/cmd/server")...).CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, out)
 	}
 	environ := []string{

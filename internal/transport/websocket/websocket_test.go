@@ -314,7 +314,7 @@ func TestNothingComesBeforeAttachedOrAfterDetachedAndNothingIsMissingBetween(t *
 			total += len(v.got)
 			guest.send(map[string]any{"action": 0, "id": "outside"})
 			if f, err := guest.read(); err != nil || f.Action != 0 {
-				t.Fatalf("after DETACHED came %+v (%v)", f, err)
+				t.Fatalf("after DETACHED came %+v (%v), in visit %d, with %d messages seen", f, err, len(seen), total)
 			}
 		}
 		stop.Store(true)
