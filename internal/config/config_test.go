@@ -84,12 +84,12 @@ func TestLaterSourcesWin(t *testing.T) {
 
 func TestTheFixedNamesOfTheEnvironment(t *testing.T) {
 	c := mustLoad(t, config.Options{Dir: t.TempDir(), Environ: []string{
-		"LETSHARE_SERVER_PORT=9000", "LETSHARE_JWT_SECRET=s=e=c", "LETSHARE_LOG_LEVEL=error", "LETSHARE_LOG_DIR=/tmp/l",
+		"LETSHARE_SERVER_PORT=9000", "LETSHARE_JWT_SECRET=s=e=c", "LETSHARE_LOG_LEVEL=error", "LETSHARE_LOG_DIR=some/logs",
 		"LETSHARE_API_KEYS=app001.key001:abc, app001.key002:def", "LETSHARE_SANDBOX_ENABLED=false",
 		"LETSHARE_WEBSOCKET_MAX_ROOM_USERS=3", "LETSHARE_CORS_ALLOWED_ORIGINS=http://a, https://b:81,",
 		"LETSHARE_SERVER_SHUTDOWN_GRACE=1m", "LETSHARE_JWT_ENFORCE_ROOM=false",
 	}})
-	if c.Server.Port != "9000" || c.JWT.Secret != "s=e=c" || c.Log.Level != "error" || c.Log.Dir != "/tmp/l" ||
+	if c.Server.Port != "9000" || c.JWT.Secret != "s=e=c" || c.Log.Level != "error" || c.Log.Dir != "some/logs" ||
 		!slices.Equal(c.APIKeys, []config.Secret{"app001.key001:abc", "app001.key002:def"}) ||
 		c.WebSocket.MaxRoomUsers != 3 || !slices.Equal(c.CORS.AllowedOrigins, []string{"http://a", "https://b:81"}) ||
 		c.Server.ShutdownGrace != time.Minute || c.JWT.EnforceRoom {
