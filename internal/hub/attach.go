@@ -82,7 +82,7 @@ func (h *Hub) Attach(ctx context.Context, a *Attach) (*Attachment, error) {
 	}
 	at.modes.Store(uint32(modes))
 	if a.Names != nil {
-		at.names.Store(&a.Names)
+		at.SetNames(a.Names) // a pointer into a would keep all of it
 	}
 	c.mu.Lock()
 	at.start, at.position = c.delivered, c.position
