@@ -44,12 +44,26 @@ type Metrics struct {
 
 	mu      sync.Mutex
 	refused map[string]int64 // by reason
+
+	held func() Held
+}
+
+// Held is what a node keeps in memory now.
+type Held struct {
+	Sessions    int   // Ably connections, those that wait to be resumed included
+	OutboxBytes int64 // waiting for slow sockets
+	LogBytes    int64 // of the memory engine's channels: messages, members and overheads
+	IDBytes     int64 // of the ids by which the memory engine knows what is sent again
+	Evicted     int64 // messages dropped before their time for want of room, since the start
 }
 
 // New returns metrics that count from now on.
 func New() *Metrics {
-	return &Metrics{started: time.Now(), refused: make(map[string]int64)}
+	return &Metrics{started: time.Now(), refused: make(map[string]int64), held: func() Held { return Held{} }}
 }
+
+// Watch names what is asked for the figures of Held. It is called before anything is served.
+func (m *Metrics) Watch(held func() Held) { m.held = held }
 
 // Published counts messages accepted from a publisher.
 func (m *Metrics) Published(messages int) { m.published.Add(int64(messages)) }

@@ -81,6 +81,7 @@ func busy() *Metrics {
 	m.Refused("token")
 	m.Refused("token")
 	m.SessionRefused(40101)
+	m.Watch(func() Held { return Held{Sessions: 1, OutboxBytes: 2, LogBytes: 3, IDBytes: 4, Evicted: 5} })
 	return m
 }
 
@@ -189,6 +190,11 @@ func TestTheTextFormIsWhatScrapersExpect(t *testing.T) {
 		{"letshare_frames_delivered_total", nil, 7},
 		{"letshare_channels", nil, 1},
 		{"letshare_slow_consumers_closed_total", nil, 1},
+		{"letshare_sessions", nil, 1},
+		{"letshare_outbox_bytes", nil, 2},
+		{"letshare_log_bytes", nil, 3},
+		{"letshare_id_bytes", nil, 4},
+		{"letshare_messages_evicted_total", nil, 5},
 	} {
 		if got := value(test.name, test.labels...); got != test.want {
 			t.Errorf("%s %v is %v, want %v", test.name, test.labels, got, test.want)

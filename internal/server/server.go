@@ -82,10 +82,11 @@ func New(c config.Config, secrets config.Secrets, log *slog.Logger) (*Server, er
 	s.apps = auth.NewRegistry(apps...)
 
 	node := directory.Node{Name: "n1", Incarnation: rand.Text()}
-	s.engine = enginememory.NewStore(enginememory.Options{
+	store := enginememory.NewStore(enginememory.Options{
 		LogBytes: int64(c.Limits.LogBytes),
 		Policy:   s.policy,
-	}).Node(node.Name)
+	})
+	s.engine = store.Node(node.Name)
 	s.dir = directorymemory.NewStore(directorymemory.Options{}).Node(node)
 	s.hub = hub.New(hub.Options{
 		Engine: s.engine, Directory: s.dir, Node: node,
@@ -98,9 +99,10 @@ func New(c config.Config, secrets config.Secrets, log *slog.Logger) (*Server, er
 
 	s.wheel = socket.NewWheel()
 	s.poller = socket.NewPoller(socket.PollerOptions{})
+	waiting := outbox.NewBudget(int64(c.Limits.OutboxTotalBytes))
 	out := outbox.Options{
 		MaxBytes: c.Limits.OutboxBytes,
-		Budget:   outbox.NewBudget(int64(c.Limits.OutboxTotalBytes)),
+		Budget:   waiting,
 		Wheel:    s.wheel,
 	}
 	authenticator := auth.NewAuthenticator(s.apps, nil, auth.WithTokenSecret(string(secrets.TokenSecret)))
@@ -145,6 +147,11 @@ func New(c config.Config, secrets config.Secrets, log *slog.Logger) (*Server, er
 			MaxBodyBytes: int64(c.Limits.MaxBodyBytes), Log: log}),
 	}
 	s.doors.setOrigins(c)
+	s.metrics.Watch(func() metrics.Held {
+		stats := store.Stats()
+		return metrics.Held{Sessions: s.sessions.Kept(), OutboxBytes: waiting.Used(),
+			LogBytes: stats.Bytes, IDBytes: stats.IDBytes, Evicted: stats.Evicted}
+	})
 	s.http = &http.Server{
 		Handler:           s.doors,
 		ReadHeaderTimeout: 10 * time.Second,

@@ -131,6 +131,14 @@ func setDefault[T comparable](p *T, v T) {
 // Count is the number of sessions with a transport.
 func (m *Manager) Count() int { return int(m.open.Load()) }
 
+// Kept is the number of connections whose state is kept: those with a transport, and those
+// that wait to be resumed.
+func (m *Manager) Kept() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.sessions)
+}
+
 // Publisher returns the connection that a key names and what it may do, for a request that
 // publishes on its behalf. It must be of the app and on this node; otherwise the error is
 // CodeInvalidConnectionID.
