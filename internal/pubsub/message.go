@@ -37,7 +37,8 @@ const (
 	MessageAppend
 )
 
-// Message is one message (TM2). Absent strings are empty.
+// Message is one message (TM2). Absent strings are empty; EmptyName tells a name that is
+// empty from none.
 type Message struct {
 	ID           string
 	Name         string
@@ -48,6 +49,7 @@ type Message struct {
 	Timestamp    int64  // ms since the epoch
 	Extras       []byte // JSON object, or nil
 	Action       MessageAction
+	EmptyName    bool // Name is empty and not absent
 	Serial       string
 	Version      *Version
 	Summary      []byte // annotations.summary as JSON, or nil

@@ -330,11 +330,13 @@ func TestAbsentNullAndEmptyAreKeptApart(t *testing.T) {
 		`{"name":null,"data":null}`:      "absent",
 		`{"data":""}`:                    "empty",
 		`{"data":"","encoding":"utf-8"}`: "empty",
+		`{"name":"","data":""}`:          "empty",
 	} {
 		do(t, api, request{method: "POST", path: "/channels/x/messages", body: body})
 		m := bodyOfNewest(t, api)
 		data, present := m["data"]
-		if _, named := m["name"]; named || (want == "empty") != present || present && data != "" {
+		name, named := m["name"]
+		if named != strings.Contains(body, `"name":""`) || named && name != "" || (want == "empty") != present || present && data != "" {
 			t.Errorf("%s became %v", body, m)
 		}
 	}

@@ -313,7 +313,10 @@ func (w *writer) joined(x ref, digits int) {
 func (w *writer) message(m *pubsub.Message, x identity, v *pubsub.Version, versionSerial ref) {
 	object := w.object()
 	w.id(x.id)
-	w.optional("name", m.Name)
+	if m.Name != "" || m.EmptyName {
+		w.key("name")
+		w.str(m.Name)
+	}
 	w.data(m.Data, m.Encoding)
 	w.optional("clientId", m.ClientID)
 	w.optional("connectionId", x.connectionID)

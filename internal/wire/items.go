@@ -142,6 +142,7 @@ func (r *reader) message() *pubsub.Message {
 			m.ID = r.itemID()
 		case "name":
 			m.Name = r.itemString("name", pubsub.CodeInvalidMessageName)
+			m.EmptyName = m.Name == ""
 		case "data":
 			d = r.payload()
 		case "encoding":
