@@ -2,6 +2,7 @@ package metrics
 
 import (
 	"math"
+	"runtime"
 	"runtime/metrics"
 )
 
@@ -13,7 +14,7 @@ type memory struct {
 	sys        uint64 // obtained from the system
 	heapSys    uint64 // of it for the heap
 	cycles     uint64 // of garbage collection
-	goroutines uint64
+	goroutines uint64 // without those of the run-time itself, of which there are more or less
 }
 
 func readMemory() memory {
@@ -25,7 +26,6 @@ func readMemory() memory {
 		{Name: "/memory/classes/heap/free:bytes"},
 		{Name: "/memory/classes/heap/released:bytes"},
 		{Name: "/gc/cycles/total:gc-cycles"},
-		{Name: "/sched/goroutines:goroutines"},
 	}
 	metrics.Read(samples)
 	v := func(i int) uint64 {
@@ -40,7 +40,7 @@ func readMemory() memory {
 		sys:        v(2),
 		heapSys:    v(0) + v(3) + v(4) + v(5),
 		cycles:     v(6),
-		goroutines: v(7),
+		goroutines: uint64(runtime.NumGoroutine()),
 	}
 }
 
