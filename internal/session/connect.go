@@ -50,6 +50,7 @@ func (m *Manager) begin(ctx context.Context, r *Request, transport Transport) (*
 		clientID:      r.Query.Get("clientId"),
 		echo:          r.Query.Get("echo") != "false",
 		remainPresent: remainPresent(r.Query),
+		maxIdle:       uint32(m.MaxIdleInterval(r.Query).Milliseconds()),
 		members:       new(whereabouts),
 		grant:         grant,
 	}
@@ -84,6 +85,24 @@ func remainPresent(q url.Values) time.Duration {
 	return max(time.Duration(ms)*time.Millisecond, leastRemainPresent)
 }
 
+// The bounds of what a client may ask for as heartbeatInterval.
+const (
+	leastIdleInterval = 5 * time.Second
+	mostIdleInterval  = 30 * time.Minute
+)
+
+// MaxIdleInterval is the longest time for which a client of this request is sent nothing: the
+// parameter heartbeatInterval, which is in milliseconds and taken in whole seconds, or
+// Limits.MaxIdleInterval (CD2h).
+func (m *Manager) MaxIdleInterval(q url.Values) time.Duration {
+	ms, err := strconv.ParseInt(q.Get("heartbeatInterval"), 10, 64)
+	if err != nil {
+		return m.opts.Limits.MaxIdleInterval
+	}
+	ms = min(max(ms, leastIdleInterval.Milliseconds()), mostIdleInterval.Milliseconds())
+	return (time.Duration(ms) * time.Millisecond).Truncate(time.Second)
+}
+
 // checkVersion accepts protocol versions from 2 on, and a missing one (CSV2).
 func checkVersion(q url.Values) error {
 	v := q.Get("v")
@@ -114,7 +133,7 @@ func (s *Session) connected() *wire.ProtocolMessage {
 			ClientID:             s.grant.ReportedClientID(),
 			ConnectionKey:        key,
 			ConnectionStateTTL:   l.ConnectionStateTTL,
-			MaxIdleInterval:      l.MaxIdleInterval,
+			MaxIdleInterval:      time.Duration(s.maxIdle) * time.Millisecond,
 			MaxMessageSize:       l.MaxMessageBytes,
 			MaxFrameSize:         l.MaxFrameBytes,
 			MaxInboundRate:       l.MaxInboundRateShown,

@@ -167,9 +167,10 @@ type Session struct {
 	generation uint64
 	clientID   string // the clientId parameter it was opened with
 	echo       bool
-	committed  bool // the key of the transport before is dead
-	closed     bool // nothing more is taken from the transport
-	ended      bool // the connection is not to be resumed
+	committed  bool   // the key of the transport before is dead
+	closed     bool   // nothing more is taken from the transport
+	ended      bool   // the connection is not to be resumed
+	maxIdle    uint32 // ms, as told to the client
 
 	remainPresent time.Duration
 	superseded    atomic.Bool // another transport carries the connection

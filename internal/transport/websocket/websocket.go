@@ -32,9 +32,6 @@ type Options struct {
 	// after a DISCONNECTED that says why. Zero means 512 KiB.
 	MaxFrameBytes int
 
-	// MaxIdleInterval is the longest time without anything sent. Zero means 15 s.
-	MaxIdleInterval time.Duration
-
 	Log *slog.Logger // nil discards
 
 	// Ended is told of every connection that ended; nil means nobody is.
@@ -45,7 +42,14 @@ type Options struct {
 type Door struct {
 	opts    Options
 	noisy   *throttle.Warnings // about clients' mistakes
-	servers [3]*wsconn.Server  // by liveness
+	servers sync.Map           // keepAlive to *wsconn.Server
+}
+
+// keepAlive is how a connection is shown to live, and how often at least. There are a few
+// thousand of them, since intervals are whole seconds.
+type keepAlive struct {
+	liveness
+	interval time.Duration
 }
 
 // liveness is how the client notices that the connection lives (RTN23).
@@ -57,6 +61,9 @@ const (
 	pings // heartbeats=false: WebSocket pings suffice
 )
 
+// mostPingInterval is how long a dead peer may go unnoticed, whatever the client asked for.
+const mostPingInterval = 25 * time.Second
+
 // heartbeatMargin makes heartbeats leave in time for the interval that clients are told.
 const heartbeatMargin = time.Second
 
@@ -65,26 +72,29 @@ func New(opts Options) *Door {
 	if opts.MaxFrameBytes == 0 {
 		opts.MaxFrameBytes = 512 << 10
 	}
-	if opts.MaxIdleInterval == 0 {
-		opts.MaxIdleInterval = 15 * time.Second
-	}
 	if opts.Log == nil {
 		opts.Log = slog.New(slog.DiscardHandler)
 	}
-	d := &Door{opts: opts, noisy: throttle.New(opts.Log)}
+	return &Door{opts: opts, noisy: throttle.New(opts.Log)}
+}
+
+// server returns the server for connections that are kept alive in one way.
+func (d *Door) server(k keepAlive) *wsconn.Server {
+	if s, ok := d.servers.Load(k); ok {
+		return s.(*wsconn.Server)
+	}
 	settings := wsconn.Settings{
-		Assembler: socket.AssemblerOptions{MaxMessageBytes: opts.MaxFrameBytes},
-		Outbox:    opts.Outbox,
+		Assembler: socket.AssemblerOptions{MaxMessageBytes: d.opts.MaxFrameBytes},
+		Outbox:    d.opts.Outbox,
 	}
-	for _, f := range []wire.Format{wire.JSON, wire.MsgPack} {
-		s := settings
-		s.HeartbeatInterval = opts.MaxIdleInterval - heartbeatMargin
-		s.Heartbeat = frame(f, &wire.ProtocolMessage{Action: wire.ActionHeartbeat})
-		d.servers[jsonHeartbeats+liveness(f)] = wsconn.NewServer(opts.Poller, opts.Wheel, s)
+	if k.liveness == pings {
+		settings.PingInterval = min(k.interval-heartbeatMargin, mostPingInterval)
+	} else {
+		settings.HeartbeatInterval = k.interval - heartbeatMargin
+		settings.Heartbeat = frame(wire.Format(k.liveness-jsonHeartbeats), &wire.ProtocolMessage{Action: wire.ActionHeartbeat})
 	}
-	settings.PingInterval = opts.MaxIdleInterval - heartbeatMargin
-	d.servers[pings] = wsconn.NewServer(opts.Poller, opts.Wheel, settings)
-	return d
+	s, _ := d.servers.LoadOrStore(k, wsconn.NewServer(d.opts.Poller, d.opts.Wheel, settings))
+	return s.(*wsconn.Server)
 }
 
 // ServeHTTP upgrades the request and opens a session on it.
@@ -101,7 +111,7 @@ func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if query.Get("heartbeats") == "false" {
 		live = pings
 	}
-	if _, err := d.servers[live].Serve(netConn, buffered, c); err != nil {
+	if _, err := d.server(keepAlive{live, d.opts.Manager.MaxIdleInterval(query)}).Serve(netConn, buffered, c); err != nil {
 		d.opts.Log.Warn("connection not served", "error", err)
 	}
 }

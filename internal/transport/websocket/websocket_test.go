@@ -404,13 +404,21 @@ func TestARefusedClientGetsOneErrorAndIsNotListenedTo(t *testing.T) {
 
 func TestAnIdleClientGetsHeartbeatsOrPingsAsItAskedFor(t *testing.T) {
 	inBothFormats(t, func(t *testing.T, format wire.Format) {
-		s := serve(t, func(o *websocket.Options) { o.MaxIdleInterval = 1500 * time.Millisecond })
-		for _, params := range []string{"", "heartbeats=true"} {
-			if f := s.connect(t, format, params).expect(0); f.ID != "" {
-				t.Errorf("%q: a heartbeat with id %q", params, f.ID)
+		s := serve(t, nil)
+		started := time.Now()
+		p := s.connect(t, format, "heartbeatInterval=1000&heartbeats=false") // 5 s at least
+		var others []*peer
+		for _, params := range []string{"", "&heartbeats=true"} {
+			others = append(others, s.connect(t, format, "heartbeatInterval=5000"+params))
+		}
+		for _, other := range others {
+			if f := other.expect(0); f.ID != "" {
+				t.Errorf("a heartbeat with id %q", f.ID)
 			}
 		}
-		p := s.connect(t, format, "heartbeats=false")
+		if took := time.Since(started); took < 2*time.Second || took > 5*time.Second {
+			t.Errorf("heartbeats after %v", took)
+		}
 		unread := make(chan frame, 1)
 		go func() { // pings are seen while reading
 			f, err := p.read()
