@@ -6,8 +6,10 @@ import (
 	"net/url"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"letshare-server/internal/config"
+	"letshare-server/internal/socket"
 )
 
 // doors is the HTTP side of a node.
@@ -43,6 +45,10 @@ func (d *doors) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		d.serve(w, r, d.ablyOrigins.Load(), d.ably)
 	case path == "/health", path == "/health/live", path == "/health/ready":
 		d.serve(w, r, d.browserOrigins.Load(), http.HandlerFunc(d.health))
+	case path == "/is-the-internet-up.txt":
+		d.serve(w, r, d.ablyOrigins.Load(), http.HandlerFunc(isUp))
+	case path == "/ws-up":
+		d.serve(w, r, d.ablyOrigins.Load(), http.HandlerFunc(d.isUpgradable))
 	case path == "/metrics":
 		d.serve(w, r, d.browserOrigins.Load(), d.metrics)
 	case isRoot(path) && (r.Method == http.MethodGet || r.Method == http.MethodHead):
@@ -88,6 +94,26 @@ func greet(w http.ResponseWriter, _ *http.Request) {
 		"  /ws       LetShare (WebSocket)\n" +
 		"  /health   is it alive\n" +
 		"  /metrics  how it does\n"))
+}
+
+// isUp answers SDKs that look whether there is a network, with the option
+// connectivityCheckUrl (RTN17j).
+func isUp(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "text/plain")
+	w.Header().Set("Cache-Control", "no-store")
+	_, _ = w.Write([]byte("yes\n")) // the peer is gone if this fails
+}
+
+// isUpgradable opens a WebSocket and closes it: SDKs look whether the network lets one
+// through, with the option wsConnectivityCheckUrl.
+func (d *doors) isUpgradable(w http.ResponseWriter, r *http.Request) {
+	conn, _, err := socket.Upgrade(w, r)
+	if err != nil {
+		return // it has answered
+	}
+	defer conn.Close()
+	_ = conn.SetWriteDeadline(time.Now().Add(5 * time.Second))
+	_, _ = conn.Write(socket.AppendClose(nil, socket.CloseNormal, "")) // the peer is gone if this fails
 }
 
 // health answers /health and /health/live with 200 while the process runs, and

@@ -1,12 +1,15 @@
 package letshare_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"runtime"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/coder/websocket"
 )
 
 func TestHealthHasItsKeys(t *testing.T) {
@@ -54,6 +57,24 @@ func wantNumbers(t *testing.T, v any, names ...string) {
 		} else if f, err := n.Float64(); err != nil || f < 0 {
 			t.Errorf("%s is %v", name, n)
 		}
+	}
+}
+
+func TestSDKsCanAskWhetherThereIsANetwork(t *testing.T) {
+	t.Parallel()
+	r := shared.request(t, "GET", "/is-the-internet-up.txt")
+	if r.status != 200 || r.header.Get("Content-Type") != "text/plain" || string(r.body) != "yes\n" {
+		t.Errorf("status %d, type %s, body %q", r.status, r.header.Get("Content-Type"), r.body)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	ws, _, err := websocket.Dial(ctx, "ws://"+shared.addr+"/ws-up", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ws.CloseNow()
+	if _, _, err := ws.Read(ctx); websocket.CloseStatus(err) != websocket.StatusNormalClosure {
+		t.Errorf("the WebSocket ends with %v", err)
 	}
 }
 
