@@ -27,6 +27,12 @@ const (
 	unplugPause    = 50 * time.Millisecond // of each publisher, between publishes
 	unplugLife     = 3 * time.Second       // of a transport, on the average
 	unplugCuts     = unplugLife / (unplugClients / 2)
+
+	// unplugSpared is how long a transport is not cut after the server's first bytes. This SDK
+	// deadlocks, version 1.4.1 at least, when a transport breaks while it sends what it had
+	// queued: msgQueue.Flush holds the queue's mutex and calls Connection.send, which puts
+	// what it cannot send into the same queue. It does so right after CONNECTED.
+	unplugSpared = 500 * time.Millisecond
 )
 
 // cable leads clients to the server over sockets that can be cut.
@@ -35,10 +41,18 @@ type cable struct {
 	server   string
 
 	mu    sync.Mutex
-	plugs map[*net.TCPConn]*net.TCPConn // the client's end and the server's
+	plugs map[*plug]struct{}
 	cuts  int
 	wg    sync.WaitGroup
 }
+
+// plug is a transport.
+type plug struct {
+	client, server *net.TCPConn
+	answered       time.Time // when the server's first bytes came; guarded by cable.mu
+}
+
+func (p *plug) close() { _, _ = p.client.Close(), p.server.Close() }
 
 func newCable(t *testing.T, s target) *cable {
 	t.Helper()
@@ -46,13 +60,13 @@ func newCable(t *testing.T, s target) *cable {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &cable{listener: l, server: net.JoinHostPort(s.host, strconv.Itoa(s.port)), plugs: make(map[*net.TCPConn]*net.TCPConn)}
+	c := &cable{listener: l, server: net.JoinHostPort(s.host, strconv.Itoa(s.port)), plugs: make(map[*plug]struct{})}
 	c.wg.Go(c.accept)
 	t.Cleanup(func() {
 		_ = l.Close()
 		c.mu.Lock()
-		for client, server := range c.plugs {
-			_, _ = client.Close(), server.Close()
+		for p := range c.plugs {
+			p.close()
 		}
 		c.mu.Unlock()
 		c.wg.Wait()
@@ -71,32 +85,48 @@ func (c *cable) accept() {
 			_ = accepted.Close()
 			continue
 		}
-		client, server := accepted.(*net.TCPConn), dialled.(*net.TCPConn)
+		p := &plug{client: accepted.(*net.TCPConn), server: dialled.(*net.TCPConn)}
 		c.mu.Lock()
-		c.plugs[client] = server
+		c.plugs[p] = struct{}{}
 		c.mu.Unlock()
-		lead := func(to, from *net.TCPConn) {
-			_, _ = io.Copy(to, from)
-			_, _ = to.Close(), from.Close()
-			c.mu.Lock()
-			delete(c.plugs, client)
-			c.mu.Unlock()
-		}
-		c.wg.Go(func() { lead(server, client) })
-		c.wg.Go(func() { lead(client, server) })
+		c.wg.Go(func() {
+			_, _ = io.Copy(p.server, p.client)
+			c.end(p)
+		})
+		c.wg.Go(func() {
+			var first [1]byte
+			if n, _ := p.server.Read(first[:]); n > 0 {
+				c.mu.Lock()
+				p.answered = time.Now()
+				c.mu.Unlock()
+				_, _ = p.client.Write(first[:])
+				_, _ = io.Copy(p.client, p.server)
+			}
+			c.end(p)
+		})
 	}
+}
+
+func (c *cable) end(p *plug) {
+	p.close()
+	c.mu.Lock()
+	delete(c.plugs, p)
+	c.mu.Unlock()
 }
 
 // cut takes one client its socket, half of the time in the rude way.
 func (c *cable) cut() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for client, server := range c.plugs { // in no order
-		if rand.IntN(2) == 0 {
-			_, _ = client.SetLinger(0), server.SetLinger(0)
+	for p := range c.plugs { // in no order
+		if !p.answered.IsZero() && time.Since(p.answered) < unplugSpared {
+			continue
 		}
-		_, _ = client.Close(), server.Close()
-		delete(c.plugs, client)
+		if rand.IntN(2) == 0 {
+			_, _ = p.client.SetLinger(0), p.server.SetLinger(0)
+		}
+		p.close()
+		delete(c.plugs, p)
 		c.cuts++
 		return
 	}
