@@ -17,7 +17,7 @@ type events chan *ably.PresenceMessage
 
 func watchPresence(t *testing.T, channel *ably.RealtimeChannel) events {
 	t.Helper()
-	seen := make(events, 1000)
+	seen := make(events, 2*manyMembers)
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	off, err := channel.Presence.SubscribeAll(ctx, func(m *ably.PresenceMessage) { seen <- m })
@@ -103,6 +103,9 @@ func TestPresenceIsToldToAll(t *testing.T) {
 	})
 }
 
+// manyMembers is as many as a channel has at most, by default.
+const manyMembers = 1000
+
 func TestManyMembersAreSynced(t *testing.T) {
 	inBothFormats(t, func(t *testing.T, s target) {
 		name := unique("presence")
@@ -110,13 +113,13 @@ func TestManyMembersAreSynced(t *testing.T) {
 		channel := client.Channels.Get(name)
 		seen := watchPresence(t, channel)
 		want := make(map[string]any)
-		failed := make(chan error, 250)
-		for i := range 250 {
+		failed := make(chan error, manyMembers)
+		for i := range manyMembers {
 			id := fmt.Sprintf("client%03d", i)
 			want[id] = "data of " + id
 			go func() { failed <- channel.Presence.EnterClient(t.Context(), id, "data of "+id) }()
 		}
-		for range 250 {
+		for range manyMembers {
 			if err := <-failed; err != nil {
 				t.Fatal(err)
 			}
@@ -127,7 +130,7 @@ func TestManyMembersAreSynced(t *testing.T) {
 			t.Errorf("%d members", len(got))
 		}
 		otherSeen := watchPresence(t, s.connected(t, "").Channels.Get(name))
-		for range 250 {
+		for range manyMembers {
 			otherSeen.next(t)
 		}
 
@@ -151,7 +154,7 @@ func TestManyMembersAreSynced(t *testing.T) {
 		wait := await(t, client, ably.ConnectionStateClosed)
 		client.Close()
 		wait()
-		for range 250 {
+		for range manyMembers {
 			if m := otherSeen.next(t); m.Action != ably.PresenceActionLeave {
 				t.Fatalf("got %+v", m)
 			}
