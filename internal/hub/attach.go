@@ -9,6 +9,7 @@ import (
 	"letshare-server/internal/auth"
 	"letshare-server/internal/directory"
 	"letshare-server/internal/engine"
+	"letshare-server/internal/filter"
 	"letshare-server/internal/pubsub"
 )
 
@@ -46,20 +47,28 @@ type Attachment struct {
 	noEcho   bool
 	modes    atomic.Uint32 // pubsub.Mode
 	names    atomic.Pointer[[]string]
-	start    uint64        // entries delivered before it began
-	position pubsub.Serial // where it began
+	filter   *filter.Filter // nil: all messages
+	start    uint64         // entries delivered before it began
+	position pubsub.Serial  // where it began
 }
 
 // Attach makes a.Receiver a member of the channel: it is sent every entry after
 // Attachment.Position, as far as the granted modes allow, perhaps before Attach returns.
 // The receiver holds them back until it has told its client of the attachment.
 //
-// Errors are *pubsub.Error (RTL4e): CodeInvalidChannelName, CodeCapabilityDenied,
-// CodeIdentifiedClientNeeded, CodeUnavailable; or ErrRoomFull in the chain.
+// Errors are *pubsub.Error (RTL4e): CodeInvalidChannelName, also for a filter that is no
+// expression, CodeCapabilityDenied, CodeIdentifiedClientNeeded, CodeTooManyChannels if the
+// channel has too many different filters, CodeUnavailable; or ErrRoomFull in the chain.
 func (h *Hub) Attach(ctx context.Context, a *Attach) (*Attachment, error) {
 	modes, err := h.grantModes(a.Grant, a.Channel, a.Modes)
 	if err != nil {
 		return nil, err
+	}
+	var sieve *filter.Filter
+	if a.Channel.Qualifier == "filter" {
+		if sieve, err = filter.Decode(a.Channel.Filter); err != nil {
+			return nil, err
+		}
 	}
 	id := a.Channel.ID(a.Grant.App)
 	if _, err := h.opts.Directory.Join(ctx, id, h.opts.Node, a.MaxMembers); err != nil {
@@ -79,6 +88,7 @@ func (h *Hub) Attach(ctx context.Context, a *Attach) (*Attachment, error) {
 		receiver: a.Receiver,
 		connID:   a.ConnectionID,
 		noEcho:   a.NoEcho,
+		filter:   sieve,
 	}
 	at.modes.Store(uint32(modes))
 	if a.Names != nil {
@@ -86,17 +96,19 @@ func (h *Hub) Attach(ctx context.Context, a *Attach) (*Attachment, error) {
 	}
 	c.mu.Lock()
 	at.start, at.position = c.delivered, c.position
-	c.addLocked(at)
+	added := c.addLocked(at)
 	c.mu.Unlock()
+	if !added {
+		h.release(c)
+		h.leave(id)
+		return nil, pubsub.Errorf(pubsub.CodeTooManyChannels, "a channel may be attached to with %d different filters", maxFilters)
+	}
 	return at, nil
 }
 
 // grantModes checks that the grant may attach and returns the modes it gets: those asked
 // for that its capability covers (RTL4m).
 func (h *Hub) grantModes(g *auth.Grant, name pubsub.ChannelName, asked pubsub.Mode) (pubsub.Mode, error) {
-	if name.Qualifier == "filter" {
-		return 0, pubsub.NewError(pubsub.CodeInvalidChannelName, "this server does not support filtered channels")
-	}
 	if h.opts.Namespace(g.App, name.Base).Identified && !g.Identified() {
 		return 0, pubsub.NewError(pubsub.CodeIdentifiedClientNeeded, "the channel requires an identified client")
 	}
