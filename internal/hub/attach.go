@@ -27,6 +27,10 @@ type Attach struct {
 	ConnectionID string
 	NoEcho       bool // leave out what this connection published
 
+	// Beside is another attachment of the connection to the channel, under another name, if
+	// there is one: the two count as one connection.
+	Beside *Attachment
+
 	// Names restricts messages to those with one of these names; nil means all.
 	Names []string
 
@@ -40,15 +44,18 @@ type Attach struct {
 
 // Attachment is a receiver's membership in a channel, from Attach to Detach.
 type Attachment struct {
-	channel  *channel
-	form     Form
+	// What every delivery looks at comes first.
 	receiver Receiver
 	connID   string
-	noEcho   bool
-	modes    atomic.Uint32 // pubsub.Mode
+	start    uint64 // entries delivered before it began
 	names    atomic.Pointer[[]string]
+	modes    atomic.Uint32 // pubsub.Mode; changed under channel.mu
+	noEcho   bool
+
+	channel  *channel
+	form     Form
 	filter   *filter.Filter // nil: all messages
-	start    uint64         // entries delivered before it began
+	beside   *Attachment    // the next of the connection's own here, in a ring; nil: no other
 	position pubsub.Serial  // where it began
 }
 
@@ -71,7 +78,12 @@ func (h *Hub) Attach(ctx context.Context, a *Attach) (*Attachment, error) {
 		}
 	}
 	id := a.Channel.ID(a.Grant.App)
-	if _, err := h.opts.Directory.Join(ctx, id, h.opts.Node, a.MaxMembers); err != nil {
+	var before pubsub.Mode // what the connection has there already
+	if a.Beside != nil {
+		before = a.Beside.together()
+	}
+	add := pubsub.OccupancyOf(before | modes).Minus(pubsub.OccupancyOf(before))
+	if _, err := h.opts.Directory.Join(ctx, id, h.opts.Node, add, a.MaxMembers); err != nil {
 		if errors.Is(err, directory.ErrFull) {
 			return nil, pubsub.NewError(pubsub.CodeForbidden, "the room is full").Because(ErrRoomFull)
 		}
@@ -79,7 +91,7 @@ func (h *Hub) Attach(ctx context.Context, a *Attach) (*Attachment, error) {
 	}
 	c, err := h.acquire(ctx, id)
 	if err != nil {
-		h.leave(id)
+		h.adjust(id, pubsub.Occupancy{}.Minus(add))
 		return nil, clientError(err)
 	}
 	at := &Attachment{
@@ -97,10 +109,13 @@ func (h *Hub) Attach(ctx context.Context, a *Attach) (*Attachment, error) {
 	c.mu.Lock()
 	at.start, at.position = c.delivered, c.position
 	added := c.addLocked(at)
+	if added && a.Beside != nil {
+		at.joinRingLocked(a.Beside)
+	}
 	c.mu.Unlock()
 	if !added {
 		h.release(c)
-		h.leave(id)
+		h.adjust(id, pubsub.Occupancy{}.Minus(add))
 		return nil, pubsub.Errorf(pubsub.CodeTooManyChannels, "a channel may be attached to with %d different filters", maxFilters)
 	}
 	return at, nil
@@ -158,8 +173,56 @@ func (a *Attachment) Regrant(g *auth.Grant, name pubsub.ChannelName, asked pubsu
 	if err != nil {
 		return 0, err
 	}
+	c := a.channel
+	c.mu.Lock()
+	before := pubsub.OccupancyOf(a.togetherLocked())
 	a.modes.Store(uint32(modes))
+	after := pubsub.OccupancyOf(a.togetherLocked())
+	c.mu.Unlock()
+	c.hub.adjust(c.id, after.Minus(before))
 	return modes, nil
+}
+
+// together is what a connection may do under all the names that it is attached to the channel
+// by.
+func (a *Attachment) together() pubsub.Mode {
+	a.channel.mu.Lock()
+	defer a.channel.mu.Unlock()
+	return a.togetherLocked()
+}
+
+func (a *Attachment) togetherLocked() pubsub.Mode {
+	modes := a.Modes()
+	for other := a.beside; other != nil && other != a; other = other.beside {
+		modes |= other.Modes()
+	}
+	return modes
+}
+
+// joinRingLocked makes a one of the attachments of other's connection.
+func (a *Attachment) joinRingLocked(other *Attachment) {
+	if a.beside = other.beside; a.beside == nil {
+		a.beside = other
+	}
+	other.beside = a
+}
+
+// leaveRingLocked makes a the only one of its ring, and returns another one of it, if there
+// is any.
+func (a *Attachment) leaveRingLocked() (rest *Attachment) {
+	if a.beside == nil {
+		return nil
+	}
+	rest = a.beside
+	last := rest
+	for last.beside != a {
+		last = last.beside
+	}
+	if last.beside = a.beside; last == rest {
+		last.beside = nil // alone
+	}
+	a.beside = nil
+	return rest
 }
 
 // Position is the channel's position when the attachment began: everything after it was or
@@ -194,17 +257,25 @@ func (a *Attachment) Detach() {
 	c := a.channel
 	c.mu.Lock()
 	c.removeLocked(a)
+	before := pubsub.OccupancyOf(a.togetherLocked())
+	var after pubsub.Occupancy
+	if rest := a.leaveRingLocked(); rest != nil {
+		after = pubsub.OccupancyOf(rest.togetherLocked())
+	}
 	c.mu.Unlock()
 	c.hub.release(c)
-	c.hub.leave(c.id)
+	c.hub.adjust(c.id, after.Minus(before))
 }
 
-// leave takes one attachment off the shared count. A directory that cannot be reached
+// adjust changes what this node counts on a channel. A directory that cannot be reached
 // learns it from the node's next report.
-func (h *Hub) leave(id pubsub.ChannelID) {
+func (h *Hub) adjust(id pubsub.ChannelID, by pubsub.Occupancy) {
+	if by == (pubsub.Occupancy{}) {
+		return
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), h.opts.AppendTimeout)
 	defer cancel()
-	_ = h.opts.Directory.Leave(ctx, id, h.opts.Node)
+	_ = h.opts.Directory.Adjust(ctx, id, h.opts.Node, by)
 }
 
 // send hands the attachment its part of p and returns the number of frames.

@@ -82,6 +82,17 @@ func (s *Session) find(channel string) (index int, a *attachment) {
 	return -1, nil
 }
 
+// beside returns an attachment to the channel of that name under another one, or nil.
+func (s *Session) beside(name pubsub.ChannelName) *hub.Attachment {
+	id := name.ID(s.Grant().App)
+	for _, a := range s.attachments {
+		if a.hub.Channel() == id {
+			return a.hub
+		}
+	}
+	return nil
+}
+
 // attach answers an ATTACH with ATTACHED or a channel's ERROR (RTL4).
 func (s *Session) attach(pm *wire.ProtocolMessage) {
 	name, err := pubsub.ParseChannelName(pm.Channel)
@@ -122,6 +133,7 @@ func (s *Session) attach(pm *wire.ProtocolMessage) {
 		Modes:        asked,
 		ConnectionID: s.id,
 		NoEcho:       !s.echo || params.noEcho,
+		Beside:       s.beside(name),
 		Form:         s.transport.Form(pm.Channel),
 		Receiver:     a,
 	})
