@@ -49,7 +49,7 @@ type Attachment struct {
 	connID   string
 	start    uint64 // entries delivered before it began
 	names    atomic.Pointer[[]string]
-	modes    atomic.Uint32 // pubsub.Mode; changed under channel.mu
+	modes    atomic.Uint32 // pubsub.Mode, and an OccupancyView in viewBits; changed under channel.mu
 	noEcho   bool
 
 	channel  *channel
@@ -176,7 +176,7 @@ func (a *Attachment) Regrant(g *auth.Grant, name pubsub.ChannelName, asked pubsu
 	c := a.channel
 	c.mu.Lock()
 	before := pubsub.OccupancyOf(a.togetherLocked())
-	a.modes.Store(uint32(modes))
+	a.modes.Store(uint32(modes) | a.modes.Load()&viewBits)
 	after := pubsub.OccupancyOf(a.togetherLocked())
 	c.mu.Unlock()
 	c.hub.adjust(c.id, after.Minus(before))
@@ -239,7 +239,18 @@ func (a *Attachment) Reached() pubsub.Serial {
 }
 
 // Modes are the granted modes.
-func (a *Attachment) Modes() pubsub.Mode { return pubsub.Mode(a.modes.Load()) }
+func (a *Attachment) Modes() pubsub.Mode { return pubsub.Mode(a.modes.Load()) & pubsub.AllModes }
+
+// viewBits are bits that no mode has.
+const viewBits = 0xf
+
+func (a *Attachment) occupancy() OccupancyView { return OccupancyView(a.modes.Load() & viewBits) }
+
+func (a *Attachment) setOccupancy(view OccupancyView) {
+	a.channel.mu.Lock()
+	defer a.channel.mu.Unlock()
+	a.modes.Store(a.modes.Load()&^viewBits | uint32(view))
+}
 
 // Names returns the names that messages are restricted to; nil means all.
 func (a *Attachment) Names() []string {
@@ -254,6 +265,7 @@ func (a *Attachment) SetNames(names []string) { a.names.Store(&names) }
 
 // Detach ends the membership. A fan-out that was under way may still call the receiver.
 func (a *Attachment) Detach() {
+	a.endOccupancy()
 	c := a.channel
 	c.mu.Lock()
 	c.removeLocked(a)
@@ -355,7 +367,7 @@ func (a *Attachment) wantsKind(k engine.Kind) bool {
 	case engine.KindObject:
 		return modes&pubsub.ModeObjectSubscribe != 0
 	}
-	return false
+	return k > engine.KindMeta && OccupancyView(k-engine.KindMeta) == a.occupancy() && modes&pubsub.ModeSubscribe != 0
 }
 
 func (p *parcel) publishedBy(connID string) bool {

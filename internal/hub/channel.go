@@ -48,6 +48,7 @@ type channel struct {
 	spare        []*engine.Entry // the backing array not in use
 	flushing     bool            // a goroutine is sending, and will send all that is pending
 	delivered    uint64          // entries ever delivered here, the pending ones included
+	watched      *watch          // nil before anybody asked for the occupancy
 	position     pubsub.Serial   // where the newest delivered entry stands
 	sent         pubsub.Serial   // where the newest entry stands that was sent to all
 }
@@ -93,6 +94,9 @@ func (c *channel) Deliver(entries []*engine.Entry) {
 	}
 	c.delivered += uint64(len(entries))
 	c.position = entries[len(entries)-1].Position()
+	if c.watched != nil {
+		c.watched.entriesSeen(entries)
+	}
 	c.mu.Unlock()
 }
 

@@ -34,6 +34,9 @@ func (s *sieve) sift(f *filter.Filter, batch []*engine.Entry) []*engine.Entry {
 	}
 	passed := make([]*engine.Entry, len(batch))
 	for i, e := range batch {
+		if e.Kind >= engine.KindMeta {
+			passed[i] = e // is for those who asked, and no message of the channel
+		}
 		if e.Kind != engine.KindMessage {
 			continue
 		}

@@ -24,7 +24,8 @@ type Entry struct {
 // Messages get what their place gives them and they do not have already: the serial
 // Serial.Item(i), and as version that serial and their timestamp. A version without a
 // serial, as that of a change whose place was not known when it was made, gets the place's
-// serial and timestamp. It allocates nothing but room in dst.
+// serial and timestamp. An entry without a serial, which is no place, gives neither serials
+// nor versions. It allocates nothing but room in dst.
 func AppendMessagePM(dst []byte, f Format, channel string, x Entry) []byte {
 	e := entry{x, x.Batch.ID != ""}
 	w := writer{b: dst, format: f}
@@ -128,6 +129,10 @@ func (e *entry) identity(index int, id, connectionID string, timestamp int64, se
 func (e *entry) message(w *writer, index int) {
 	m := e.Batch.Messages[index]
 	x := e.identity(index, m.ID, m.ConnectionID, m.Timestamp, m.Serial)
+	if x.serial.s == "" && m.Version == nil {
+		w.message(m, x, nil, ref{})
+		return
+	}
 	v := pubsub.Version{Timestamp: m.Timestamp}
 	serial := x.serial
 	if m.Version != nil {
