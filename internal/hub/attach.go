@@ -9,6 +9,7 @@ import (
 	"letshare-server/internal/auth"
 	"letshare-server/internal/directory"
 	"letshare-server/internal/engine"
+	"letshare-server/internal/filter"
 	"letshare-server/internal/pubsub"
 )
 
@@ -26,6 +27,10 @@ type Attach struct {
 	ConnectionID string
 	NoEcho       bool // leave out what this connection published
 
+	// Beside is another attachment of the connection to the channel, under another name, if
+	// there is one: the two count as one connection.
+	Beside *Attachment
+
 	// Names restricts messages to those with one of these names; nil means all.
 	Names []string
 
@@ -39,30 +44,46 @@ type Attach struct {
 
 // Attachment is a receiver's membership in a channel, from Attach to Detach.
 type Attachment struct {
-	channel  *channel
-	form     Form
+	// What every delivery looks at comes first.
 	receiver Receiver
 	connID   string
-	noEcho   bool
-	modes    atomic.Uint32 // pubsub.Mode
+	start    uint64 // entries delivered before it began
 	names    atomic.Pointer[[]string]
-	start    uint64        // entries delivered before it began
-	position pubsub.Serial // where it began
+	modes    atomic.Uint32 // pubsub.Mode, and an OccupancyView in viewBits; changed under channel.mu
+	noEcho   bool
+
+	channel  *channel
+	form     Form
+	filter   *filter.Filter // nil: all messages
+	beside   *Attachment    // the next of the connection's own here, in a ring; nil: no other
+	position pubsub.Serial  // where it began
 }
 
 // Attach makes a.Receiver a member of the channel: it is sent every entry after
 // Attachment.Position, as far as the granted modes allow, perhaps before Attach returns.
 // The receiver holds them back until it has told its client of the attachment.
 //
-// Errors are *pubsub.Error (RTL4e): CodeInvalidChannelName, CodeCapabilityDenied,
-// CodeIdentifiedClientNeeded, CodeUnavailable; or ErrRoomFull in the chain.
+// Errors are *pubsub.Error (RTL4e): CodeInvalidChannelName, also for a filter that is no
+// expression, CodeCapabilityDenied, CodeIdentifiedClientNeeded, CodeTooManyChannels if the
+// channel has too many different filters, CodeUnavailable; or ErrRoomFull in the chain.
 func (h *Hub) Attach(ctx context.Context, a *Attach) (*Attachment, error) {
 	modes, err := h.grantModes(a.Grant, a.Channel, a.Modes)
 	if err != nil {
 		return nil, err
 	}
+	var sieve *filter.Filter
+	if a.Channel.Qualifier == "filter" {
+		if sieve, err = filter.Decode(a.Channel.Filter); err != nil {
+			return nil, err
+		}
+	}
 	id := a.Channel.ID(a.Grant.App)
-	if _, err := h.opts.Directory.Join(ctx, id, h.opts.Node, a.MaxMembers); err != nil {
+	var before pubsub.Mode // what the connection has there already
+	if a.Beside != nil {
+		before = a.Beside.together()
+	}
+	add := pubsub.OccupancyOf(before | modes).Minus(pubsub.OccupancyOf(before))
+	if _, err := h.opts.Directory.Join(ctx, id, h.opts.Node, add, a.MaxMembers); err != nil {
 		if errors.Is(err, directory.ErrFull) {
 			return nil, pubsub.NewError(pubsub.CodeForbidden, "the room is full").Because(ErrRoomFull)
 		}
@@ -70,7 +91,7 @@ func (h *Hub) Attach(ctx context.Context, a *Attach) (*Attachment, error) {
 	}
 	c, err := h.acquire(ctx, id)
 	if err != nil {
-		h.leave(id)
+		h.adjust(id, pubsub.Occupancy{}.Minus(add))
 		return nil, clientError(err)
 	}
 	at := &Attachment{
@@ -79,6 +100,7 @@ func (h *Hub) Attach(ctx context.Context, a *Attach) (*Attachment, error) {
 		receiver: a.Receiver,
 		connID:   a.ConnectionID,
 		noEcho:   a.NoEcho,
+		filter:   sieve,
 	}
 	at.modes.Store(uint32(modes))
 	if a.Names != nil {
@@ -86,17 +108,22 @@ func (h *Hub) Attach(ctx context.Context, a *Attach) (*Attachment, error) {
 	}
 	c.mu.Lock()
 	at.start, at.position = c.delivered, c.position
-	c.addLocked(at)
+	added := c.addLocked(at)
+	if added && a.Beside != nil {
+		at.joinRingLocked(a.Beside)
+	}
 	c.mu.Unlock()
+	if !added {
+		h.release(c)
+		h.adjust(id, pubsub.Occupancy{}.Minus(add))
+		return nil, pubsub.Errorf(pubsub.CodeTooManyChannels, "a channel may be attached to with %d different filters", maxFilters)
+	}
 	return at, nil
 }
 
 // grantModes checks that the grant may attach and returns the modes it gets: those asked
 // for that its capability covers (RTL4m).
 func (h *Hub) grantModes(g *auth.Grant, name pubsub.ChannelName, asked pubsub.Mode) (pubsub.Mode, error) {
-	if name.Qualifier == "filter" {
-		return 0, pubsub.NewError(pubsub.CodeInvalidChannelName, "this server does not support filtered channels")
-	}
 	if h.opts.Namespace(g.App, name.Base).Identified && !g.Identified() {
 		return 0, pubsub.NewError(pubsub.CodeIdentifiedClientNeeded, "the channel requires an identified client")
 	}
@@ -146,8 +173,56 @@ func (a *Attachment) Regrant(g *auth.Grant, name pubsub.ChannelName, asked pubsu
 	if err != nil {
 		return 0, err
 	}
-	a.modes.Store(uint32(modes))
+	c := a.channel
+	c.mu.Lock()
+	before := pubsub.OccupancyOf(a.togetherLocked())
+	a.modes.Store(uint32(modes) | a.modes.Load()&viewBits)
+	after := pubsub.OccupancyOf(a.togetherLocked())
+	c.mu.Unlock()
+	c.hub.adjust(c.id, after.Minus(before))
 	return modes, nil
+}
+
+// together is what a connection may do under all the names that it is attached to the channel
+// by.
+func (a *Attachment) together() pubsub.Mode {
+	a.channel.mu.Lock()
+	defer a.channel.mu.Unlock()
+	return a.togetherLocked()
+}
+
+func (a *Attachment) togetherLocked() pubsub.Mode {
+	modes := a.Modes()
+	for other := a.beside; other != nil && other != a; other = other.beside {
+		modes |= other.Modes()
+	}
+	return modes
+}
+
+// joinRingLocked makes a one of the attachments of other's connection.
+func (a *Attachment) joinRingLocked(other *Attachment) {
+	if a.beside = other.beside; a.beside == nil {
+		a.beside = other
+	}
+	other.beside = a
+}
+
+// leaveRingLocked makes a the only one of its ring, and returns another one of it, if there
+// is any.
+func (a *Attachment) leaveRingLocked() (rest *Attachment) {
+	if a.beside == nil {
+		return nil
+	}
+	rest = a.beside
+	last := rest
+	for last.beside != a {
+		last = last.beside
+	}
+	if last.beside = a.beside; last == rest {
+		last.beside = nil // alone
+	}
+	a.beside = nil
+	return rest
 }
 
 // Position is the channel's position when the attachment began: everything after it was or
@@ -164,7 +239,18 @@ func (a *Attachment) Reached() pubsub.Serial {
 }
 
 // Modes are the granted modes.
-func (a *Attachment) Modes() pubsub.Mode { return pubsub.Mode(a.modes.Load()) }
+func (a *Attachment) Modes() pubsub.Mode { return pubsub.Mode(a.modes.Load()) & pubsub.AllModes }
+
+// viewBits are bits that no mode has.
+const viewBits = 0xf
+
+func (a *Attachment) occupancy() OccupancyView { return OccupancyView(a.modes.Load() & viewBits) }
+
+func (a *Attachment) setOccupancy(view OccupancyView) {
+	a.channel.mu.Lock()
+	defer a.channel.mu.Unlock()
+	a.modes.Store(a.modes.Load()&^viewBits | uint32(view))
+}
 
 // Names returns the names that messages are restricted to; nil means all.
 func (a *Attachment) Names() []string {
@@ -179,20 +265,29 @@ func (a *Attachment) SetNames(names []string) { a.names.Store(&names) }
 
 // Detach ends the membership. A fan-out that was under way may still call the receiver.
 func (a *Attachment) Detach() {
+	a.endOccupancy()
 	c := a.channel
 	c.mu.Lock()
 	c.removeLocked(a)
+	before := pubsub.OccupancyOf(a.togetherLocked())
+	var after pubsub.Occupancy
+	if rest := a.leaveRingLocked(); rest != nil {
+		after = pubsub.OccupancyOf(rest.togetherLocked())
+	}
 	c.mu.Unlock()
 	c.hub.release(c)
-	c.hub.leave(c.id)
+	c.hub.adjust(c.id, after.Minus(before))
 }
 
-// leave takes one attachment off the shared count. A directory that cannot be reached
+// adjust changes what this node counts on a channel. A directory that cannot be reached
 // learns it from the node's next report.
-func (h *Hub) leave(id pubsub.ChannelID) {
+func (h *Hub) adjust(id pubsub.ChannelID, by pubsub.Occupancy) {
+	if by == (pubsub.Occupancy{}) {
+		return
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), h.opts.AppendTimeout)
 	defer cancel()
-	_ = h.opts.Directory.Leave(ctx, id, h.opts.Node)
+	_ = h.opts.Directory.Adjust(ctx, id, h.opts.Node, by)
 }
 
 // send hands the attachment its part of p and returns the number of frames.
@@ -272,7 +367,7 @@ func (a *Attachment) wantsKind(k engine.Kind) bool {
 	case engine.KindObject:
 		return modes&pubsub.ModeObjectSubscribe != 0
 	}
-	return false
+	return k > engine.KindMeta && OccupancyView(k-engine.KindMeta) == a.occupancy() && modes&pubsub.ModeSubscribe != 0
 }
 
 func (p *parcel) publishedBy(connID string) bool {

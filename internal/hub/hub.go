@@ -53,6 +53,11 @@ type Hub struct {
 	seed   maphash.Seed
 	shards [shardCount]shard
 	fans   sync.WaitGroup // the goroutines that serve large rooms
+
+	dueMu   sync.Mutex    // guards due and entered; taken last, nothing is done under it
+	due     []*watch      // whose timer has ended, for Run
+	entered []*watch      // whose channel's members have changed, for Run
+	wake    chan struct{} // a token when there are some
 }
 
 const shardCount = 64
@@ -84,7 +89,7 @@ func New(opts Options) *Hub {
 	if opts.Metrics == nil {
 		opts.Metrics = noMetrics{}
 	}
-	h := &Hub{opts: opts, seed: maphash.MakeSeed()}
+	h := &Hub{opts: opts, seed: maphash.MakeSeed(), wake: make(chan struct{}, 1)}
 	for i := range h.shards {
 		h.shards[i].channels = make(map[pubsub.ChannelID]*channel)
 	}

@@ -224,9 +224,12 @@ func (h *Hub) Members(ctx context.Context, q *Members) (*MembersPage, error) {
 func (a *Attachment) Channel() pubsub.ChannelID { return a.channel.id }
 
 // Members returns the members that the attachment's client may know of now: all of the
-// channel's with PRESENCE_SUBSCRIBE, else those of its own connection (RTP17a). Everything
-// that happens after the call began is received.
+// channel's with PRESENCE_SUBSCRIBE, else those of its own connection (RTP17a), and none if
+// it has a filter. Everything that happens after the call began is received.
 func (a *Attachment) Members(ctx context.Context) ([]*pubsub.PresenceMessage, error) {
+	if a.filter != nil {
+		return nil, nil
+	}
 	connectionID := a.connID
 	if a.Modes()&pubsub.ModePresenceSubscribe != 0 {
 		connectionID = ""

@@ -138,6 +138,8 @@ func route(path []string) map[string]handler {
 		return map[string]handler{http.MethodPost: (*API).createApp}
 	case len(path) == 2 && path[0] == "apps":
 		return map[string]handler{http.MethodDelete: (*API).deleteApp}
+	case len(path) == 2 && path[0] == "channels":
+		return map[string]handler{http.MethodGet: (*API).status}
 	case len(path) == 3 && path[0] == "channels" && (path[2] == "messages" || path[2] == "history"):
 		return map[string]handler{http.MethodGet: (*API).history, http.MethodPost: (*API).publish}
 	case len(path) == 3 && path[0] == "channels" && path[2] == "presence":

@@ -287,6 +287,7 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 	}
 	run("engine", s.engine.Run)
 	run("directory", s.dir.Run)
+	run("hub", s.hub.Run)
 	run("sessions", s.sessions.Run)
 	run("timer wheel", s.wheel.Run)
 	run("metrics", s.metrics.Run)

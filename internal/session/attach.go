@@ -82,6 +82,17 @@ func (s *Session) find(channel string) (index int, a *attachment) {
 	return -1, nil
 }
 
+// beside returns an attachment to the channel of that name under another one, or nil.
+func (s *Session) beside(name pubsub.ChannelName) *hub.Attachment {
+	id := name.ID(s.Grant().App)
+	for _, a := range s.attachments {
+		if a.hub.Channel() == id {
+			return a.hub
+		}
+	}
+	return nil
+}
+
 // attach answers an ATTACH with ATTACHED or a channel's ERROR (RTL4).
 func (s *Session) attach(pm *wire.ProtocolMessage) {
 	name, err := pubsub.ParseChannelName(pm.Channel)
@@ -94,6 +105,7 @@ func (s *Session) attach(pm *wire.ProtocolMessage) {
 		s.channelFailed(pm.Channel, err)
 		return
 	}
+	params.withhold(s.Grant(), name)
 	asked := pm.Flags.Modes()
 	if modes, ok := params.effective["modes"]; ok {
 		asked = pubsub.ParseModes(modes)
@@ -102,7 +114,7 @@ func (s *Session) attach(pm *wire.ProtocolMessage) {
 		// The same options again come from a client that lost its way, such as one whose
 		// delta did not decode: it drops what it is sent until it is attached anew (RTL18).
 		if !a.over.Load() && (pm.ChannelSerial == "" || asked != a.asked || !maps.Equal(params.effective, a.params)) {
-			s.reattach(a, asked, params.effective)
+			s.reattach(a, asked, &params)
 			return
 		}
 		s.drop(pm.Channel)
@@ -122,6 +134,7 @@ func (s *Session) attach(pm *wire.ProtocolMessage) {
 		Modes:        asked,
 		ConnectionID: s.id,
 		NoEcho:       !s.echo || params.noEcho,
+		Beside:       s.beside(name),
 		Form:         s.transport.Form(pm.Channel),
 		Receiver:     a,
 	})
@@ -131,7 +144,11 @@ func (s *Session) attach(pm *wire.ProtocolMessage) {
 	}
 	s.attachments = append(s.attachments, a)
 	attached, backlog := a.begin(ctx, pm, &params)
-	frames, err := a.withMembers(ctx, attached, false, backlog...)
+	occupancy, err := a.hub.ShowOccupancy(ctx, params.occupancy, a.hub.Position())
+	var frames [][]byte
+	if err == nil {
+		frames, err = a.withMembers(ctx, attached, false, append(backlog, occupancy...)...)
+	}
 	if err != nil {
 		s.interrupt(a, err)
 		return
@@ -168,14 +185,21 @@ func (a *attachment) begin(ctx context.Context, pm *wire.ProtocolMessage, params
 
 // reattach changes the options of an attachment in place: it goes on from where it is, so
 // that nothing in flight is sent twice.
-func (s *Session) reattach(a *attachment, asked pubsub.Mode, params map[string]string) {
+func (s *Session) reattach(a *attachment, asked pubsub.Mode, params *channelParams) {
 	if _, err := a.regrant(s.Grant(), asked); err != nil {
 		s.drop(a.channel)
 		s.transport.End(&a.gate, channelError(a.channel, pubsub.ErrorFor(err)))
 		return
 	}
-	a.asked, a.params = asked, params
-	if err := a.announce(a.changed(), false); err != nil {
+	a.asked, a.params = asked, params.effective
+	attached := a.changed()
+	ctx, cancel := context.WithTimeout(context.Background(), directoryTimeout)
+	defer cancel()
+	occupancy, err := a.hub.ShowOccupancy(ctx, params.occupancy, pubsub.Serial(attached.ChannelSerial))
+	if err == nil {
+		err = a.announce(attached, false, occupancy...)
+	}
+	if err != nil {
 		s.interrupt(a, err)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"letshare-server/internal/auth"
 	"letshare-server/internal/hub"
 	"letshare-server/internal/pubsub"
 )
@@ -17,11 +18,12 @@ type channelParams struct {
 	noEcho       bool
 	rewindWindow time.Duration // zero: by count
 	rewindLimit  int           // messages; zero: no rewind
+	occupancy    hub.OccupancyView
 }
 
 // known are the names of channelParams.effective. Delta compression may be asked for, and
 // full messages are an answer to it.
-var known = map[string]bool{"modes": true, "echo": true, "rewind": true, "rewindLimit": true, "delta": true}
+var known = map[string]bool{"modes": true, "echo": true, "rewind": true, "rewindLimit": true, "delta": true, "occupancy": true}
 
 func (p *channelParams) rewinds() bool { return p.rewindLimit > 0 }
 
@@ -44,7 +46,21 @@ func readParams(name pubsub.ChannelName, given map[string]string) (channelParams
 	if v, ok := all["delta"]; ok && v != "vcdiff" {
 		return p, invalidParam("delta", v, "must be vcdiff")
 	}
+	if v, ok := all["occupancy"]; ok {
+		if p.occupancy, ok = hub.ParseOccupancyView(v); !ok {
+			return p, invalidParam("occupancy", v, `must be metrics or "metrics." and a category`)
+		}
+	}
 	return p, p.readRewind(all)
+}
+
+// withhold leaves out what the grant does not allow on the channel: an attachment does without
+// it.
+func (p *channelParams) withhold(g *auth.Grant, name pubsub.ChannelName) {
+	if p.occupancy != hub.NoOccupancy && !g.Allows(auth.OpChannelMetadata, name.Resource()) {
+		p.occupancy = hub.NoOccupancy
+		delete(p.effective, "occupancy")
+	}
 }
 
 // readRewind reads "rewind": a number of messages, or of seconds or minutes as "30s", "2m".

@@ -178,10 +178,10 @@ func (s *Session) sync(pm *wire.ProtocolMessage) {
 	}
 }
 
-// announce sends an ATTACHED, or nothing, and what the members are, in one step. What
-// happens meanwhile is sent after, so that no event is older than the members it changes.
+// announce sends an ATTACHED, or nothing, the given frames, and what the members are, in one
+// step. What happens meanwhile is sent after, so that no event is older than the members it changes.
 // On an error nothing was sent, and the attachment has to end.
-func (a *attachment) announce(attached *wire.ProtocolMessage, always bool) error {
+func (a *attachment) announce(attached *wire.ProtocolMessage, always bool, between ...[]byte) error {
 	a.announcing.Lock()
 	defer a.announcing.Unlock()
 	transport := a.session.transport
@@ -190,7 +190,7 @@ func (a *attachment) announce(attached *wire.ProtocolMessage, always bool) error
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), directoryTimeout)
 	defer cancel()
-	frames, err := a.withMembers(ctx, attached, always)
+	frames, err := a.withMembers(ctx, attached, always, between...)
 	if err == nil {
 		transport.Release(&a.gate, frames...)
 	}

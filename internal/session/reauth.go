@@ -1,8 +1,12 @@
 package session
 
 import (
+	"context"
+	"maps"
 	"time"
 
+	"letshare-server/internal/auth"
+	"letshare-server/internal/hub"
 	"letshare-server/internal/pubsub"
 	"letshare-server/internal/wire"
 )
@@ -43,7 +47,7 @@ func (s *Session) reauthorize(pm *wire.ProtocolMessage) {
 			a.hub.Detach()
 			s.transport.End(&a.gate, channelError(a.channel, pubsub.ErrorFor(err)))
 			continue
-		case modes != before:
+		case a.withhold(grant) || modes != before:
 			if err := a.announce(a.changed(), false); err != nil {
 				a.hub.Detach()
 				s.transport.End(&a.gate, a.unavailable(err))
@@ -57,6 +61,20 @@ func (s *Session) reauthorize(pm *wire.ProtocolMessage) {
 	for _, channel := range mayLeave {
 		s.leaveChannel(channel)
 	}
+}
+
+// withhold takes the occupancy away if the grant does not allow it, and reports whether it did.
+func (a *attachment) withhold(grant *auth.Grant) bool {
+	name, err := pubsub.ParseChannelName(a.channel)
+	if a.params["occupancy"] == "" || err != nil || grant.Allows(auth.OpChannelMetadata, name.Resource()) {
+		return false
+	}
+	a.params = maps.Clone(a.params) // others may be reading them
+	delete(a.params, "occupancy")
+	ctx, cancel := context.WithTimeout(context.Background(), directoryTimeout)
+	defer cancel()
+	_, _ = a.hub.ShowOccupancy(ctx, hub.NoOccupancy, "") // which cannot fail
+	return true
 }
 
 // notRenewable is err as an answer to AUTH. SDKs answer a token error with another renewal,

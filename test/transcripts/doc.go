@@ -11,8 +11,8 @@
 //	S  {"action":1,"msgSerial":0,"count":1,"res":[{"serials":["<first>"]}]}
 //
 // The first line names the file and gives the URL parameters of its client; without key or
-// access_token the server's key is used, and without v the newest version. More clients are
-// numbered from 2, connect at the beginning too, and speak in lines C2 and S2. A token line
+// access_token the server's key is used, key=<wide> is one that may do everything everywhere,
+// and without v it is the newest version. More clients are numbered from 2, connect at the beginning too, and speak in lines C2 and S2. A token line
 // mints a JWT that lives for ttl seconds, for use as <short>.
 //
 //	C   the client sends this

@@ -32,6 +32,10 @@ const patience = 30 * time.Second
 const (
 	keyName   = "trscpt.key001"
 	keySecret = "transcripts-secret-of-no-value"
+
+	// wideKeyName is a key with the same secret that may do everything on every channel,
+	// filtered and meta ones included.
+	wideKeyName = "wide.key001"
 )
 
 func TestTheServerSpeaksAsTheTranscriptsSay(t *testing.T) {
@@ -85,7 +89,7 @@ func newPlayer(t *testing.T, tr *transcript, format string) *player {
 	t.Cleanup(cancel)
 	address, stop := startServer(t)
 	p := &player{t: t, tr: tr, format: format, ctx: ctx, address: address, stop: stop,
-		names: names{"key": keyName + ":" + keySecret}, clients: make(map[int]*client)}
+		names: names{"key": keyName + ":" + keySecret, "wide": wideKeyName + ":" + keySecret}, clients: make(map[int]*client)}
 	for name, spec := range tr.tokens {
 		p.names[name] = mint(t, spec)
 	}
@@ -140,6 +144,8 @@ func startServer(t *testing.T) (address string, stop func()) {
 	cfg.Server.Host, cfg.Server.Port = "127.0.0.1", "0"
 	cfg.Server.ShutdownGrace = 2 * time.Second
 	cfg.APIKeys = []config.Secret{keyName + ":" + keySecret}
+	wideApp, wideID, _ := strings.Cut(wideKeyName, ".")
+	cfg.Apps = []config.App{{ID: wideApp, Keys: []config.AppKey{{ID: wideID, Secret: keySecret, Capability: `{"[*]*":["*"]}`}}}}
 	secrets, err := config.ResolveSecrets(cfg, config.Published{Contains: auth.IsPublished, LocalKey: auth.LocalKey})
 	if err != nil {
 		t.Fatal(err)

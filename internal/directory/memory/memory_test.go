@@ -40,28 +40,40 @@ func TestTheContract(t *testing.T) {
 	})
 }
 
+// one is a connection that publishes and subscribes.
+var one = pubsub.OccupancyOf(pubsub.ModeSubscribe | pubsub.ModePublish)
+
 func TestANewIncarnationEndsTheCountsOfTheOneBefore(t *testing.T) {
 	s := NewStore(Options{})
 	id := pubsub.ChannelID{App: "app", Name: "room"}
 	only := pubsub.ChannelID{App: "app", Name: "only there"}
 	a, b := s.Node(nodeA), s.Node(nodeB)
 	for range 3 {
-		a.Join(t.Context(), id, nodeA, 0)
-		a.Join(t.Context(), only, nodeA, 0)
+		a.Join(t.Context(), id, nodeA, one, 0)
+		a.Join(t.Context(), only, nodeA, one, 0)
 	}
-	b.Join(t.Context(), id, nodeB, 0)
+	b.Join(t.Context(), id, nodeB, one, 0)
+	a.Watch(t.Context(), only, true)
+	b.Watch(t.Context(), id, true)
+	occupied := func() int32 {
+		o, _ := b.Occupancy(t.Context(), id)
+		return o[pubsub.MetricConnections]
+	}
 	s.Node(nodeA) // again, the same life
-	if n, _ := b.Occupancy(t.Context(), id); n != 4 {
+	if n := occupied(); n != 4 {
 		t.Errorf("got %d, want 4", n)
 	}
 	s.Node(directory.Node{Name: "a", Incarnation: "2"})
-	if n, _ := b.Occupancy(t.Context(), id); n != 1 {
+	if len(b.Changed()) != 1 {
+		t.Error("a watcher was not told")
+	}
+	if n := occupied(); n != 1 {
 		t.Errorf("got %d, want 1", n)
 	}
-	if err := a.Leave(t.Context(), id, nodeA); err != nil {
+	if err := a.Adjust(t.Context(), id, nodeA, pubsub.Occupancy{}.Minus(one)); err != nil {
 		t.Error(err)
 	}
-	if n, _ := b.Occupancy(t.Context(), id); n != 1 {
+	if n := occupied(); n != 1 {
 		t.Errorf("after a late Leave: got %d, want 1", n)
 	}
 	if got := s.Stats(); got.Channels != 1 {
@@ -162,7 +174,7 @@ func BenchmarkJoinAndLeave(b *testing.B) {
 	id := pubsub.ChannelID{App: "app", Name: "room"}
 	b.ReportAllocs()
 	for b.Loop() {
-		a.Join(b.Context(), id, nodeA, 50)
-		a.Leave(b.Context(), id, nodeA)
+		a.Join(b.Context(), id, nodeA, one, 50)
+		a.Adjust(b.Context(), id, nodeA, pubsub.Occupancy{}.Minus(one))
 	}
 }

@@ -14,7 +14,8 @@ const (
 	// DefaultSweepInterval is the time between two sweeps of Run.
 	DefaultSweepInterval = 5 * time.Second
 
-	// DefaultNotices is how many supersessions wait for a node.
+	// DefaultNotices is how many supersessions, and how many changes of occupancy, wait for a
+	// node.
 	DefaultNotices = 1024
 )
 
@@ -23,8 +24,8 @@ type Options struct {
 	// SweepInterval is the time between two sweeps. Zero means DefaultSweepInterval.
 	SweepInterval time.Duration
 
-	// Notices is how many supersessions wait for each node; more are dropped. Zero means
-	// DefaultNotices.
+	// Notices is how many supersessions, and how many changes of occupancy, wait for each
+	// node; more are dropped. Zero means DefaultNotices.
 	Notices int
 
 	// Now is the store's clock. Nil means time.Now.
@@ -51,6 +52,7 @@ type Store struct {
 type node struct {
 	directory.Node
 	superseded chan directory.Supersession
+	changed    chan pubsub.ChannelID
 }
 
 type connectionShard struct {
@@ -119,7 +121,11 @@ func (s *Store) node(n directory.Node) *node {
 	if known := s.nodes[n]; known != nil {
 		return known
 	}
-	known = &node{Node: n, superseded: make(chan directory.Supersession, s.opts.Notices)}
+	known = &node{
+		Node:       n,
+		superseded: make(chan directory.Supersession, s.opts.Notices),
+		changed:    make(chan pubsub.ChannelID, s.opts.Notices),
+	}
 	s.nodes[n] = known
 	return known
 }
@@ -143,6 +149,9 @@ func (s *Store) app(name string) *string {
 
 // Superseded yields the connections of this node that another generation took over.
 func (d *Directory) Superseded() <-chan directory.Supersession { return d.node.superseded }
+
+// Changed yields the watched channels whose occupancy has changed.
+func (d *Directory) Changed() <-chan pubsub.ChannelID { return d.node.changed }
 
 // Run removes expired records until ctx ends. One node's Run is enough for a Store.
 func (d *Directory) Run(ctx context.Context) error {
@@ -176,7 +185,7 @@ func (s *Store) sweep() {
 // Stats are figures of a store.
 type Stats struct {
 	Connections int // records, expired ones not yet swept included
-	Channels    int // with attachments
+	Channels    int // with connections, or watched
 }
 
 // Stats returns the figures of now.

@@ -278,10 +278,10 @@ func (f form) AppendFrames(dst []byte, units []hub.Unit, e *engine.Entry, index 
 	start := len(dst)
 	dst = socket.BeginFrame(dst)
 	x := wire.Entry{Serial: e.Serial, Position: e.Position(), Timestamp: e.Timestamp, Batch: e.Body}
-	switch e.Kind {
-	case engine.KindMessage:
+	switch {
+	case e.Kind == engine.KindMessage, e.Kind >= engine.KindMeta:
 		dst = wire.AppendMessagePM(dst, f.format, f.channel, x)
-	case engine.KindPresence:
+	case e.Kind == engine.KindPresence:
 		dst = wire.AppendPresencePM(dst, f.format, f.channel, x)
 	default:
 		return dst[:start], units
