@@ -24,7 +24,7 @@ type Attach struct {
 	Modes pubsub.Mode
 
 	ConnectionID string
-	NoEcho       bool // leave out what this connection published
+	NoEcho       bool // leave out what this connection published (RTL7f)
 
 	// Names restricts messages to those with one of these names; nil means all.
 	Names []string
@@ -54,7 +54,7 @@ type Attachment struct {
 // Attachment.Position, as far as the granted modes allow, perhaps before Attach returns.
 // The receiver holds them back until it has told its client of the attachment.
 //
-// Errors are *pubsub.Error (RTL4e): CodeInvalidChannelName, CodeCapabilityDenied,
+// Errors are *pubsub.Error (RTL14): CodeInvalidChannelName, CodeCapabilityDenied,
 // CodeIdentifiedClientNeeded, CodeUnavailable; or ErrRoomFull in the chain.
 func (h *Hub) Attach(ctx context.Context, a *Attach) (*Attachment, error) {
 	modes, err := h.grantModes(a.Grant, a.Channel, a.Modes)
