@@ -27,7 +27,7 @@ type Filter struct {
 }
 
 // Decode compiles an expression in base64, of either alphabet, padded or not, as it stands in
-// a channel's name. Every error is an *pubsub.Error with CodeInvalidChannelName.
+// a channel's name (RTS5a1-2). Every error is an *pubsub.Error with CodeInvalidChannelName.
 func Decode(encoded string) (*Filter, error) {
 	encoded = strings.TrimRight(encoded, "=")
 	b, err := base64.RawStdEncoding.DecodeString(encoded)

@@ -25,7 +25,7 @@ type Attach struct {
 	Modes pubsub.Mode
 
 	ConnectionID string
-	NoEcho       bool // leave out what this connection published
+	NoEcho       bool // leave out what this connection published (RTL7f)
 
 	// Beside is another attachment of the connection to the channel, under another name, if
 	// there is one: the two count as one connection.
@@ -63,7 +63,7 @@ type Attachment struct {
 // Attachment.Position, as far as the granted modes allow, perhaps before Attach returns.
 // The receiver holds them back until it has told its client of the attachment.
 //
-// Errors are *pubsub.Error (RTL4e): CodeInvalidChannelName, also for a filter that is no
+// Errors are *pubsub.Error (RTL14): CodeInvalidChannelName, also for a filter that is no
 // expression, CodeCapabilityDenied, CodeIdentifiedClientNeeded, CodeTooManyChannels if the
 // channel has too many different filters, CodeUnavailable; or ErrRoomFull in the chain.
 func (h *Hub) Attach(ctx context.Context, a *Attach) (*Attachment, error) {

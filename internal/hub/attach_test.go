@@ -371,6 +371,7 @@ func TestARoomThatIsFullRefusesOthersUntilSomebodyLeaves(t *testing.T) {
 	attach(t, h, hub.Attach{Channel: name("another"), MaxMembers: 1})
 }
 
+// RTL4l, RTL4m, TB2d
 func TestModesAreThoseAskedForThatTheCapabilityCovers(t *testing.T) {
 	h := newHub(t)
 	for _, c := range []struct {
@@ -412,6 +413,7 @@ func TestModesAreThoseAskedForThatTheCapabilityCovers(t *testing.T) {
 	}
 }
 
+// RTC8a1
 func TestANewGrantChangesModesOrEndsThem(t *testing.T) {
 	h := newHub(t)
 	box := new(inbox)
@@ -478,6 +480,7 @@ func TestReachedIsWhereEverythingBeforeWasSent(t *testing.T) {
 	}
 }
 
+// RTL12
 func TestAllAreToldWhenEntriesAreLost(t *testing.T) {
 	spy := new(spied)
 	h := newHub(t, func(o *hub.Options) { spy.Engine = o.Engine; o.Engine = spy })

@@ -18,7 +18,8 @@ type Presence struct {
 	Grant   *auth.Grant
 	Channel pubsub.ChannelName
 
-	// Items enter, update or leave, in this order and all or none. They are handed over.
+	// Items enter, update or leave, in this order and all or none, for whichever clientIds the
+	// grant permits (RTP14a, RTP15a, RTP15f). They are handed over.
 	Items []*pubsub.PresenceMessage
 
 	// ConnectionID owns the members. MsgSerial is the number that it gave the request, by
@@ -77,8 +78,8 @@ func (h *Hub) Presence(ctx context.Context, turn *Turn, p *Presence) error {
 	return nil
 }
 
-// checkPresence validates a request, rights first and contents after, and completes its
-// items with their clientIds.
+// checkPresence validates a request, rights first (RTP8h) and contents after (RTP8i), and
+// completes its items with their clientIds (RTP8c, RTP9d, RTP10c).
 func (h *Hub) checkPresence(p *Presence) error {
 	if p.Channel.Qualifier != "" || !p.Grant.Allows(auth.OpPresence, p.Channel.Resource()) {
 		return denied("be present on", p.Channel)
@@ -133,7 +134,7 @@ func (p *Presence) change(members membersOf) *engine.Append {
 		switch {
 		case item.Action == pubsub.PresenceLeave:
 			if m.now == nil {
-				continue
+				continue // (RTP10d)
 			}
 			completeLeave(&item, m.now)
 			m.now = nil
@@ -146,9 +147,9 @@ func (p *Presence) change(members membersOf) *engine.Append {
 			item.Action, item.Timestamp = pubsub.PresenceEnter, 0
 		default:
 			if m.now == nil {
-				item.Action = pubsub.PresenceEnter
+				item.Action = pubsub.PresenceEnter // (RTP9b)
 			}
-			m.now = &item
+			m.now = &item // (RTP9a)
 		}
 		m.changed = true
 		batch.Presence = append(batch.Presence, &item)
@@ -161,7 +162,7 @@ func (p *Presence) change(members membersOf) *engine.Append {
 	return a
 }
 
-// completeLeave gives a LEAVE without data the last data of the member (RTP10a).
+// completeLeave gives a LEAVE without data the last data of the member (RTP8e, RTP10a).
 func completeLeave(leave, member *pubsub.PresenceMessage) {
 	if leave.Data.Kind == pubsub.NoData {
 		leave.Data, leave.Encoding = member.Data, member.Encoding

@@ -190,7 +190,7 @@ type MembersPage struct {
 	Next    string // the Cursor of the next page; empty if this is the last
 }
 
-// Members returns a page of a channel's members (RSP3). Errors are *pubsub.Error:
+// Members returns a page of a channel's members (RSP3a). Errors are *pubsub.Error:
 // CodeCapabilityDenied, CodeUnavailable.
 func (h *Hub) Members(ctx context.Context, q *Members) (*MembersPage, error) {
 	if q.Channel.Qualifier != "" || !q.Grant.Allows(auth.OpSubscribe, q.Channel.Resource()) {

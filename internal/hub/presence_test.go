@@ -119,6 +119,7 @@ func TestOneRequestMayChangeAMemberSeveralTimes(t *testing.T) {
 	expect(t, members(t, h, hub.Members{}).Members, "present conn:0:5 a=3")
 }
 
+// RTP10d
 func TestWhoIsNoMemberLeavesSilently(t *testing.T) {
 	h := newHub(t)
 	w := watch(t, h, hub.Attach{})
@@ -139,6 +140,7 @@ func TestMembersOfConnectionsAreTheirOwn(t *testing.T) {
 	}
 }
 
+// RTP17g
 func TestAReEntryWithWhatIsKnownChangesNothing(t *testing.T) {
 	h := newHub(t)
 	w := watch(t, h, hub.Attach{})
@@ -213,6 +215,7 @@ func TestARequestThatIsSentAgainChangesNothing(t *testing.T) {
 	expect(t, w.catchUp(t), "enter conn:1:0 a=1, leave conn:2:0 a=1, enter conn:3:0 a=2")
 }
 
+// RTP8h, RTP8i, RTP15f
 func TestPresenceIsRefusedForReasons(t *testing.T) {
 	restricted := capability(t, `{"room":["subscribe"],"mine":["presence"]}`)
 	me := &auth.Grant{App: "app", ClientRule: auth.ClientIdentified, ClientID: "me", Capability: auth.FullCapability}
@@ -442,6 +445,7 @@ func TestAStoreThatFailsIsTold(t *testing.T) {
 	}
 }
 
+// RTP17a
 func TestWithoutPresenceSubscribeAConnectionSeesItself(t *testing.T) {
 	h := newHub(t)
 	do(t, h, request("self", 0, enter("a", "1")))
@@ -472,6 +476,7 @@ func TestWithoutPresenceSubscribeAConnectionSeesItself(t *testing.T) {
 	}
 }
 
+// RSP3a
 func TestMembersComeInPages(t *testing.T) {
 	h := newHub(t)
 	var items []*pubsub.PresenceMessage

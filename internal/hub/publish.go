@@ -25,13 +25,13 @@ type Publish struct {
 	Messages []*pubsub.Message
 
 	// ConnectionID is the publisher's connection, and MsgSerial the number that it gave
-	// the publish, by which a repeat is recognised (RTN7b, RTN19a). Without a connection
+	// the publish, by which a repeat is recognised (RTN7b, RTN19a, RTN19a2). Without a connection
 	// the publish is a request of its own.
 	ConnectionID string
 	MsgSerial    int64
 
 	// OnBehalf is the connection that a request without one publishes for: the messages
-	// seem to come from it, and its echo rules apply.
+	// seem to come from it, and its echo rules apply (TM2h).
 	OnBehalf string
 
 	// Final says that the connection never sends the publish again, so that its id need not
@@ -96,7 +96,7 @@ func (h *Hub) Publish(turn *Turn, p *Publish, done func(Published)) error {
 	return nil
 }
 
-// publisher is the connection that the messages come from, if any.
+// publisher is the connection that the messages come from, if any (RTL6f).
 func (p *Publish) publisher() string { return cmp.Or(p.ConnectionID, p.OnBehalf) }
 
 // crowded reports whether publishers have to wait.
@@ -107,7 +107,7 @@ func (c *channel) crowded() bool {
 }
 
 // check validates a publish, rights first and contents after, and makes its batch and the id
-// that repeats of it are recognised by.
+// that repeats of it are recognised by (RSL1k4-5).
 func (h *Hub) check(p *Publish) (*pubsub.Batch, engine.ID, error) {
 	none := engine.ID{}
 	ops := p.Grant.Ops(p.Channel.Resource())
@@ -167,7 +167,7 @@ func completeMessage(p *Publish, ops auth.OpSet, m *pubsub.Message) error {
 }
 
 // identify gives the batch its id base and returns what a repeat is recognised by. Client
-// ids are all "<base>:<index>", or one arbitrary string for a single message (RSL1k).
+// ids are all "<base>:<index>", or one arbitrary string for a single message (RSL1k1-3).
 func identify(p *Publish, b *pubsub.Batch) (engine.ID, error) {
 	if len(b.Messages) == 0 {
 		return engine.ID{}, nil

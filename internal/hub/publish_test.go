@@ -15,6 +15,7 @@ import (
 	"letshare-server/internal/pubsub"
 )
 
+// RSL1i, RSL1k3, TM2i
 func TestAPublishIsRefusedWithTheCodeThatSaysWhy(t *testing.T) {
 	h := newHub(t)
 	bob := &auth.Grant{App: "app", ClientRule: auth.ClientIdentified, ClientID: "bob", Capability: auth.FullCapability}
@@ -112,6 +113,7 @@ func TestTheServerCompletesAMessageAndTrustsNothingThatIsItsOwnToGive(t *testing
 	}
 }
 
+// RSL1k4-5, RTN19a
 func TestARepeatGetsTheFirstSerialsAndIsNotDelivered(t *testing.T) {
 	h := newHub(t)
 	box := new(inbox)
@@ -193,6 +195,7 @@ func TestTroubleOfTheStoreIsToldAsWhatTheClientCanDo(t *testing.T) {
 	}
 }
 
+// RSL2a, TG4
 func TestPagesOfAnySizeAreTogetherTheWholeHistory(t *testing.T) {
 	h := newHub(t)
 	var all []string

@@ -6,7 +6,7 @@ import (
 )
 
 // Code is an error code of Ably's public registry. Codes 40140 to 40149 mean "renew the
-// token" to every SDK (RSA4b) and are used for nothing else.
+// token" to every SDK (RSA4b, RSC10) and are used for nothing else.
 type Code int
 
 // The codes that this server sends.
@@ -85,7 +85,8 @@ const (
 	CodeMutableRuleMissing     Code = 93002
 )
 
-// StatusCode is the HTTP status that goes with c, also sent as statusCode on the wire.
+// StatusCode is the HTTP status that goes with c, also sent as statusCode on the wire. SDKs
+// try another host on 500 to 504, which therefore mean trouble that may pass (RSC15l3).
 // Most codes carry it in their first three digits; the others are listed here.
 func (c Code) StatusCode() int {
 	switch c {

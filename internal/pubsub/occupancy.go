@@ -2,7 +2,7 @@ package pubsub
 
 import "strconv"
 
-// Metric is a category of a channel's occupancy (CHM2).
+// Metric is a category of a channel's occupancy (CHM2a-h).
 type Metric uint8
 
 // The metrics of a channel. All but the members count connections that are attached with the
@@ -37,7 +37,7 @@ func ParseMetric(name string) (m Metric, ok bool) {
 	return 0, false
 }
 
-// Occupancy is how many of each metric a channel has (CHM1), or the difference of two such.
+// Occupancy is how many of each metric a channel has, or the difference of two such.
 type Occupancy [Metrics]int32
 
 // OccupancyOf is what one connection adds to a channel that it is attached to with the given

@@ -8,7 +8,7 @@ import (
 	"letshare-server/internal/wire"
 )
 
-// publish answers POST /channels/{name}/messages (RSL1): a message or an array of them.
+// publish answers POST /channels/{name}/messages: a message or an array of them (RSL1b-c).
 func (a *API) publish(c *call) (*answer, error) {
 	grant, err := a.authenticate(c)
 	if err != nil {
@@ -18,7 +18,7 @@ func (a *API) publish(c *call) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	if c.query.Get("_forceNack") == "true" { // a hook of the SDKs' tests (RSL1l1)
+	if c.query.Get("_forceNack") == "true" { // a hook of the SDKs' tests (RSL1l, RSL1l1)
 		return nil, pubsub.NewError(pubsub.CodeForcedNack, "the publish was refused because it asked for that")
 	}
 	body, err := a.readBody(c)
@@ -83,7 +83,7 @@ func (a *API) onBehalf(p *hub.Publish) error {
 	return nil
 }
 
-// publishedBody is the body of a successful publish: channel, messageId and serials.
+// publishedBody is the body of a successful publish: channel, messageId and serials (RSL1n).
 func publishedBody(f wire.Format, channel string, p *hub.Published) []byte {
 	serials := make([]string, p.Count)
 	if p.Serial != "" {

@@ -125,7 +125,7 @@ func noSuchResource(c *call) error {
 	return pubsub.Errorf(pubsub.CodeNotFound, "no such resource: %s", clip(c.URL.Path))
 }
 
-// route returns the handlers of a path by method, or nil.
+// route returns the handlers of a path by method (RSC19f), or nil.
 func route(path []string) map[string]handler {
 	switch {
 	case len(path) == 1 && path[0] == "time":
@@ -221,8 +221,8 @@ const (
 	msgpackType = "application/x-msgpack"
 )
 
-// answerFormat is the first format of the Accept header that we have; the format parameter
-// wins over it.
+// answerFormat is the first format of the Accept header that we have (RSC8c); the format
+// parameter wins over it.
 func answerFormat(r *http.Request, q url.Values) wire.Format {
 	switch q.Get("format") {
 	case "msgpack":
@@ -258,7 +258,7 @@ func write(w http.ResponseWriter, c *call, status int, body []byte) {
 		w.WriteHeader(status)
 		return
 	}
-	h.Set("Content-Type", contentType) // exactly this: the JavaScript SDK compares it whole
+	h.Set("Content-Type", contentType) // exactly this: the JavaScript SDK compares it whole (RSC8d)
 	h.Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(status)
 	if c.Method != http.MethodHead {
@@ -266,6 +266,7 @@ func write(w http.ResponseWriter, c *call, status int, body []byte) {
 	}
 }
 
+// writeError answers with an error, in the body and in headers (RSL1d, HP4, HP6-7).
 func (a *API) writeError(w http.ResponseWriter, c *call, e *pubsub.Error) {
 	if e.StatusCode >= 500 && !errors.Is(e, context.Canceled) {
 		a.opts.Log.Error("request failed", "method", c.Method, "path", c.URL.Path, "code", int(e.Code), "error", e)

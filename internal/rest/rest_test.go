@@ -146,6 +146,7 @@ func floats(v any) any {
 	return v
 }
 
+// HP4, HP6-7, TI1
 func TestErrorsAreToldInHeadersAndBodyInTheClientsFormat(t *testing.T) {
 	api := newAPI(t)
 	for _, c := range []struct {
@@ -218,6 +219,7 @@ func TestErrorsAreToldInHeadersAndBodyInTheClientsFormat(t *testing.T) {
 	}
 }
 
+// RSC8a-d
 func TestTheFormatOfTheAnswerIsTheFirstThatTheClientAcceptsAndWeHave(t *testing.T) {
 	api := newAPI(t)
 	const j, m = "application/json", "application/x-msgpack"
@@ -282,6 +284,7 @@ func TestTheFormatOfTheBodyIsThatOfItsContentType(t *testing.T) {
 	}
 }
 
+// RSL1n
 func TestAPublishIsAnsweredWithChannelIDAndSerials(t *testing.T) {
 	api := newAPI(t)
 	for _, accept := range []map[string]string{nil, inMsgpack} {
@@ -300,6 +303,7 @@ func TestAPublishIsAnsweredWithChannelIDAndSerials(t *testing.T) {
 	}
 }
 
+// RSL1k4-5
 func TestARepeatedPublishIsAnsweredAsTheFirst(t *testing.T) {
 	api := newAPI(t)
 	publish := func() any {
@@ -323,6 +327,7 @@ func TestObjectsAsDataAreKeptAsJSONText(t *testing.T) {
 	}
 }
 
+// RSL1e
 func TestAbsentNullAndEmptyAreKeptApart(t *testing.T) {
 	api := newAPI(t)
 	for body, want := range map[string]string{
@@ -347,6 +352,7 @@ func bodyOfNewest(t *testing.T, api http.Handler) map[string]any {
 	return body(t, do(t, api, request{path: "/channels/x/messages?limit=1"})).([]any)[0].(map[string]any)
 }
 
+// RSA7e2
 func TestThePublisherIsWhomTheHeaderOrTheParameterNames(t *testing.T) {
 	api := newAPI(t)
 	header := map[string]string{"X-Ably-ClientId": base64.StdEncoding.EncodeToString([]byte("böb"))}
@@ -415,6 +421,7 @@ func links(t *testing.T, res *http.Response, resource string) map[string]url.Val
 	return all
 }
 
+// TG4-6
 func TestLinksKeepTheParametersAndNameEachRelationOnce(t *testing.T) {
 	api := newAPI(t)
 	for i := range 5 {
@@ -489,6 +496,7 @@ func TestPagesStayWhatTheyAreWhileMessagesArrive(t *testing.T) {
 	}
 }
 
+// RSL2b1, RTL10b
 func TestHistoryIsBoundedByTimeAndByAttachPoint(t *testing.T) {
 	api := newAPI(t)
 	var serials []string

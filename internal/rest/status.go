@@ -8,7 +8,7 @@ import (
 	"letshare-server/internal/wire"
 )
 
-// status answers GET /channels/{name} (RSL8): the channel's occupancy. The channel is always
+// status answers GET /channels/{name} (RSL8, RSL8a): the channel's occupancy. The channel is always
 // active, since it is asked for.
 func (a *API) status(c *call) (*answer, error) {
 	grant, err := a.authenticate(c)

@@ -10,7 +10,7 @@ import (
 // maxTokenRequestBytes has room for the longest capability.
 const maxTokenRequestBytes = 256 << 10
 
-// requestToken answers POST /keys/{keyName}/requestToken (RSA8): a request that was signed
+// requestToken answers POST /keys/{keyName}/requestToken (RSA8a): a request that was signed
 // with the key, or one with credentials, gets an Ably token.
 func (a *API) requestToken(c *call) (*answer, error) {
 	keyName := c.path[1]

@@ -52,7 +52,8 @@ func (a *attachment) changed() *wire.ProtocolMessage {
 	return pm
 }
 
-// attached is an ATTACHED for a with its granted modes and the given other flags.
+// attached is an ATTACHED for a with its granted modes and the given other flags, at the
+// position where a began (RTL15c).
 func (a *attachment) attached(flags wire.Flags) *wire.ProtocolMessage {
 	return &wire.ProtocolMessage{
 		Action:        wire.ActionAttached,
@@ -112,7 +113,8 @@ func (s *Session) attach(pm *wire.ProtocolMessage) {
 	}
 	if _, a := s.find(pm.Channel); a != nil {
 		// The same options again come from a client that lost its way, such as one whose
-		// delta did not decode: it drops what it is sent until it is attached anew (RTL18).
+		// delta did not decode: it drops what it is sent until it is attached anew (RTL18c).
+		// Any others change those of the attachment (RTL16a).
 		if !a.over.Load() && (pm.ChannelSerial == "" || asked != a.asked || !maps.Equal(params.effective, a.params)) {
 			s.reattach(a, asked, &params)
 			return
@@ -157,7 +159,7 @@ func (s *Session) attach(pm *wire.ProtocolMessage) {
 }
 
 // begin decides where the attachment goes on from: where the client says that it was
-// (RTL4c1), some way back if it asked for a rewind, or here.
+// (RTL4c1), some way back if it asked for a rewind, or here. Flags say so (RTL2f, RTL2i).
 func (a *attachment) begin(ctx context.Context, pm *wire.ProtocolMessage, params *channelParams) (attached *wire.ProtocolMessage, frames [][]byte) {
 	var flags wire.Flags
 	var backlog hub.Backlog
@@ -204,7 +206,7 @@ func (s *Session) reattach(a *attachment, asked pubsub.Mode, params *channelPara
 	}
 }
 
-// detach answers a DETACH, also of a channel that is not attached (RTL5).
+// detach answers a DETACH, also of a channel that is not attached (RTL5d, RTL5k, RTN19b).
 func (s *Session) detach(pm *wire.ProtocolMessage) {
 	detached := &wire.ProtocolMessage{Action: wire.ActionDetached, Channel: pm.Channel, HasChannel: true}
 	if a := s.drop(pm.Channel); a != nil {

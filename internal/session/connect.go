@@ -13,7 +13,8 @@ import (
 	"letshare-server/internal/wire"
 )
 
-// Request is what a client asked for when it connected.
+// Request is what a client asked for when it connected. Parameters that are not known are
+// ignored (RTC1f, RTN2g, RSC7d3).
 type Request struct {
 	Query  url.Values
 	Header http.Header
@@ -21,7 +22,7 @@ type Request struct {
 }
 
 // Open authenticates the request and opens a session on transport: CONNECTED is queued when
-// it returns (RTN4b). On an error nothing was queued; the caller answers with an
+// it returns (RTN6). On an error nothing was queued; the caller answers with an
 // ERROR and closes. Errors are *pubsub.Error.
 func (m *Manager) Open(ctx context.Context, r *Request, transport Transport) (*Session, error) {
 	s, err := m.begin(ctx, r, transport)
@@ -48,7 +49,7 @@ func (m *Manager) begin(ctx context.Context, r *Request, transport Transport) (*
 		manager:       m,
 		transport:     transport,
 		clientID:      r.Query.Get("clientId"),
-		echo:          r.Query.Get("echo") != "false",
+		echo:          r.Query.Get("echo") != "false", // (RTN2b)
 		remainPresent: remainPresent(r.Query),
 		maxIdle:       uint32(m.MaxIdleInterval(r.Query).Milliseconds()),
 		members:       new(whereabouts),
@@ -103,7 +104,7 @@ func (m *Manager) MaxIdleInterval(q url.Values) time.Duration {
 	return (time.Duration(ms) * time.Millisecond).Truncate(time.Second)
 }
 
-// checkVersion accepts protocol versions from 2 on, and a missing one (CSV2).
+// checkVersion accepts protocol versions from 2 on, and a missing one (RTN2f, CSV2a).
 func checkVersion(q url.Values) error {
 	v := q.Get("v")
 	if v == "" {
@@ -121,7 +122,7 @@ func checkVersion(q url.Values) error {
 }
 
 // connected is the CONNECTED of this transport. Later ones on the same transport repeat
-// every field (RTN24).
+// every field (RTN24). The limits that it tells are enforced, whoever keeps them (RTN21).
 func (s *Session) connected() *wire.ProtocolMessage {
 	l := &s.manager.opts.Limits
 	key := s.manager.keys.make(s.id, s.generation)

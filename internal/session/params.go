@@ -11,7 +11,8 @@ import (
 	"letshare-server/internal/pubsub"
 )
 
-// channelParams are the parameters of an attachment that this server knows.
+// channelParams are the parameters of an attachment that this server knows (RTL4k, TB2c). Any
+// other is ignored, the products' agent too (WP7).
 type channelParams struct {
 	effective map[string]string // as they were given, told to the client (RTL4k1)
 

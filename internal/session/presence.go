@@ -168,7 +168,7 @@ func (m *Manager) persist(failure, connectionID string, tries int, f func(contex
 	}
 }
 
-// sync answers a client's SYNC with the members as they are now. Whatever it asked to
+// sync answers a client's SYNC with the members as they are now (RTP19). Whatever it asked to
 // continue begins anew (RTP18).
 func (s *Session) sync(pm *wire.ProtocolMessage) {
 	if _, a := s.find(pm.Channel); a != nil {
@@ -198,14 +198,15 @@ func (a *attachment) announce(attached *wire.ProtocolMessage, always bool, betwe
 }
 
 // interrupt ends an attachment for which the store is needed and cannot be reached. The
-// client attaches again by itself (RTL13).
+// client attaches again by itself (RTL13a).
 func (s *Session) interrupt(a *attachment, err error) {
 	s.drop(a.channel)
 	s.transport.End(&a.gate, a.unavailable(err))
 }
 
 // withMembers returns an ATTACHED, if there is one, and behind it the given frames and the
-// SYNC that tells of the members. Without members there is no SYNC, unless always is set.
+// SYNC that tells of the members (RTP1). Without members there is no SYNC, unless always is
+// set, and nobody is there (RTP19a).
 func (a *attachment) withMembers(ctx context.Context, attached *wire.ProtocolMessage, always bool, between ...[]byte) ([][]byte, error) {
 	members, err := a.hub.Members(ctx)
 	if err != nil {
@@ -239,7 +240,8 @@ const (
 	syncPageBytes   = 32 << 10
 )
 
-// syncPages makes the pages of a new SYNC, of which the last has an empty cursor (RTP18).
+// syncPages makes the pages of a new SYNC (RTP18a), of which the last has an empty cursor
+// (RTP18b).
 func (a *attachment) syncPages(members []*pubsub.PresenceMessage) []*wire.ProtocolMessage {
 	sequence := strconv.FormatUint(a.session.generation, 36) + "-" + strconv.FormatUint(a.session.syncs.Add(1), 36)
 	var pages []*wire.ProtocolMessage
@@ -266,7 +268,7 @@ func memberSize(m *pubsub.PresenceMessage) int {
 	return m.Size() + len(m.ID) + len(m.ConnectionID) + len(m.Encoding)
 }
 
-// unavailable is the DETACHED by which a client is asked to attach again (RTL13).
+// unavailable is the DETACHED by which a client is asked to attach again (RTL13a).
 func (a *attachment) unavailable(err error) *wire.ProtocolMessage {
 	return &wire.ProtocolMessage{
 		Action: wire.ActionDetached, Channel: a.channel, HasChannel: true, Error: wire.NewErrorInfo(pubsub.ErrorFor(err)),

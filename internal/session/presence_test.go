@@ -232,6 +232,7 @@ func TestEventsComeAfterTheSyncThatTheyMayChange(t *testing.T) {
 	l.tells(t, "ATTACHED+, SYNC present leaves=1 present stays=2, "+changes)
 }
 
+// RTL13a
 func TestAnAttachmentWhoseMembersCannotBeReadIsToBeTriedAgain(t *testing.T) {
 	m, with := newMeddling()
 	n := newNode(t, with)
@@ -275,6 +276,7 @@ func TestMembersThatCouldNotLeaveAreTriedAgain(t *testing.T) {
 	})
 }
 
+// RTL12, RTP18
 func TestAfterALossTheMembersAreToldAnew(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		spy := &subscribed{Engine: enginememory.NewStore(enginememory.Options{}).Node("n1")}
@@ -352,6 +354,7 @@ func TestPresenceIsAcknowledgedInItsTurn(t *testing.T) {
 	})
 }
 
+// RTP18a-b
 func TestASyncComesInPagesOfBoundedSize(t *testing.T) {
 	n := newNode(t)
 	l := n.watcher(t, "a")

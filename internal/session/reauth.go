@@ -12,7 +12,7 @@ import (
 )
 
 // reauthorize adopts the token of an AUTH (RTC8a): CONNECTED with the same connection, or an
-// ERROR that ends it. What the token no longer permits is taken away channel by channel.
+// ERROR that ends it (RTC8a3). What the token no longer permits is taken away channel by channel.
 func (s *Session) reauthorize(pm *wire.ProtocolMessage) {
 	if pm.Auth == nil || pm.Auth.AccessToken == "" {
 		s.fail(pubsub.NewError(pubsub.CodeInvalidCredentials, "AUTH without an access token"))

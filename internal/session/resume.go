@@ -16,9 +16,9 @@ func grantDigest(g *auth.Grant) string {
 	return g.KeyName + "\x00" + g.ClientRule.String() + "\x00" + g.ClientID
 }
 
-// establish makes s the connection that the client asks to continue (RTN15b, RTN16), or a
-// new one. lost says why it is a new one although another was asked for (RTN15c7). An error
-// is final.
+// establish makes s the connection that the client asks to continue (RTN15b1, RTN16k), or a
+// new one. lost says why it is a new one although another was asked for (RTN15c7, RTN16l).
+// An error is final (RTN15c4), as is that of a bad credential, which comes before (RTN15c5).
 func (s *Session) establish(ctx context.Context, q url.Values) (lost *pubsub.Error, err error) {
 	key := q.Get("resume")
 	recovering := key == ""
@@ -41,9 +41,9 @@ func (s *Session) establish(ctx context.Context, q url.Values) (lost *pubsub.Err
 	return lost, nil
 }
 
-// resume takes over the connection that a key names. The key of the transport before stays
+// resume takes over the connection that a key names (RTN15c6). The key of the transport before stays
 // good until the client has used the new one, since the CONNECTED that tells it may be lost;
-// but after a recover it is dead at once, or the client that was left behind would take the
+// but after a recover it is dead at once (RTN16d), or the client that was left behind would take the
 // connection back.
 func (s *Session) resume(ctx context.Context, key string, recovering bool) (lost *pubsub.Error, err error) {
 	id, generation, form := s.manager.keys.parse(key)
@@ -146,8 +146,9 @@ func (m *Manager) dismiss(s *Session) {
 	}
 }
 
-// TransportClosed tells the session that its transport is gone. Attachments end with it; the
-// connection lives on for connectionStateTtl, to be resumed, unless it was closed.
+// TransportClosed tells the session that its transport is gone. Attachments end with it, and
+// clients attach anew (RTL3d); the connection lives on for connectionStateTtl (CD2f), to be
+// resumed, unless it was closed.
 func (s *Session) TransportClosed() {
 	s.gone.Store(true)
 	s.stopTimers()

@@ -21,6 +21,7 @@ func (n *node) run(t *testing.T) {
 	go func() { _ = n.directory.Run(ctx) }()
 }
 
+// RTN15c6, RTN15e
 func TestAResumeContinuesTheConnectionWithANewKey(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNode(t)
@@ -44,6 +45,7 @@ func TestAResumeContinuesTheConnectionWithANewKey(t *testing.T) {
 	})
 }
 
+// RTN15c7, RTN16l
 func TestAResumeThatFailsGivesANewConnectionAndSaysWhy(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNode(t)
@@ -80,6 +82,7 @@ func TestAResumeThatFailsGivesANewConnectionAndSaysWhy(t *testing.T) {
 	})
 }
 
+// RTN15c4
 func TestAResumeWithOtherCredentialsIsRefusedForGood(t *testing.T) {
 	n := newNode(t)
 	grant := func(key, clientID string) *auth.Grant {
@@ -156,6 +159,7 @@ func TestTheKeyBeforeIsGoodUntilTheNewOneWasUsed(t *testing.T) {
 	}
 }
 
+// RTN19a, RTN19a2
 func TestAPublishSentAgainAfterAResumeHasItsFirstResult(t *testing.T) {
 	n := newNode(t)
 	l := n.connect(t, "")
@@ -179,6 +183,7 @@ func TestAPublishSentAgainAfterAResumeHasItsFirstResult(t *testing.T) {
 	}
 }
 
+// RTL2f, RTL2i, RTL4c1, RTL18c
 func TestAnAttachmentGoesOnFromTheClientsPosition(t *testing.T) {
 	n := newNode(t)
 	l := n.connect(t, "")
@@ -227,6 +232,7 @@ func TestAnAttachmentGoesOnFromTheClientsPosition(t *testing.T) {
 	}
 }
 
+// TB2c, TR3f
 func TestARewindComesOnlyWithAFreshAttach(t *testing.T) {
 	n := newNode(t)
 	publisher := n.connect(t, "")

@@ -31,7 +31,7 @@ type Transport interface {
 	// Encode returns pm as a frame of this transport, for Release.
 	Encode(pm *wire.ProtocolMessage) []byte
 
-	// Hold makes the gate keep what is delivered; Release queues first, frame by frame, and
+	// Hold makes the gate keep what is delivered (RTL17); Release queues first, frame by frame, and
 	// then what was kept; End queues last and lets nothing through after it.
 	Hold(gate *outbox.Gate)
 	Pause(gate *outbox.Gate) bool // Hold, unless the gate has ended
@@ -227,7 +227,7 @@ func (s *Session) Handle(turn *hub.Turn, pm *wire.ProtocolMessage) {
 		s.sync(pm)
 	case wire.ActionAuth:
 		s.reauthorize(pm)
-	case wire.ActionClose:
+	case wire.ActionClose: // (RTN12a)
 		s.ended = true
 		s.leaveAll()
 		s.close(&wire.ProtocolMessage{Action: wire.ActionClosed})
@@ -256,13 +256,14 @@ func (s *Session) EndTurn() { s.acks.endTurn(s) }
 // milliseconds and takes 0 for no answer.
 const pingDelay = 2 * time.Millisecond
 
-// heartbeat answers a ping with its id (RTN13e), or without one as older SDKs send it.
+// heartbeat answers a ping (RTN13a) with its id (RTN13e), or without one as older SDKs send it.
 func (s *Session) heartbeat(pm *wire.ProtocolMessage) {
 	answer := &wire.ProtocolMessage{Action: wire.ActionHeartbeat, ID: pm.ID}
 	time.AfterFunc(pingDelay, func() { s.transport.Send(answer, false) })
 }
 
-// Drain asks the client to reconnect, which it does at once, and closes the transport.
+// Drain asks the client to reconnect, which it does at once (RTN15h3), and closes the
+// transport. A status of 500 or more would send it to another host (RTN17f1).
 func (s *Session) Drain() {
 	s.transport.Close(&wire.ProtocolMessage{Action: wire.ActionDisconnected,
 		Error: wire.NewErrorInfo(pubsub.NewError(pubsub.CodeDisconnected, "the server is shutting down; please reconnect"))})
@@ -304,7 +305,7 @@ func (s *Session) stopTimers() {
 	}
 }
 
-// directoryTimeout bounds each call to the directory.
+// directoryTimeout bounds each call to the directory. Clients wait 10 s (RTL4f, RTL5f).
 const directoryTimeout = 5 * time.Second
 
 // rateWindow counts events per second of the wall clock.

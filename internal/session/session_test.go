@@ -18,7 +18,7 @@ import (
 )
 
 // Whatever the order and the outcomes in which the store answers, every publish is
-// acknowledged once, in the order of msgSerials, and no ACK covers one that was not sent.
+// acknowledged once, in the order of msgSerials, and no ACK covers one that was not sent. (RTN7a, RTN7b)
 func TestAcknowledgementsAreCompleteInOrderAndNeverSpanAGap(t *testing.T) {
 	for seed := range uint64(60) {
 		random := rand.New(rand.NewPCG(seed, 7))
@@ -174,6 +174,7 @@ func renew(token string) *wire.ProtocolMessage {
 	return &wire.ProtocolMessage{Action: wire.ActionAuth, Auth: &wire.Auth{AccessToken: token}}
 }
 
+// RTN22, RTN22a
 func TestATokenIsAskedForInTimeAndItsEndIsTheTransports(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNode(t)
@@ -240,6 +241,7 @@ func TestARenewedTokenReplacesTheEndOfTheOld(t *testing.T) {
 	})
 }
 
+// RTC8a2
 func TestARefusedTokenEndsTheConnection(t *testing.T) {
 	n := newNode(t)
 	n.tokens["bob"] = grant("bob", time.Now().Add(time.Hour))
@@ -286,6 +288,7 @@ func TestAnAttachmentKeepsWhatItAskedForAcrossGrants(t *testing.T) {
 	}
 }
 
+// RTL17
 func TestWhatArrivesWhileAnAttachmentBeginsComesAfterAttached(t *testing.T) {
 	n := newNode(t)
 	l, other := n.connect(t, ""), n.connect(t, "")
@@ -324,6 +327,7 @@ func TestAConnectionHasABoundedNumberOfChannels(t *testing.T) {
 	}
 }
 
+// CD2e, RTN15j
 func TestAFloodEndsTheConnection(t *testing.T) {
 	n := newNode(t, func(o *session.Options, _ *hub.Options) { o.Limits.MaxMessagesPerSec = 10 })
 	l := n.connect(t, "")
@@ -380,6 +384,7 @@ func TestTheEndOfATransportFreesEverything(t *testing.T) {
 	}
 }
 
+// CSV2a, RTN2f
 func TestOldProtocolVersionsAreRefused(t *testing.T) {
 	n := newNode(t)
 	for version, want := range map[string]pubsub.Code{
@@ -398,6 +403,7 @@ func TestOldProtocolVersionsAreRefused(t *testing.T) {
 	}
 }
 
+// RTN15h3, RTN17f1
 func TestDrainAsksTheClientToComeBack(t *testing.T) {
 	n := newNode(t)
 	l := n.connect(t, "")
@@ -411,6 +417,7 @@ func TestDrainAsksTheClientToComeBack(t *testing.T) {
 	}
 }
 
+// RTN13a, RTN13e
 func TestAPingIsAnsweredWithItsIDAndNotAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newNode(t).connect(t, "")

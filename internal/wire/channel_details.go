@@ -2,7 +2,7 @@ package wire
 
 import "letshare-server/internal/pubsub"
 
-// AppendChannelDetails appends what REST tells of a channel's state (CHD1): it is active, and
+// AppendChannelDetails appends what REST tells of a channel's state (CHD2a-b, CHS2a-b, CHO2a): it is active, and
 // has this occupancy.
 func AppendChannelDetails(dst []byte, f Format, channel string, o pubsub.Occupancy) []byte {
 	w := writer{b: dst, format: f}

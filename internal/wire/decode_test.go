@@ -57,6 +57,7 @@ func frame(item object) object {
 	return object{"action": 15, "channel": "c", "msgSerial": 0, "messages": []any{item}}
 }
 
+// TR4a-s, TM2a-u, TP3a-i, TAN2a-l
 func TestEveryFieldIsReadInBothFormats(t *testing.T) {
 	source := object{
 		"action": 4, "id": "abc:1", "channel": "foo", "channelSerial": "s1", "msgSerial": 7, "count": 2,
@@ -142,6 +143,7 @@ func dump(v any) string {
 	return string(b)
 }
 
+// RSL1e, RTF1
 func TestNullAndUnknownFieldsAreAbsent(t *testing.T) {
 	pm := decodeJSON(t, ` { "action" : null , "channel":null,"msgSerial":null,"messages":null,"error":null,"auth":{"accessToken":null},
 		"new":{"deep":[1,-2.5e-3,"x\u00e9\n",true,false,null,{}]},"presence":[{"clientId":null,"data":null,"extras":null,"id":null,"later":[]}]}`+"\r\n\t ")
@@ -336,6 +338,7 @@ func TestAFixext1OfJsUndefinedIsNilAndOtherExtensionsAreIgnored(t *testing.T) {
 	}
 }
 
+// RSL4a-b, RSL6a-b
 func TestPayloadsFollowTheirEncoding(t *testing.T) {
 	text, binary := pubsub.Text, func(s string) pubsub.Data { return pubsub.Binary([]byte(s)) }
 	for _, c := range []struct {
@@ -418,6 +421,7 @@ func TestInvalidUTF8IsNeverText(t *testing.T) {
 	}
 }
 
+// RSL6a2
 func TestExtrasAreKeptAsCompactJSON(t *testing.T) {
 	if got := string(firstMessage(t, `{"extras":{"a":1.0,"b":"\u00e9"}}`).Extras); got != `{"a":1.0,"b":"\u00e9"}` {
 		t.Error(got)

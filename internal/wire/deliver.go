@@ -11,7 +11,7 @@ const serialIndexDigits = 3
 // Entry is an entry of a channel's order on its way to a client.
 type Entry struct {
 	Serial    pubsub.Serial // its own: its items' serials are Serial.Item(i)
-	Position  pubsub.Serial // where a client stands after it: Serial, unless it is not in the log
+	Position  pubsub.Serial // where a client stands after it (RTL15b): Serial, unless it is not in the log
 	Timestamp int64         // ms since the epoch
 	Batch     *pubsub.Batch
 }
@@ -22,7 +22,7 @@ type Entry struct {
 // itself, because a client would derive a wrong id from its place in the frame (TM2a).
 //
 // Messages get what their place gives them and they do not have already: the serial
-// Serial.Item(i), and as version that serial and their timestamp. A version without a
+// Serial.Item(i), and as version that serial and their timestamp (TM2s1-2). A version without a
 // serial, as that of a change whose place was not known when it was made, gets the place's
 // serial and timestamp. An entry without a serial, which is no place, gives neither serials
 // nor versions. It allocates nothing but room in dst.

@@ -49,6 +49,7 @@ func deliveries() (batch *pubsub.Batch, complete []*pubsub.Message) {
 	return batch, complete
 }
 
+// TM2a, TM2c, TM2f, TM2s1-2
 func TestReceiversOfADeliverySeeCompleteMessages(t *testing.T) {
 	batch, want := deliveries()
 	before := dump(batch)
@@ -167,6 +168,7 @@ func logged(serial pubsub.Serial, b *pubsub.Batch, timestamp int64) wire.Entry {
 	return wire.Entry{Serial: serial, Position: serial, Timestamp: timestamp, Batch: b}
 }
 
+// RTL15b
 func TestAnUnloggedEntryLeavesTheClientWhereItStands(t *testing.T) {
 	b := &pubsub.Batch{ID: "c:0", Messages: []*pubsub.Message{{Name: "n"}}}
 	got := decode(t, wire.JSON, wire.AppendMessagePM(nil, wire.JSON, "foo",

@@ -28,7 +28,7 @@ type Options struct {
 	Outbox  outbox.Options
 	Proxies auth.TrustedProxies
 
-	// MaxFrameBytes bounds a client's message; a longer one closes the connection with 1009
+	// MaxFrameBytes bounds a client's message (TO3l9); a longer one closes the connection with 1009
 	// after a DISCONNECTED that says why. Zero means 512 KiB.
 	MaxFrameBytes int
 
@@ -52,7 +52,7 @@ type keepAlive struct {
 	interval time.Duration
 }
 
-// liveness is how the client notices that the connection lives (RTN23).
+// liveness is how the client notices that the connection lives (RTN23b).
 type liveness int
 
 const (
@@ -64,7 +64,8 @@ const (
 // mostPingInterval is how long a dead peer may go unnoticed, whatever the client asked for.
 const mostPingInterval = 25 * time.Second
 
-// heartbeatMargin makes heartbeats leave in time for the interval that clients are told.
+// heartbeatMargin makes heartbeats leave in time for the interval that clients are told
+// (RTN23a).
 const heartbeatMargin = time.Second
 
 // New returns the endpoint. It starts nothing.
@@ -116,6 +117,7 @@ func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// requestedFormat is that of the parameter format (RTN2a).
 func requestedFormat(q url.Values) wire.Format {
 	if q.Get("format") == "msgpack" {
 		return wire.MsgPack
@@ -147,11 +149,11 @@ type conn struct {
 	opening *session.Request // until Opened
 }
 
-// openTimeout bounds the opening of a session.
+// openTimeout bounds the opening of a session (RTN14c).
 const openTimeout = 10 * time.Second
 
 // Opened implements wsconn.Handler: the first thing that is sent is CONNECTED, or the ERROR
-// that says why not.
+// that says why not (RTN14a, RTN14b, RTN14g).
 func (c *conn) Opened(ws *wsconn.Conn) {
 	c.ws = ws
 	request := c.opening

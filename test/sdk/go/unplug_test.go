@@ -132,6 +132,7 @@ func (c *cable) cut() {
 	}
 }
 
+// RTN15c6, RTN19a, RTL4c1
 func TestClientsWhoseTransportsAreCutLoseNothing(t *testing.T) {
 	var before held
 	t.Run("cut", func(t *testing.T) {
