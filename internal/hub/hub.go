@@ -10,6 +10,7 @@ import (
 	"letshare-server/internal/auth"
 	"letshare-server/internal/directory"
 	"letshare-server/internal/engine"
+	"letshare-server/internal/limit"
 	"letshare-server/internal/pubsub"
 )
 
@@ -22,15 +23,8 @@ type Options struct {
 	// Namespace returns the rules of a channel; nil means no rules at all.
 	Namespace func(app, channel string) auth.Namespace
 
-	// MaxMessageBytes bounds the sum of sizes of one publish. Zero means 65536.
-	MaxMessageBytes int
-
-	// MaxPresenceMembers bounds the members of a channel. Zero means 1000.
-	MaxPresenceMembers int
-
-	// MaxPresenceBytes bounds what the members of a channel take together, since everybody
-	// who attaches is sent all of them. Zero means 1 MiB.
-	MaxPresenceBytes int64
+	// Limits are those of the hub and of its doors. Nil means the defaults.
+	Limits *limit.Set
 
 	// AppendTimeout is how long the store may take to apply a publish. Zero means 5 s.
 	AppendTimeout time.Duration
@@ -66,14 +60,8 @@ type shard struct {
 
 // New returns a hub with no channels. It starts nothing.
 func New(opts Options) *Hub {
-	if opts.MaxMessageBytes == 0 {
-		opts.MaxMessageBytes = 65536
-	}
-	if opts.MaxPresenceMembers == 0 {
-		opts.MaxPresenceMembers = 1000
-	}
-	if opts.MaxPresenceBytes == 0 {
-		opts.MaxPresenceBytes = 1 << 20
+	if opts.Limits == nil {
+		opts.Limits = limit.NewSet(limit.Limits{}, limit.Options{})
 	}
 	if opts.AppendTimeout == 0 {
 		opts.AppendTimeout = 5 * time.Second
@@ -94,6 +82,9 @@ func New(opts Options) *Hub {
 // Close waits until the fan-out of everything published so far is done. Publish and Attach
 // must not be called any more.
 func (h *Hub) Close() { h.fans.Wait() }
+
+// Limits are the limits in force, for the doors that lead here.
+func (h *Hub) Limits() *limit.Set { return h.opts.Limits }
 
 // Rooms is the number of channels with at least one attachment on this node.
 func (h *Hub) Rooms() int {

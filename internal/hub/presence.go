@@ -10,6 +10,7 @@ import (
 
 	"letshare-server/internal/auth"
 	"letshare-server/internal/engine"
+	"letshare-server/internal/limit"
 	"letshare-server/internal/pubsub"
 )
 
@@ -50,6 +51,7 @@ func (h *Hub) Presence(ctx context.Context, turn *Turn, p *Presence) error {
 		turn.End()
 		c.waitForRoom()
 	}
+	limits := h.opts.Limits.For(id.App)
 	err := h.settle(ctx, func(deadline time.Time) (*engine.Append, error) {
 		members, err := h.membersBefore(ctx, id, p)
 		if err != nil {
@@ -58,7 +60,7 @@ func (h *Hub) Presence(ctx context.Context, turn *Turn, p *Presence) error {
 		a := p.change(members)
 		a.Channel, a.Deadline = id, deadline
 		a.Bounds = []engine.Bound{{
-			Space: engine.RecordPresence, MaxRecords: h.opts.MaxPresenceMembers, MaxBytes: h.opts.MaxPresenceBytes,
+			Space: engine.RecordPresence, MaxRecords: limits.PresenceMembers, MaxBytes: limits.PresenceBytes,
 		}}
 		return a, nil
 	})
@@ -68,9 +70,11 @@ func (h *Hub) Presence(ctx context.Context, turn *Turn, p *Presence) error {
 	}
 	switch {
 	case errors.Is(err, engine.ErrTooManyRecords):
-		return pubsub.Errorf(pubsub.CodeTooManyMembers, "a channel has %d presence members at most", h.opts.MaxPresenceMembers).Because(err)
+		h.opts.Limits.Exceeded(limit.PresenceMembers, id.App)
+		return pubsub.Errorf(pubsub.CodeTooManyMembers, "a channel has %d presence members at most", limits.PresenceMembers).Because(err)
 	case errors.Is(err, engine.ErrRecordsTooLarge):
-		return pubsub.Errorf(pubsub.CodePresenceTooLarge, "the members of a channel have %d bytes of data at most", h.opts.MaxPresenceBytes).Because(err)
+		h.opts.Limits.Exceeded(limit.PresenceBytes, id.App)
+		return pubsub.Errorf(pubsub.CodePresenceTooLarge, "the members of a channel have %d bytes of data at most", limits.PresenceBytes).Because(err)
 	case err != nil:
 		return clientError(err)
 	}
@@ -87,14 +91,15 @@ func (h *Hub) checkPresence(p *Presence) error {
 		return pubsub.NewError(pubsub.CodeIdentifiedClientNeeded, "the channel requires an identified client")
 	}
 	if len(p.Items) > MaxMessagesPerPublish {
+		h.opts.Limits.Exceeded(limit.PublishMessages, p.Grant.App)
 		return pubsub.Errorf(pubsub.CodeTooManyMessages, "a request has %d presence messages at most, got %d", MaxMessagesPerPublish, len(p.Items))
 	}
 	size := 0
 	for _, m := range p.Items {
 		size += m.Size()
 	}
-	if size > h.opts.MaxMessageBytes {
-		return pubsub.Errorf(pubsub.CodeMessageTooLarge, "maximum message size exceeded: %d bytes, allowed are %d", size, h.opts.MaxMessageBytes)
+	if most := h.opts.Limits.For(p.Grant.App).MessageBytes; size > most {
+		return h.tooLarge(p.Grant.App, size, most)
 	}
 	for _, m := range p.Items {
 		switch m.Action {

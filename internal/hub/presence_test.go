@@ -13,6 +13,7 @@ import (
 	"letshare-server/internal/engine"
 	enginememory "letshare-server/internal/engine/memory"
 	"letshare-server/internal/hub"
+	"letshare-server/internal/limit"
 	"letshare-server/internal/pubsub"
 )
 
@@ -218,7 +219,7 @@ func TestPresenceIsRefusedForReasons(t *testing.T) {
 	me := &auth.Grant{App: "app", ClientRule: auth.ClientIdentified, ClientID: "me", Capability: auth.FullCapability}
 	anonymous := &auth.Grant{App: "app", ClientRule: auth.ClientAnonymous, Capability: auth.FullCapability}
 	h := newHub(t, func(o *hub.Options) {
-		o.MaxMessageBytes = 100
+		o.Limits = limit.NewSet(limit.Limits{MessageBytes: 100}, limit.Options{})
 		o.Namespace = func(_, channel string) auth.Namespace { return auth.Namespace{Identified: channel == "strict"} }
 	})
 	w := watch(t, h, hub.Attach{})
@@ -281,7 +282,9 @@ func TestPresenceIsRefusedForReasons(t *testing.T) {
 }
 
 func TestAChannelHasRoomForSoManyMembers(t *testing.T) {
-	h := newHub(t, func(o *hub.Options) { o.MaxPresenceMembers = 3; o.MaxPresenceBytes = 300 })
+	h := newHub(t, func(o *hub.Options) {
+		o.Limits = limit.NewSet(limit.Limits{PresenceMembers: 3, PresenceBytes: 300}, limit.Options{})
+	})
 	w := watch(t, h, hub.Attach{})
 	do(t, h, request("conn", 0, enter("a", "1"), enter("b", "1")))
 	refused := func(code pubsub.Code, p *hub.Presence) {

@@ -10,6 +10,7 @@ import (
 
 	"letshare-server/internal/auth"
 	"letshare-server/internal/engine"
+	"letshare-server/internal/limit"
 	"letshare-server/internal/pubsub"
 )
 
@@ -38,7 +39,7 @@ type Publish struct {
 	// be remembered.
 	Final bool
 
-	// MaxBytes bounds the sum of the messages' sizes. Zero means the hub's default.
+	// MaxBytes bounds the sum of the messages' sizes. Zero means the app's limit.
 	MaxBytes int
 }
 
@@ -118,15 +119,16 @@ func (h *Hub) check(p *Publish) (*pubsub.Batch, engine.ID, error) {
 		return nil, none, pubsub.NewError(pubsub.CodeIdentifiedClientNeeded, "the channel requires an identified client")
 	}
 	if len(p.Messages) > MaxMessagesPerPublish {
+		h.opts.Limits.Exceeded(limit.PublishMessages, p.Grant.App)
 		return nil, none, pubsub.Errorf(pubsub.CodeTooManyMessages, "a publish has %d messages at most, got %d", MaxMessagesPerPublish, len(p.Messages))
 	}
 	batch := &pubsub.Batch{ConnectionID: p.publisher(), Messages: p.Messages}
-	limit := p.MaxBytes
-	if limit == 0 {
-		limit = h.opts.MaxMessageBytes
+	most := p.MaxBytes
+	if most == 0 {
+		most = h.opts.Limits.For(p.Grant.App).MessageBytes
 	}
-	if size := batch.Size(); size > limit {
-		return nil, none, pubsub.Errorf(pubsub.CodeMessageTooLarge, "maximum message size exceeded: %d bytes, allowed are %d", size, limit)
+	if size := batch.Size(); size > most {
+		return nil, none, h.tooLarge(p.Grant.App, size, most)
 	}
 	for i, m := range p.Messages {
 		if err := completeMessage(p, ops, m); err != nil {
@@ -143,6 +145,11 @@ func (h *Hub) check(p *Publish) (*pubsub.Batch, engine.ID, error) {
 	}
 	id, err := identify(p, batch)
 	return batch, id, err
+}
+
+func (h *Hub) tooLarge(app string, size, most int) *pubsub.Error {
+	h.opts.Limits.Exceeded(limit.MessageBytes, app)
+	return pubsub.Errorf(pubsub.CodeMessageTooLarge, "maximum message size exceeded: %d bytes, allowed are %d", size, most)
 }
 
 // completeMessage checks one message and fills in what the server sets.

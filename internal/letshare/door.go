@@ -34,9 +34,6 @@ type Options struct {
 	// means no bound.
 	MaxRoomUsers int
 
-	// MaxRooms bounds the rooms that one connection is in. Zero means 1000.
-	MaxRooms int
-
 	// PingInterval is after how much silence a peer is pinged, and IdleTimeout after how
 	// much it is given up. Zero means 25 s and 70 s.
 	PingInterval, IdleTimeout time.Duration
@@ -68,9 +65,6 @@ type Door struct {
 
 // New returns the endpoint. It starts nothing.
 func New(opts Options) *Door {
-	if opts.MaxRooms == 0 {
-		opts.MaxRooms = 1000
-	}
 	if opts.Log == nil {
 		opts.Log = slog.New(slog.DiscardHandler)
 	}

@@ -9,6 +9,7 @@ import (
 
 	"letshare-server/internal/auth"
 	"letshare-server/internal/hub"
+	"letshare-server/internal/limit"
 	"letshare-server/internal/outbox"
 	"letshare-server/internal/pubsub"
 	"letshare-server/internal/socket"
@@ -71,6 +72,7 @@ func (m *member) TurnEnd() { m.turn.End() }
 
 // Oversize implements wsconn.OversizeHandler.
 func (m *member) Oversize() {
+	m.exceeded(limit.FrameBytes)
 	m.ws.Outbox().Queue(errorFrame(fail("message_too_large", fmt.Sprintf("消息太大，最多 %d KB", maxMessageBytes>>10))))
 }
 
@@ -148,8 +150,9 @@ func (m *member) enter(r *request) *failure {
 	if m.onlyRoom != "" && m.onlyRoom != r.Channel {
 		return &failure{403, "room_not_allowed", "该token只能进入房间: " + clip(m.onlyRoom)}
 	}
-	if len(m.rooms) >= opts.MaxRooms {
-		return fail("too_many_rooms", fmt.Sprintf("最多同时进入 %d 个房间", opts.MaxRooms))
+	if most := m.limits().ConnectionChannels; len(m.rooms) >= most {
+		m.exceeded(limit.ConnectionChannels)
+		return fail("too_many_rooms", fmt.Sprintf("最多同时进入 %d 个房间", most))
 	}
 	place := &room{member: m, name: r.Channel, events: []string{r.Event}}
 	m.ws.Outbox().Hold(&place.gate)
@@ -177,6 +180,12 @@ func (m *member) enter(r *request) *failure {
 	m.ws.Outbox().Release(&place.gate, statusFrame("subscribed", r))
 	return nil
 }
+
+// limits are those of the member's app, as they are now.
+func (m *member) limits() *limit.Limits { return m.door.opts.Hub.Limits().For(m.grant.App) }
+
+// exceeded tells of an excess.
+func (m *member) exceeded(n limit.Name) { m.door.opts.Hub.Limits().Exceeded(n, m.grant.App) }
 
 // enterTimeout bounds the entry into a room.
 const enterTimeout = 5 * time.Second

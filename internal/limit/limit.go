@@ -16,6 +16,7 @@ type Limits struct {
 	ConnectionChannels int   // attachments of one connection; 1000
 	PresenceMembers    int   // of one channel; 1000
 	PresenceBytes      int64 // what they take together; 1 MiB
+	AddressSockets     int   // of one address that have not authenticated; 1000
 
 	// Counts of one app. Zero means no limit.
 	AppConnections int // connections with a transport, on all nodes
@@ -24,6 +25,10 @@ type Limits struct {
 	// ConnectionProtocolMessages is how many ProtocolMessages of any kind one connection may
 	// send in a second. Zero means 20000.
 	ConnectionProtocolMessages int
+
+	// AddressFailures is how many authentications from one address may fail in a second.
+	// Zero means 10.
+	AddressFailures int
 
 	// Burst is how long a rate may have been saved up for: a bucket holds as much as comes
 	// in this time. Zero means 5 s.
@@ -40,9 +45,9 @@ type Rates struct {
 	ChannelMessages int // published to one channel on this node
 	ChannelBytes    int // the same in bytes
 
-	AppConnections   int // new connections of one app on this node
-	AppRequests      int // REST requests of one app on this node, those for tokens aside
-	AppTokenRequests int // requests for tokens of one app on this node
+	AppNewConnections int // of one app on this node
+	AppRequests       int // REST requests of one app on this node, those for tokens aside
+	AppTokenRequests  int // requests for tokens of one app on this node
 }
 
 // FatalFactor is how many times ConnectionMessages a connection may send before it is ended.
@@ -57,7 +62,9 @@ func (l Limits) withDefaults() Limits {
 	setDefault(&l.ConnectionChannels, 1000)
 	setDefault(&l.PresenceMembers, 1000)
 	setDefault(&l.PresenceBytes, 1<<20)
+	setDefault(&l.AddressSockets, 1000)
 	setDefault(&l.ConnectionProtocolMessages, defaultProtocolMessages)
+	setDefault(&l.AddressFailures, 10)
 	setDefault(&l.Burst, 5*time.Second)
 	return l
 }

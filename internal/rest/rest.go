@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"math"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -13,6 +14,7 @@ import (
 
 	"letshare-server/internal/auth"
 	"letshare-server/internal/hub"
+	"letshare-server/internal/limit"
 	"letshare-server/internal/pubsub"
 	"letshare-server/internal/wire"
 )
@@ -28,9 +30,6 @@ type Options struct {
 
 	// Sandbox makes apps at run time. Nil: there is no such resource.
 	Sandbox *auth.Sandbox
-
-	// MaxBodyBytes bounds the body of a publish. Zero means 512 KiB.
-	MaxBodyBytes int64
 
 	Log *slog.Logger // nil discards
 }
@@ -55,9 +54,6 @@ type API struct{ opts Options }
 
 // New returns the API.
 func New(opts Options) *API {
-	if opts.MaxBodyBytes == 0 {
-		opts.MaxBodyBytes = 512 << 10
-	}
 	if opts.Log == nil {
 		opts.Log = slog.New(slog.DiscardHandler)
 	}
@@ -184,26 +180,27 @@ func (a *API) checkPeer(c *call, grant *auth.Grant) error {
 }
 
 // readBody reads a body of limited size.
-func (a *API) readBody(c *call) ([]byte, error) { return a.readBodyWithin(c, a.opts.MaxBodyBytes) }
+func (a *API) readBody(c *call) ([]byte, error) { return a.readBodyWithin(c, math.MaxInt) }
 
-// readBodyWithin reads a body of at most limit bytes.
-func (a *API) readBodyWithin(c *call, limit int64) ([]byte, error) {
-	limit = min(limit, a.opts.MaxBodyBytes)
-	if c.ContentLength > limit {
-		return nil, bodyTooLarge(limit)
+// readBodyWithin reads a body of at most most bytes.
+func (a *API) readBodyWithin(c *call, most int) ([]byte, error) {
+	most = min(most, a.opts.Hub.Limits().Load().BodyBytes)
+	if c.ContentLength > int64(most) {
+		return nil, a.bodyTooLarge(most)
 	}
-	body, err := io.ReadAll(io.LimitReader(c.Body, limit+1))
+	body, err := io.ReadAll(io.LimitReader(c.Body, int64(most)+1))
 	if err != nil {
 		return nil, pubsub.NewError(pubsub.CodeInvalidRequestBody, "the body could not be read").Because(err)
 	}
-	if int64(len(body)) > limit {
-		return nil, bodyTooLarge(limit)
+	if len(body) > most {
+		return nil, a.bodyTooLarge(most)
 	}
 	return body, nil
 }
 
-func bodyTooLarge(limit int64) error {
-	return pubsub.Errorf(pubsub.CodeMessageTooLarge, "the body exceeds %d bytes", limit)
+func (a *API) bodyTooLarge(most int) error {
+	a.opts.Hub.Limits().Exceeded(limit.BodyBytes, "")
+	return pubsub.Errorf(pubsub.CodeMessageTooLarge, "the body exceeds %d bytes", most)
 }
 
 // bodyFormat is the format of the request's body.

@@ -22,6 +22,7 @@ import (
 	enginememory "letshare-server/internal/engine/memory"
 	"letshare-server/internal/hub"
 	"letshare-server/internal/letshare"
+	"letshare-server/internal/limit"
 	"letshare-server/internal/metrics"
 	"letshare-server/internal/outbox"
 	"letshare-server/internal/pubsub"
@@ -45,6 +46,7 @@ type Server struct {
 
 	originWarnings *throttle.Warnings
 
+	limits   *limit.Set
 	apps     *auth.Registry
 	sandbox  *auth.Sandbox // nil unless it is enabled
 	engine   engine.Engine
@@ -80,6 +82,11 @@ func New(c config.Config, secrets config.Secrets, log *slog.Logger) (*Server, er
 		return nil, err
 	}
 	s.apps = auth.NewRegistry(apps...)
+	limits := limit.Options{Metrics: s.metrics, Log: log}
+	if c.Sandbox.Enabled {
+		limits.WithoutRates = s.isSandboxed
+	}
+	s.limits = limit.NewSet(limitsOf(c), limits)
 
 	node := directory.Node{Name: "n1", Incarnation: rand.Text()}
 	store := enginememory.NewStore(enginememory.Options{
@@ -90,11 +97,9 @@ func New(c config.Config, secrets config.Secrets, log *slog.Logger) (*Server, er
 	s.dir = directorymemory.NewStore(directorymemory.Options{}).Node(node)
 	s.hub = hub.New(hub.Options{
 		Engine: s.engine, Directory: s.dir, Node: node,
-		Namespace:          s.namespace,
-		MaxMessageBytes:    c.Limits.MaxMessageBytes,
-		MaxPresenceMembers: c.Limits.PresenceMembers,
-		MaxPresenceBytes:   int64(c.Limits.PresenceBytes),
-		Metrics:            s.metrics,
+		Namespace: s.namespace,
+		Limits:    s.limits,
+		Metrics:   s.metrics,
 	})
 
 	s.wheel = socket.NewWheel()
@@ -114,13 +119,8 @@ func New(c config.Config, secrets config.Secrets, log *slog.Logger) (*Server, er
 		Hub: s.hub, Directory: s.dir, Node: node, Auth: authenticator,
 		KeySecret: []byte(rand.Text() + rand.Text()),
 		SiteCode:  siteCode,
-		Limits: session.Limits{
-			MaxMessageBytes:   c.Limits.MaxMessageBytes,
-			MaxFrameBytes:     c.Limits.MaxFrameBytes,
-			MaxChannels:       c.Limits.ChannelsPerConnection,
-			MaxMessagesPerSec: c.Limits.ConnectionProtocolsPerSecond,
-		},
-		After: after(s.wheel), Log: log, Metrics: s.metrics,
+		Limits:    session.Limits{MaxFrameBytes: c.Limits.MaxFrameBytes},
+		After:     after(s.wheel), Log: log, Metrics: s.metrics,
 	})
 	ably := websocket.New(websocket.Options{
 		Manager: s.sessions, Poller: s.poller, Wheel: s.wheel, Outbox: out, Proxies: proxies,
@@ -135,7 +135,6 @@ func New(c config.Config, secrets config.Secrets, log *slog.Logger) (*Server, er
 			LocalOnly:   secrets.JWTLocalOnly,
 		},
 		MaxRoomUsers:   c.WebSocket.MaxRoomUsers,
-		MaxRooms:       c.Limits.ChannelsPerConnection,
 		PingInterval:   c.WebSocket.PingInterval,
 		IdleTimeout:    c.WebSocket.IdleTimeout,
 		WildcardEvents: c.LetShare.DirectedEvents == "wildcard",
@@ -143,8 +142,7 @@ func New(c config.Config, secrets config.Secrets, log *slog.Logger) (*Server, er
 	})
 	s.doors = &doors{
 		node: s, ably: ably, letshare: s.letshare, metrics: s.metrics.Handler(),
-		rest: rest.New(rest.Options{Hub: s.hub, Connections: s.sessions, Auth: authenticator, Proxies: proxies, Sandbox: s.sandbox,
-			MaxBodyBytes: int64(c.Limits.MaxBodyBytes), Log: log}),
+		rest: rest.New(rest.Options{Hub: s.hub, Connections: s.sessions, Auth: authenticator, Proxies: proxies, Sandbox: s.sandbox, Log: log}),
 	}
 	s.doors.setOrigins(c)
 	s.metrics.Watch(func() metrics.Held {
@@ -163,8 +161,8 @@ func New(c config.Config, secrets config.Secrets, log *slog.Logger) (*Server, er
 	return s, nil
 }
 
-// Reload adopts the keys, namespaces and origins of a checked configuration. Connections go
-// on with what they were granted. It returns the settings that differ from those at the start
+// Reload adopts the keys, namespaces, origins and limits of a checked configuration.
+// Connections go on with what they were granted, under the new limits. It returns the settings that differ from those at the start
 // and need a restart.
 func (s *Server) Reload(c config.Config, secrets config.Secrets) (needRestart []string, err error) {
 	if secrets.DefaultApp != s.secrets.DefaultApp {
@@ -176,6 +174,8 @@ func (s *Server) Reload(c config.Config, secrets config.Secrets) (needRestart []
 	}
 	s.apps.Replace(apps...)
 	s.doors.setOrigins(c)
+	c.Limits.MaxFrameBytes = min(c.Limits.MaxFrameBytes, s.config.Limits.MaxFrameBytes)
+	s.limits.Replace(limitsOf(c))
 	return config.NeedRestart(s.config, c), nil
 }
 

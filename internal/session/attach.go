@@ -8,6 +8,7 @@ import (
 
 	"letshare-server/internal/auth"
 	"letshare-server/internal/hub"
+	"letshare-server/internal/limit"
 	"letshare-server/internal/outbox"
 	"letshare-server/internal/pubsub"
 	"letshare-server/internal/wire"
@@ -108,8 +109,9 @@ func (s *Session) attach(pm *wire.ProtocolMessage) {
 		s.drop(pm.Channel)
 		s.transport.Mute(&a.gate)
 	}
-	if len(s.attachments) >= s.manager.opts.Limits.MaxChannels {
-		s.channelFailed(pm.Channel, pubsub.Errorf(pubsub.CodeTooManyChannels, "a connection may attach to %d channels", s.manager.opts.Limits.MaxChannels))
+	if most := s.limits().ConnectionChannels; len(s.attachments) >= most {
+		s.Exceeded(limit.ConnectionChannels)
+		s.channelFailed(pm.Channel, pubsub.Errorf(pubsub.CodeTooManyChannels, "a connection may attach to %d channels", most))
 		return
 	}
 	a := &attachment{session: s, channel: pm.Channel, asked: asked, params: params.effective}

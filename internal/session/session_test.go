@@ -12,6 +12,7 @@ import (
 	"letshare-server/internal/auth"
 	"letshare-server/internal/engine"
 	"letshare-server/internal/hub"
+	"letshare-server/internal/limit"
 	"letshare-server/internal/pubsub"
 	"letshare-server/internal/session"
 	"letshare-server/internal/wire"
@@ -310,7 +311,7 @@ func TestWhatArrivesWhileAnAttachmentBeginsComesAfterAttached(t *testing.T) {
 }
 
 func TestAConnectionHasABoundedNumberOfChannels(t *testing.T) {
-	n := newNode(t, func(o *session.Options, _ *hub.Options) { o.Limits.MaxChannels = 2 })
+	n := newNode(t, limits(limit.Limits{ConnectionChannels: 2}))
 	l := n.connect(t, "")
 	l.take()
 	l.says(attach("a"), attach("b"), attach("c"), attach("a"))
@@ -325,7 +326,7 @@ func TestAConnectionHasABoundedNumberOfChannels(t *testing.T) {
 }
 
 func TestAFloodEndsTheConnection(t *testing.T) {
-	n := newNode(t, func(o *session.Options, _ *hub.Options) { o.Limits.MaxMessagesPerSec = 10 })
+	n := newNode(t, limits(limit.Limits{ConnectionProtocolMessages: 10}))
 	l := n.connect(t, "")
 	l.take()
 	// The first tens open the window; more than two windows' worth within one second cannot pass.
@@ -340,7 +341,7 @@ func TestAFloodEndsTheConnection(t *testing.T) {
 
 func TestWhatASteadyClientSendsIsNoFlood(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := newNode(t, func(o *session.Options, _ *hub.Options) { o.Limits.MaxMessagesPerSec = 10 })
+		n := newNode(t, limits(limit.Limits{ConnectionProtocolMessages: 10}))
 		l := n.connect(t, "")
 		l.take()
 		for range 100 {

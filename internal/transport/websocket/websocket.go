@@ -11,6 +11,7 @@ import (
 	"letshare-server/internal/auth"
 	"letshare-server/internal/engine"
 	"letshare-server/internal/hub"
+	"letshare-server/internal/limit"
 	"letshare-server/internal/outbox"
 	"letshare-server/internal/pubsub"
 	"letshare-server/internal/session"
@@ -203,6 +204,9 @@ func (c *conn) TurnEnd() {
 
 // Oversize implements wsconn.OversizeHandler.
 func (c *conn) Oversize() {
+	if c.session != nil {
+		c.session.Exceeded(limit.FrameBytes)
+	}
 	c.Send(disconnected(pubsub.Errorf(pubsub.CodeMessageTooLarge, "a frame exceeds %d bytes", c.door.opts.MaxFrameBytes)), true)
 }
 
