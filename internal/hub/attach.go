@@ -33,6 +33,11 @@ type Attach struct {
 	// all nodes; zero means no limit.
 	MaxMembers int
 
+	// Allow is asked before items (messages and the like) are handed over, with no lock
+	// held. Those that it refuses are not, and are the receiver's to tell its client of. Nil
+	// allows all.
+	Allow func(items int) bool
+
 	Form     Form
 	Receiver Receiver
 }
@@ -44,7 +49,8 @@ type Attachment struct {
 	receiver Receiver
 	connID   string
 	noEcho   bool
-	modes    atomic.Uint32 // pubsub.Mode
+	allow    func(items int) bool // nil: always
+	modes    atomic.Uint32        // pubsub.Mode
 	names    atomic.Pointer[[]string]
 	start    uint64        // entries delivered before it began
 	position pubsub.Serial // where it began
@@ -55,7 +61,7 @@ type Attachment struct {
 // The receiver holds them back until it has told its client of the attachment.
 //
 // Errors are *pubsub.Error (RTL4e): CodeInvalidChannelName, CodeCapabilityDenied,
-// CodeIdentifiedClientNeeded, CodeUnavailable; or ErrRoomFull in the chain.
+// CodeIdentifiedClientNeeded, CodeChannelLimit, CodeUnavailable; or ErrRoomFull in the chain.
 func (h *Hub) Attach(ctx context.Context, a *Attach) (*Attachment, error) {
 	modes, err := h.grantModes(a.Grant, a.Channel, a.Modes)
 	if err != nil {
@@ -79,6 +85,7 @@ func (h *Hub) Attach(ctx context.Context, a *Attach) (*Attachment, error) {
 		receiver: a.Receiver,
 		connID:   a.ConnectionID,
 		noEcho:   a.NoEcho,
+		allow:    a.Allow,
 	}
 	at.modes.Store(uint32(modes))
 	if a.Names != nil {
@@ -197,12 +204,32 @@ func (h *Hub) leave(id pubsub.ChannelID) {
 
 // send hands the attachment its part of p and returns the number of frames.
 func (a *Attachment) send(p *parcel) int {
+	if a.allow != nil {
+		if n := a.itemsOf(p); n > 0 && !a.allow(n) {
+			return 0
+		}
+	}
 	if a.start <= p.first && !p.mixed && a.names.Load() == nil && a.wantsKind(p.kinds) &&
 		!(a.noEcho && p.kinds == engine.KindMessage && p.publishedBy(a.connID)) {
 		a.receiver.Receive(p.bytes, false)
 		return len(p.units)
 	}
 	return a.sendSome(p, a.receiver)
+}
+
+// itemsOf is how many items of p are for a.
+func (a *Attachment) itemsOf(p *parcel) (n int) {
+	names := a.Names()
+	for i := range p.units {
+		if u := &p.units[i]; a.wants(p, u, names) {
+			if body := p.batch[u.Entry].Body; u.Item == AllItems {
+				n += len(body.Messages) + len(body.Presence) + len(body.Annotations)
+			} else {
+				n++
+			}
+		}
+	}
+	return n
 }
 
 // sendSome hands the frames that pass the attachment's filters to a receiver, as few runs

@@ -47,6 +47,11 @@ type Hub struct {
 	seed   maphash.Seed
 	shards [shardCount]shard
 	fans   sync.WaitGroup // the goroutines that serve large rooms
+
+	messageRates, byteRates limit.Buckets[pubsub.ChannelID] // of what is published
+
+	appsMu      sync.Mutex     // comes after a shard's mu; nothing is locked under it
+	appChannels map[string]int // channels in the shards, by app
 }
 
 const shardCount = 64
@@ -72,7 +77,7 @@ func New(opts Options) *Hub {
 	if opts.Metrics == nil {
 		opts.Metrics = noMetrics{}
 	}
-	h := &Hub{opts: opts, seed: maphash.MakeSeed()}
+	h := &Hub{opts: opts, seed: maphash.MakeSeed(), appChannels: make(map[string]int)}
 	for i := range h.shards {
 		h.shards[i].channels = make(map[pubsub.ChannelID]*channel)
 	}
@@ -117,6 +122,10 @@ func (h *Hub) acquire(ctx context.Context, id pubsub.ChannelID) (*channel, error
 	s.mu.Lock()
 	c := s.channels[id]
 	if c == nil {
+		if err := h.countChannel(id.App); err != nil {
+			s.mu.Unlock()
+			return nil, err
+		}
 		c = newChannel(h, id)
 		s.channels[id] = c
 		h.opts.Metrics.ChannelOpened()
@@ -159,6 +168,7 @@ func (h *Hub) release(c *channel) {
 	s.mu.Lock()
 	if c.users == 0 && s.channels[c.id] == c {
 		delete(s.channels, c.id)
+		h.uncountChannel(c.id.App)
 		h.opts.Metrics.ChannelClosed()
 	}
 	s.mu.Unlock()

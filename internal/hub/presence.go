@@ -37,8 +37,8 @@ type Presence struct {
 //
 // Errors are *pubsub.Error: CodeCapabilityDenied, CodeIdentifiedClientNeeded,
 // CodePresenceNoClientID, CodeInvalidClientID, CodeInvalidExtras, CodeTooManyMessages,
-// CodeMessageTooLarge, CodeTooManyMembers, CodePresenceTooLarge, CodeUnavailable,
-// CodeTimeout.
+// CodeMessageTooLarge, CodeChannelMessageRate, CodeChannelByteRate, CodeTooManyMembers,
+// CodePresenceTooLarge, CodeUnavailable, CodeTimeout.
 func (h *Hub) Presence(ctx context.Context, turn *Turn, p *Presence) error {
 	if err := h.checkPresence(p); err != nil {
 		return err
@@ -47,11 +47,16 @@ func (h *Hub) Presence(ctx context.Context, turn *Turn, p *Presence) error {
 		return nil
 	}
 	id := p.Channel.ID(p.Grant.App)
+	limits := h.opts.Limits.For(id.App)
+	if limits.ChannelMessages > 0 || limits.ChannelBytes > 0 {
+		if err := h.pace(limits, id, len(p.Items), p.size()); err != nil {
+			return err
+		}
+	}
 	if c := h.lookup(id); c != nil && c.crowded() {
 		turn.End()
 		c.waitForRoom()
 	}
-	limits := h.opts.Limits.For(id.App)
 	err := h.settle(ctx, func(deadline time.Time) (*engine.Append, error) {
 		members, err := h.membersBefore(ctx, id, p)
 		if err != nil {
@@ -68,6 +73,7 @@ func (h *Hub) Presence(ctx context.Context, turn *Turn, p *Presence) error {
 	if c := h.lookup(id); c != nil {
 		turn.touch(c)
 	}
+	h.noteFull(err, id.App)
 	switch {
 	case errors.Is(err, engine.ErrTooManyRecords):
 		h.opts.Limits.Exceeded(limit.PresenceMembers, id.App)
@@ -94,10 +100,7 @@ func (h *Hub) checkPresence(p *Presence) error {
 		h.opts.Limits.Exceeded(limit.PublishMessages, p.Grant.App)
 		return pubsub.Errorf(pubsub.CodeTooManyMessages, "a request has %d presence messages at most, got %d", MaxMessagesPerPublish, len(p.Items))
 	}
-	size := 0
-	for _, m := range p.Items {
-		size += m.Size()
-	}
+	size := p.size()
 	if most := h.opts.Limits.For(p.Grant.App).MessageBytes; size > most {
 		return h.tooLarge(p.Grant.App, size, most)
 	}
@@ -123,6 +126,14 @@ func (h *Hub) checkPresence(p *Presence) error {
 		m.ClientID, m.ConnectionID, m.Timestamp = clientID, p.ConnectionID, 0
 	}
 	return nil
+}
+
+// size is the sum of the sizes of the items.
+func (p *Presence) size() (n int) {
+	for _, m := range p.Items {
+		n += m.Size()
+	}
+	return n
 }
 
 // change makes the Append that applies p to the members as they were read. What changes

@@ -282,9 +282,7 @@ func TestPresenceIsRefusedForReasons(t *testing.T) {
 }
 
 func TestAChannelHasRoomForSoManyMembers(t *testing.T) {
-	h := newHub(t, func(o *hub.Options) {
-		o.Limits = limit.NewSet(limit.Limits{PresenceMembers: 3, PresenceBytes: 300}, limit.Options{})
-	})
+	h, _, exceeded := limited(t, limit.Limits{PresenceMembers: 3, PresenceBytes: 300})
 	w := watch(t, h, hub.Attach{})
 	do(t, h, request("conn", 0, enter("a", "1"), enter("b", "1")))
 	refused := func(code pubsub.Code, p *hub.Presence) {
@@ -296,6 +294,8 @@ func TestAChannelHasRoomForSoManyMembers(t *testing.T) {
 	}
 	refused(pubsub.CodeTooManyMembers, request("conn2", 0, enter("c", ""), enter("d", "")))
 	refused(pubsub.CodePresenceTooLarge, request("conn2", 1, enter("c", strings.Repeat("x", 300))))
+	exceeded.expect(t, limit.PresenceMembers, 1)
+	exceeded.expect(t, limit.PresenceBytes, 1)
 	do(t, h, request("conn2", 2, enter("c", "")))
 	do(t, h, request("conn", 1, update("a", "2")))
 	do(t, h, request("conn", 2, leave("a", ""), enter("d", "3")))

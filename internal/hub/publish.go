@@ -55,6 +55,8 @@ type Published struct {
 // once, perhaps before Publish returns. What was published is sent when turn ends. An
 // error means that p was refused and done will not be called.
 //
+// A publish above the rates of its channel is CodeChannelMessageRate or CodeChannelByteRate.
+//
 // Publish may wait while the room's fan-out is far behind.
 func (h *Hub) Publish(turn *Turn, p *Publish, done func(Published)) error {
 	batch, id, err := h.check(p)
@@ -67,6 +69,11 @@ func (h *Hub) Publish(turn *Turn, p *Publish, done func(Published)) error {
 		return nil
 	}
 	channelID := p.Channel.ID(p.Grant.App)
+	if l := h.opts.Limits.For(channelID.App); l.ChannelMessages > 0 || l.ChannelBytes > 0 {
+		if err := h.pace(l, channelID, count, batch.Size()); err != nil {
+			return err
+		}
+	}
 	if c := h.lookup(channelID); c != nil && c.crowded() {
 		turn.End()
 		c.waitForRoom()
@@ -85,6 +92,7 @@ func (h *Hub) Publish(turn *Turn, p *Publish, done func(Published)) error {
 		if len(r.Serials) > 0 {
 			out.Serial = r.Serials[0]
 		}
+		h.noteFull(r.Err, channelID.App)
 		if r.Err == nil && !r.Repeated {
 			h.opts.Metrics.Published(count)
 		}

@@ -49,36 +49,36 @@ func (s *Set) take(full, now int64, perSecond, n int) (after int64, ok bool) {
 const (
 	bucketShards = 16
 
-	// maxBuckets bounds the keys of Buckets. Beyond it the buckets of some are forgotten,
+	// maxBuckets bounds each Buckets. Beyond it the buckets of some are forgotten,
 	// which makes them full: a table that is full of other keys refuses nobody.
 	maxBuckets = 1 << 16
 )
 
-// Buckets are Bucket by key. Those that are full again need no memory. The zero value is
-// ready.
+// Buckets are Bucket by key, of which they keep a hash of 64 bits and not the key itself.
+// Those that are full again need no memory. The zero value is ready.
 type Buckets[K comparable] struct {
 	once   sync.Once
 	seed   maphash.Seed
-	shards [bucketShards]bucketShard[K]
+	shards [bucketShards]bucketShard
 }
 
-type bucketShard[K comparable] struct {
-	mu   sync.Mutex // nothing is called under it
-	full map[K]int64
+type bucketShard struct {
+	mu   sync.Mutex       // nothing is called under it
+	full map[uint64]int64 // by the key's hash
 }
 
-// AllowOf is Allow for the bucket of a key. It does not keep what key refers to alive for
-// longer than a few bursts.
+// AllowOf is Allow for the bucket of a key.
 func AllowOf[K comparable](s *Set, t *Buckets[K], key K, perSecond, n int) bool {
 	if perSecond <= 0 {
 		return true
 	}
 	t.once.Do(func() { t.seed = maphash.MakeSeed() })
-	sh := &t.shards[maphash.Comparable(t.seed, key)%bucketShards]
+	hash := maphash.Comparable(t.seed, key)
+	sh := &t.shards[hash%bucketShards]
 	now := s.now()
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	full, known := sh.full[key]
+	full, known := sh.full[hash]
 	after, ok := s.take(full, now, perSecond, n)
 	if !ok {
 		return false
@@ -86,29 +86,29 @@ func AllowOf[K comparable](s *Set, t *Buckets[K], key K, perSecond, n int) bool 
 	if !known {
 		sh.makeRoomLocked(now)
 	}
-	sh.full[key] = after
+	sh.full[hash] = after
 	return true
 }
 
 // makeRoomLocked makes room for one more bucket.
-func (sh *bucketShard[K]) makeRoomLocked(now int64) {
+func (sh *bucketShard) makeRoomLocked(now int64) {
 	const most = maxBuckets / bucketShards
 	if sh.full == nil {
-		sh.full = make(map[K]int64)
+		sh.full = make(map[uint64]int64)
 	}
 	if len(sh.full) < most {
 		return
 	}
-	for key, full := range sh.full {
+	for hash, full := range sh.full {
 		if full <= now {
-			delete(sh.full, key)
+			delete(sh.full, hash)
 		}
 	}
-	for key := range sh.full {
+	for hash := range sh.full {
 		if len(sh.full) < most*3/4 { // so that not every new key walks through all
 			return
 		}
-		delete(sh.full, key)
+		delete(sh.full, hash)
 	}
 }
 
