@@ -34,7 +34,7 @@ func (s *Session) establish(ctx context.Context, q url.Values) (lost *pubsub.Err
 	err = s.manager.opts.Directory.Create(ctx, directory.Connection{
 		ID: s.id, App: s.grant.App, Generation: s.generation, Committed: s.generation,
 		Owner: s.manager.opts.Node, State: directory.Connected, GrantDigest: grantDigest(s.grant),
-	})
+	}, 0)
 	if err != nil {
 		return nil, directoryError(err)
 	}

@@ -43,7 +43,7 @@ func (d *Directory) Join(_ context.Context, id pubsub.ChannelID, n directory.Nod
 		return c.total, directory.ErrFull
 	case c == nil:
 		c = &count{}
-		id = pubsub.ChannelID{App: *d.store.app(id.App), Name: strings.Clone(id.Name)}
+		id = pubsub.ChannelID{App: d.store.app(id.App).name, Name: strings.Clone(id.Name)}
 		sh.channels[id] = c
 	}
 	c.total++
