@@ -24,8 +24,9 @@ type attachment struct {
 	params  map[string]string // the effective ones (RTL4k1)
 	gate    outbox.Gate
 
-	announcing sync.Mutex  // held while the gate is paused
+	announcing sync.Mutex  // held while the gate is paused, and while the attachment begins
 	over       atomic.Bool // the client was told that it ended, and has to attach anew
+	starved    atomic.Bool // something was dropped, and the client has not been told
 }
 
 // Receive implements hub.Receiver.
@@ -36,14 +37,21 @@ func (a *attachment) Receive(frames []byte, more bool) {
 // Lost tells the client that messages were missed (RTL12). It implements hub.Receiver.
 func (a *attachment) Lost(position pubsub.Serial) {
 	a.session.manager.later(func() {
-		pm := a.attached(0)
-		pm.ChannelSerial = string(max(position, a.hub.Reached()))
-		pm.Error = wire.NewErrorInfo(pubsub.NewError(pubsub.CodeMessagesExpired, "messages may have been missed"))
-		if err := a.announce(pm, false); err != nil {
-			a.over.Store(true)
-			a.session.transport.End(&a.gate, a.unavailable(err))
-		}
+		a.tellLost(func() *wire.ProtocolMessage {
+			pm := a.attached(0)
+			pm.ChannelSerial = string(max(position, a.hub.Reached()))
+			pm.Error = wire.NewErrorInfo(pubsub.NewError(pubsub.CodeMessagesExpired, "messages may have been missed"))
+			return pm
+		})
 	})
+}
+
+// tellLost announces an ATTACHED from another goroutine than the turn's.
+func (a *attachment) tellLost(attached func() *wire.ProtocolMessage) {
+	if err := a.announce(attached, false); err != nil {
+		a.over.Store(true)
+		a.session.transport.End(&a.gate, a.unavailable(err))
+	}
 }
 
 // changed is the ATTACHED that tells of new modes or parameters while a goes on (RTL12).
@@ -115,10 +123,12 @@ func (s *Session) attach(pm *wire.ProtocolMessage) {
 		return
 	}
 	a := &attachment{session: s, channel: pm.Channel, asked: asked, params: params.effective}
+	a.announcing.Lock()
+	defer a.announcing.Unlock()
 	s.transport.Hold(&a.gate)
 	ctx, cancel := context.WithTimeout(context.Background(), directoryTimeout)
 	defer cancel()
-	a.hub, err = s.manager.opts.Hub.Attach(ctx, &hub.Attach{
+	request := &hub.Attach{
 		Grant:        s.Grant(),
 		Channel:      name,
 		Modes:        asked,
@@ -126,7 +136,11 @@ func (s *Session) attach(pm *wire.ProtocolMessage) {
 		NoEcho:       !s.echo || params.noEcho,
 		Form:         s.transport.Form(pm.Channel),
 		Receiver:     a,
-	})
+	}
+	if s.limits().ConnectionOutbound > 0 {
+		request.Allow = a.allow
+	}
+	a.hub, err = s.manager.opts.Hub.Attach(ctx, request)
 	if err != nil {
 		s.channelFailed(pm.Channel, err)
 		return
@@ -177,7 +191,7 @@ func (s *Session) reattach(a *attachment, asked pubsub.Mode, params map[string]s
 		return
 	}
 	a.asked, a.params = asked, params
-	if err := a.announce(a.changed(), false); err != nil {
+	if err := a.announce(a.changed, false); err != nil {
 		s.interrupt(a, err)
 	}
 }

@@ -178,10 +178,10 @@ func (s *Session) sync(pm *wire.ProtocolMessage) {
 	}
 }
 
-// announce sends an ATTACHED, or nothing, and what the members are, in one step. What
+// announce sends an ATTACHED, or nothing if attached is nil, and what the members are, in one step. What
 // happens meanwhile is sent after, so that no event is older than the members it changes.
 // On an error nothing was sent, and the attachment has to end.
-func (a *attachment) announce(attached *wire.ProtocolMessage, always bool) error {
+func (a *attachment) announce(attached func() *wire.ProtocolMessage, always bool) error {
 	a.announcing.Lock()
 	defer a.announcing.Unlock()
 	transport := a.session.transport
@@ -190,7 +190,12 @@ func (a *attachment) announce(attached *wire.ProtocolMessage, always bool) error
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), directoryTimeout)
 	defer cancel()
-	frames, err := a.withMembers(ctx, attached, always)
+	var pm *wire.ProtocolMessage
+	if attached != nil {
+		pm = attached()
+		a.confess(pm)
+	}
+	frames, err := a.withMembers(ctx, pm, always)
 	if err == nil {
 		transport.Release(&a.gate, frames...)
 	}

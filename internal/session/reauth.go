@@ -44,7 +44,7 @@ func (s *Session) reauthorize(pm *wire.ProtocolMessage) {
 			s.transport.End(&a.gate, channelError(a.channel, pubsub.ErrorFor(err)))
 			continue
 		case modes != before:
-			if err := a.announce(a.changed(), false); err != nil {
+			if err := a.announce(a.changed, false); err != nil {
 				a.hub.Detach()
 				s.transport.End(&a.gate, a.unavailable(err))
 				continue

@@ -86,6 +86,8 @@ type Manager struct {
 	opts Options
 	keys keyMaker
 
+	opening limit.Buckets[string] // new connections by app
+
 	mu       sync.Mutex
 	sessions map[string]*Session // by connection id: those with a transport, and those that wait for one
 	tasks    []func()            // for Run
@@ -178,6 +180,8 @@ type Session struct {
 	acks        acks
 	rate        rateWindow
 
+	inbound, flood, outbound limit.Bucket // of messages; see pace and allow
+
 	// mu guards what expiry and re-authentication share with the turn.
 	mu    sync.Mutex
 	grant *auth.Grant
@@ -234,6 +238,14 @@ func (s *Session) Handle(turn *hub.Turn, pm *wire.ProtocolMessage) {
 
 // acknowledged acts on a ProtocolMessage that needs an acknowledgement.
 func (s *Session) acknowledged(turn *hub.Turn, pm *wire.ProtocolMessage) {
+	if err := s.pace(pm); err != nil {
+		if err.Code == pubsub.CodeConnectionFlood {
+			s.fail(err)
+		} else {
+			s.refuse(pm, err)
+		}
+		return
+	}
 	switch pm.Action {
 	case wire.ActionMessage:
 		s.publish(turn, pm)

@@ -163,7 +163,7 @@ func (c *conn) Opened(ws *wsconn.Conn) {
 	if err != nil {
 		e := pubsub.ErrorFor(err)
 		c.door.noisy.Warn("connection refused", "code", int(e.Code), "error", e, "peer", request.Peer.Addr.String())
-		c.Close(&wire.ProtocolMessage{Action: wire.ActionError, Error: wire.NewErrorInfo(e)})
+		c.Close(session.Refusal(e))
 		return
 	}
 	c.session = s
