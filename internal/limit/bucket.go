@@ -72,9 +72,7 @@ func AllowOf[K comparable](s *Set, t *Buckets[K], key K, perSecond, n int) bool 
 	if perSecond <= 0 {
 		return true
 	}
-	t.once.Do(func() { t.seed = maphash.MakeSeed() })
-	hash := maphash.Comparable(t.seed, key)
-	sh := &t.shards[hash%bucketShards]
+	sh, hash := t.shard(key)
 	now := s.now()
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
@@ -88,6 +86,24 @@ func AllowOf[K comparable](s *Set, t *Buckets[K], key K, perSecond, n int) bool 
 	}
 	sh.full[hash] = after
 	return true
+}
+
+// HasOf reports whether AllowOf would allow n, and takes nothing.
+func HasOf[K comparable](s *Set, t *Buckets[K], key K, perSecond, n int) bool {
+	if perSecond <= 0 {
+		return true
+	}
+	sh, hash := t.shard(key)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	_, ok := s.take(sh.full[hash], s.now(), perSecond, n)
+	return ok
+}
+
+func (t *Buckets[K]) shard(key K) (sh *bucketShard, hash uint64) {
+	t.once.Do(func() { t.seed = maphash.MakeSeed() })
+	hash = maphash.Comparable(t.seed, key)
+	return &t.shards[hash%bucketShards], hash
 }
 
 // makeRoomLocked makes room for one more bucket.
