@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"letshare-server/internal/auth"
+	"letshare-server/internal/guard"
 	"letshare-server/internal/hub"
 	"letshare-server/internal/outbox"
 	"letshare-server/internal/pubsub"
@@ -42,6 +43,7 @@ type Options struct {
 	// the original server did. Otherwise an event reaches exactly its subscribers.
 	WildcardEvents bool
 
+	Guard   *guard.Guard // is told how authentications end; nil: nobody is
 	Metrics Metrics
 	Log     *slog.Logger // nil discards
 }
@@ -86,6 +88,7 @@ func New(opts Options) *Door {
 // then 400 (the origin was checked before).
 func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	claims, grant, err := d.opts.Auth.Authenticate(param(r.URL.RawQuery, "token"))
+	d.opts.Guard.Authenticated(r.Context(), d.opts.Proxies.Peer(r).Addr, err)
 	if err == nil {
 		if refused := grant.CheckPeer(d.opts.Proxies.Peer(r)); refused != nil {
 			err = pubsub.NewError(refused.Code, "token验证失败: 默认密钥只能在本机或内网使用")

@@ -28,7 +28,8 @@ type member struct {
 	published int64  // messages so far, which number them
 	lastRoom  string // that the latest publish went to
 	turn      hub.Turn
-	left      bool // its places are given up
+	rate      limit.Bucket // of what it publishes
+	left      bool         // its places are given up
 }
 
 // room is a member's place in a room. It is the hub's Receiver.
@@ -233,6 +234,10 @@ func (m *member) publish(r *request) *failure {
 	if m.find(r.Channel) == nil {
 		return fail("not_subscribed", "客户端未订阅房间: "+clip(r.Channel))
 	}
+	if most := m.limits().ConnectionMessages; !m.door.opts.Hub.Limits().Allow(&m.rate, most, 1) {
+		m.exceeded(limit.ConnectionMessages)
+		return errTooFast
+	}
 	if m.lastRoom != r.Channel {
 		// A turn sends room by room; this one's messages to another room come before.
 		m.turn.End()
@@ -254,6 +259,8 @@ func (m *member) publish(r *request) *failure {
 	return nil
 }
 
+var errTooFast = fail("rate_limited", "发送太频繁，请稍后重试")
+
 // maxAddedBytes is room for what the door adds to a message, and for its names.
 const maxAddedBytes = 64 << 10
 
@@ -272,6 +279,10 @@ func (m *member) failureFor(err error) *failure {
 		return &failure{403, "forbidden", "没有权限访问该房间"}
 	case pubsub.CodeMessageTooLarge:
 		return fail("message_too_large", fmt.Sprintf("消息太大，最多 %d KB", maxMessageBytes>>10))
+	case pubsub.CodeChannelMessageRate, pubsub.CodeChannelByteRate:
+		return errTooFast
+	case pubsub.CodeChannelLimit:
+		return fail("too_many_rooms", "服务器上的房间太多，请稍后重试")
 	}
 	m.door.opts.Log.Error("request failed", "code", int(e.Code), "error", e)
 	return fail("unavailable", "服务器繁忙，请稍后重试")

@@ -39,6 +39,7 @@ func (m *Manager) begin(ctx context.Context, r *Request, transport Transport) (*
 		return nil, err
 	}
 	grant, err := m.opts.Auth.Realtime(r.Query, r.Header)
+	m.opts.Guard.Authenticated(ctx, r.Peer.Addr, err)
 	if err != nil {
 		return nil, err
 	}

@@ -33,6 +33,14 @@ func (s *Session) pace(pm *wire.ProtocolMessage) *pubsub.Error {
 	return nil
 }
 
+// itemError is what is wrong with an item of pm.
+func (s *Session) itemError(pm *wire.ProtocolMessage) error {
+	if pm.ItemErr.Code == pubsub.CodeTooManyMessages {
+		s.Exceeded(limit.PublishMessages)
+	}
+	return pm.ItemErr
+}
+
 // lossPause is how long nothing is sent on a channel once something was dropped.
 const lossPause = time.Second
 

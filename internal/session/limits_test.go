@@ -133,10 +133,13 @@ func TestManyTimesTheRateEndsTheConnection(t *testing.T) {
 }
 
 func TestFloodsAndAttachmentsAreCounted(t *testing.T) {
-	n, _, e := limitedNode(t, limit.Limits{ConnectionChannels: 1, ConnectionProtocolMessages: 3})
+	n, _, e := limitedNode(t, limit.Limits{ConnectionChannels: 1, ConnectionProtocolMessages: 5})
 	l := n.connect(t, "")
 	l.says(attach("a"), attach("b"))
-	if e[limit.ConnectionChannels] != 1 {
+	tooMany := message("a", 0)
+	tooMany.ItemErr = pubsub.NewError(pubsub.CodeTooManyMessages, "as the codec found")
+	l.says(tooMany)
+	if e[limit.ConnectionChannels] != 1 || e[limit.PublishMessages] != 1 {
 		t.Errorf("counted %v", e)
 	}
 	for range 20 {

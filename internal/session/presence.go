@@ -68,7 +68,7 @@ func (s *Session) present(turn *hub.Turn, pm *wire.ProtocolMessage) error {
 		return err
 	}
 	if pm.ItemErr != nil {
-		return pm.ItemErr
+		return s.itemError(pm)
 	}
 	if pm.Presence == nil { // as against an empty array, which is acknowledged
 		return pubsub.NewError(pubsub.CodeBadRequest, "there are no presence messages")

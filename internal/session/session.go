@@ -10,6 +10,7 @@ import (
 
 	"letshare-server/internal/auth"
 	"letshare-server/internal/directory"
+	"letshare-server/internal/guard"
 	"letshare-server/internal/hub"
 	"letshare-server/internal/limit"
 	"letshare-server/internal/outbox"
@@ -53,7 +54,7 @@ type Limits struct {
 	ConnectionStateTTL time.Duration
 }
 
-// Options configure a Manager. All of them are required but Limits, Log and Metrics.
+// Options configure a Manager. All of them are required but Limits, Guard, Log and Metrics.
 type Options struct {
 	Hub       *hub.Hub
 	Directory directory.Directory
@@ -63,6 +64,7 @@ type Options struct {
 	SiteCode  string
 	Limits    Limits
 	After     func(d time.Duration, f func()) (stop func()) // one coarse timer
+	Guard     *guard.Guard                                  // is told how authentications end; nil: nobody is
 	Log       *slog.Logger
 	Metrics   Metrics
 }
