@@ -172,6 +172,7 @@ func (m *member) enter(r *request) *failure {
 		Receiver:     place,
 	})
 	if errors.Is(err, hub.ErrRoomFull) {
+		m.exceeded(limit.RoomUsers)
 		return fail("room_full", fmt.Sprintf("房间已满，最多支持%d个用户", opts.MaxRoomUsers))
 	}
 	if err != nil {
@@ -282,7 +283,7 @@ func (m *member) failureFor(err error) *failure {
 	case pubsub.CodeChannelMessageRate, pubsub.CodeChannelByteRate:
 		return errTooFast
 	case pubsub.CodeChannelLimit:
-		return fail("too_many_rooms", "服务器上的房间太多，请稍后重试")
+		return fail("server_full", "服务器上的房间太多，请稍后重试")
 	}
 	m.door.opts.Log.Error("request failed", "code", int(e.Code), "error", e)
 	return fail("unavailable", "服务器繁忙，请稍后重试")

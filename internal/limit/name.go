@@ -20,6 +20,7 @@ const (
 	ChannelBytes
 	PresenceMembers
 	PresenceBytes
+	RoomUsers
 
 	AppConnections
 	AppConnectionRate
@@ -57,6 +58,7 @@ var names = [Names]string{
 	ChannelBytes:    "channel_bytes_per_second",
 	PresenceMembers: "presence_members",
 	PresenceBytes:   "presence_bytes",
+	RoomUsers:       "max_room_users",
 
 	AppConnections:    "app_connections",
 	AppConnectionRate: "app_connections_per_second",
