@@ -22,8 +22,9 @@ var (
 	// ErrExists: a record with that id exists.
 	ErrExists = errors.New("directory: connection exists")
 
-	// ErrFull: the channel has as many connections as the caller allows.
-	ErrFull = errors.New("directory: channel is full")
+	// ErrFull: the channel has as many connections, or the app as many connections, as the
+	// caller allows.
+	ErrFull = errors.New("directory: full")
 )
 
 // Node names one process: a node that restarts is another Node with the same Name.
@@ -62,8 +63,10 @@ type Connection struct {
 // Directory is one node's access to the shared records.
 type Directory interface {
 	// Create records a new connection of this node with generation 1, committed.
-	// It fails with ErrExists when the id is taken.
-	Create(ctx context.Context, c Connection) error
+	// It fails with ErrExists when the id is taken. With max > 0 it fails with ErrFull when
+	// max connections of the app are Connected, on all nodes. A Resume is never refused for
+	// that: the connection was admitted before.
+	Create(ctx context.Context, c Connection, max int) error
 
 	// Lookup returns the record, or ErrNotFound.
 	Lookup(ctx context.Context, id string) (Connection, error)

@@ -38,6 +38,11 @@ type Attach struct {
 	// all nodes; zero means no limit.
 	MaxMembers int
 
+	// Allow is asked before items (messages and the like) are handed over, with no lock
+	// held. Those that it refuses are not, and are the receiver's to tell its client of. Nil
+	// allows all.
+	Allow func(items int) bool
+
 	Form     Form
 	Receiver Receiver
 }
@@ -47,7 +52,8 @@ type Attachment struct {
 	// What every delivery looks at comes first.
 	receiver Receiver
 	connID   string
-	start    uint64 // entries delivered before it began
+	start    uint64               // entries delivered before it began
+	allow    func(items int) bool // nil: always
 	names    atomic.Pointer[[]string]
 	modes    atomic.Uint32 // pubsub.Mode, and an OccupancyView in viewBits; changed under channel.mu
 	noEcho   bool
@@ -65,7 +71,8 @@ type Attachment struct {
 //
 // Errors are *pubsub.Error (RTL14): CodeInvalidChannelName, also for a filter that is no
 // expression, CodeCapabilityDenied, CodeIdentifiedClientNeeded, CodeTooManyChannels if the
-// channel has too many different filters, CodeUnavailable; or ErrRoomFull in the chain.
+// channel has too many different filters, CodeChannelLimit, CodeUnavailable; or ErrRoomFull
+// in the chain.
 func (h *Hub) Attach(ctx context.Context, a *Attach) (*Attachment, error) {
 	modes, err := h.grantModes(a.Grant, a.Channel, a.Modes)
 	if err != nil {
@@ -101,6 +108,7 @@ func (h *Hub) Attach(ctx context.Context, a *Attach) (*Attachment, error) {
 		connID:   a.ConnectionID,
 		noEcho:   a.NoEcho,
 		filter:   sieve,
+		allow:    a.Allow,
 	}
 	at.modes.Store(uint32(modes))
 	if a.Names != nil {
@@ -292,12 +300,32 @@ func (h *Hub) adjust(id pubsub.ChannelID, by pubsub.Occupancy) {
 
 // send hands the attachment its part of p and returns the number of frames.
 func (a *Attachment) send(p *parcel) int {
+	if a.allow != nil {
+		if n := a.itemsOf(p); n > 0 && !a.allow(n) {
+			return 0
+		}
+	}
 	if a.start <= p.first && !p.mixed && a.names.Load() == nil && a.wantsKind(p.kinds) &&
 		!(a.noEcho && p.kinds == engine.KindMessage && p.publishedBy(a.connID)) {
 		a.receiver.Receive(p.bytes, false)
 		return len(p.units)
 	}
 	return a.sendSome(p, a.receiver)
+}
+
+// itemsOf is how many items of p are for a.
+func (a *Attachment) itemsOf(p *parcel) (n int) {
+	names := a.Names()
+	for i := range p.units {
+		if u := &p.units[i]; a.wants(p, u, names) {
+			if body := p.batch[u.Entry].Body; u.Item == AllItems {
+				n += len(body.Messages) + len(body.Presence) + len(body.Annotations)
+			} else {
+				n++
+			}
+		}
+	}
+	return n
 }
 
 // sendSome hands the frames that pass the attachment's filters to a receiver, as few runs

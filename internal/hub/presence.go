@@ -10,6 +10,7 @@ import (
 
 	"letshare-server/internal/auth"
 	"letshare-server/internal/engine"
+	"letshare-server/internal/limit"
 	"letshare-server/internal/pubsub"
 )
 
@@ -37,8 +38,8 @@ type Presence struct {
 //
 // Errors are *pubsub.Error: CodeCapabilityDenied, CodeIdentifiedClientNeeded,
 // CodePresenceNoClientID, CodeInvalidClientID, CodeInvalidExtras, CodeTooManyMessages,
-// CodeMessageTooLarge, CodeTooManyMembers, CodePresenceTooLarge, CodeUnavailable,
-// CodeTimeout.
+// CodeMessageTooLarge, CodeChannelMessageRate, CodeChannelByteRate, CodeTooManyMembers,
+// CodePresenceTooLarge, CodeUnavailable, CodeTimeout.
 func (h *Hub) Presence(ctx context.Context, turn *Turn, p *Presence) error {
 	if err := h.checkPresence(p); err != nil {
 		return err
@@ -47,6 +48,12 @@ func (h *Hub) Presence(ctx context.Context, turn *Turn, p *Presence) error {
 		return nil
 	}
 	id := p.Channel.ID(p.Grant.App)
+	limits := h.opts.Limits.For(id.App)
+	if limits.ChannelMessages > 0 || limits.ChannelBytes > 0 {
+		if err := h.pace(limits, id, len(p.Items), p.size()); err != nil {
+			return err
+		}
+	}
 	if c := h.lookup(id); c != nil && c.crowded() {
 		turn.End()
 		c.waitForRoom()
@@ -59,7 +66,7 @@ func (h *Hub) Presence(ctx context.Context, turn *Turn, p *Presence) error {
 		a := p.change(members)
 		a.Channel, a.Deadline = id, deadline
 		a.Bounds = []engine.Bound{{
-			Space: engine.RecordPresence, MaxRecords: h.opts.MaxPresenceMembers, MaxBytes: h.opts.MaxPresenceBytes,
+			Space: engine.RecordPresence, MaxRecords: limits.PresenceMembers, MaxBytes: limits.PresenceBytes,
 		}}
 		return a, nil
 	})
@@ -67,11 +74,14 @@ func (h *Hub) Presence(ctx context.Context, turn *Turn, p *Presence) error {
 	if c := h.lookup(id); c != nil {
 		turn.touch(c)
 	}
+	h.noteFull(err, id.App)
 	switch {
 	case errors.Is(err, engine.ErrTooManyRecords):
-		return pubsub.Errorf(pubsub.CodeTooManyMembers, "a channel has %d presence members at most", h.opts.MaxPresenceMembers).Because(err)
+		h.opts.Limits.Exceeded(limit.PresenceMembers, id.App)
+		return pubsub.Errorf(pubsub.CodeTooManyMembers, "a channel has %d presence members at most", limits.PresenceMembers).Because(err)
 	case errors.Is(err, engine.ErrRecordsTooLarge):
-		return pubsub.Errorf(pubsub.CodePresenceTooLarge, "the members of a channel have %d bytes of data at most", h.opts.MaxPresenceBytes).Because(err)
+		h.opts.Limits.Exceeded(limit.PresenceBytes, id.App)
+		return pubsub.Errorf(pubsub.CodePresenceTooLarge, "the members of a channel have %d bytes of data at most", limits.PresenceBytes).Because(err)
 	case err != nil:
 		return clientError(err)
 	}
@@ -88,14 +98,12 @@ func (h *Hub) checkPresence(p *Presence) error {
 		return pubsub.NewError(pubsub.CodeIdentifiedClientNeeded, "the channel requires an identified client")
 	}
 	if len(p.Items) > MaxMessagesPerPublish {
+		h.opts.Limits.Exceeded(limit.PublishMessages, p.Grant.App)
 		return pubsub.Errorf(pubsub.CodeTooManyMessages, "a request has %d presence messages at most, got %d", MaxMessagesPerPublish, len(p.Items))
 	}
-	size := 0
-	for _, m := range p.Items {
-		size += m.Size()
-	}
-	if size > h.opts.MaxMessageBytes {
-		return pubsub.Errorf(pubsub.CodeMessageTooLarge, "maximum message size exceeded: %d bytes, allowed are %d", size, h.opts.MaxMessageBytes)
+	size := p.size()
+	if most := h.opts.Limits.For(p.Grant.App).MessageBytes; size > most {
+		return h.tooLarge(p.Grant.App, size, most)
 	}
 	for _, m := range p.Items {
 		switch m.Action {
@@ -119,6 +127,14 @@ func (h *Hub) checkPresence(p *Presence) error {
 		m.ClientID, m.ConnectionID, m.Timestamp = clientID, p.ConnectionID, 0
 	}
 	return nil
+}
+
+// size is the sum of the sizes of the items.
+func (p *Presence) size() (n int) {
+	for _, m := range p.Items {
+		n += m.Size()
+	}
+	return n
 }
 
 // change makes the Append that applies p to the members as they were read. What changes

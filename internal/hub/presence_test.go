@@ -13,6 +13,7 @@ import (
 	"letshare-server/internal/engine"
 	enginememory "letshare-server/internal/engine/memory"
 	"letshare-server/internal/hub"
+	"letshare-server/internal/limit"
 	"letshare-server/internal/pubsub"
 )
 
@@ -221,7 +222,7 @@ func TestPresenceIsRefusedForReasons(t *testing.T) {
 	me := &auth.Grant{App: "app", ClientRule: auth.ClientIdentified, ClientID: "me", Capability: auth.FullCapability}
 	anonymous := &auth.Grant{App: "app", ClientRule: auth.ClientAnonymous, Capability: auth.FullCapability}
 	h := newHub(t, func(o *hub.Options) {
-		o.MaxMessageBytes = 100
+		o.Limits = limit.NewSet(limit.Limits{MessageBytes: 100}, limit.Options{})
 		o.Namespace = func(_, channel string) auth.Namespace { return auth.Namespace{Identified: channel == "strict"} }
 	})
 	w := watch(t, h, hub.Attach{})
@@ -284,7 +285,7 @@ func TestPresenceIsRefusedForReasons(t *testing.T) {
 }
 
 func TestAChannelHasRoomForSoManyMembers(t *testing.T) {
-	h := newHub(t, func(o *hub.Options) { o.MaxPresenceMembers = 3; o.MaxPresenceBytes = 300 })
+	h, _, exceeded := limited(t, limit.Limits{PresenceMembers: 3, PresenceBytes: 300})
 	w := watch(t, h, hub.Attach{})
 	do(t, h, request("conn", 0, enter("a", "1"), enter("b", "1")))
 	refused := func(code pubsub.Code, p *hub.Presence) {
@@ -296,6 +297,8 @@ func TestAChannelHasRoomForSoManyMembers(t *testing.T) {
 	}
 	refused(pubsub.CodeTooManyMembers, request("conn2", 0, enter("c", ""), enter("d", "")))
 	refused(pubsub.CodePresenceTooLarge, request("conn2", 1, enter("c", strings.Repeat("x", 300))))
+	exceeded.expect(t, limit.PresenceMembers, 1)
+	exceeded.expect(t, limit.PresenceBytes, 1)
 	do(t, h, request("conn2", 2, enter("c", "")))
 	do(t, h, request("conn", 1, update("a", "2")))
 	do(t, h, request("conn", 2, leave("a", ""), enter("d", "3")))

@@ -10,6 +10,7 @@ import (
 
 	"letshare-server/internal/auth"
 	"letshare-server/internal/engine"
+	"letshare-server/internal/limit"
 	"letshare-server/internal/pubsub"
 )
 
@@ -38,7 +39,7 @@ type Publish struct {
 	// be remembered.
 	Final bool
 
-	// MaxBytes bounds the sum of the messages' sizes. Zero means the hub's default.
+	// MaxBytes bounds the sum of the messages' sizes. Zero means the app's limit.
 	MaxBytes int
 }
 
@@ -54,6 +55,8 @@ type Published struct {
 // once, perhaps before Publish returns. What was published is sent when turn ends. An
 // error means that p was refused and done will not be called.
 //
+// A publish above the rates of its channel is CodeChannelMessageRate or CodeChannelByteRate.
+//
 // Publish may wait while the room's fan-out is far behind.
 func (h *Hub) Publish(turn *Turn, p *Publish, done func(Published)) error {
 	batch, id, err := h.check(p)
@@ -66,6 +69,11 @@ func (h *Hub) Publish(turn *Turn, p *Publish, done func(Published)) error {
 		return nil
 	}
 	channelID := p.Channel.ID(p.Grant.App)
+	if l := h.opts.Limits.For(channelID.App); l.ChannelMessages > 0 || l.ChannelBytes > 0 {
+		if err := h.pace(l, channelID, count, batch.Size()); err != nil {
+			return err
+		}
+	}
 	if c := h.lookup(channelID); c != nil && c.crowded() {
 		turn.End()
 		c.waitForRoom()
@@ -84,6 +92,7 @@ func (h *Hub) Publish(turn *Turn, p *Publish, done func(Published)) error {
 		if len(r.Serials) > 0 {
 			out.Serial = r.Serials[0]
 		}
+		h.noteFull(r.Err, channelID.App)
 		if r.Err == nil && !r.Repeated {
 			h.opts.Metrics.Published(count)
 		}
@@ -118,15 +127,16 @@ func (h *Hub) check(p *Publish) (*pubsub.Batch, engine.ID, error) {
 		return nil, none, pubsub.NewError(pubsub.CodeIdentifiedClientNeeded, "the channel requires an identified client")
 	}
 	if len(p.Messages) > MaxMessagesPerPublish {
+		h.opts.Limits.Exceeded(limit.PublishMessages, p.Grant.App)
 		return nil, none, pubsub.Errorf(pubsub.CodeTooManyMessages, "a publish has %d messages at most, got %d", MaxMessagesPerPublish, len(p.Messages))
 	}
 	batch := &pubsub.Batch{ConnectionID: p.publisher(), Messages: p.Messages}
-	limit := p.MaxBytes
-	if limit == 0 {
-		limit = h.opts.MaxMessageBytes
+	most := p.MaxBytes
+	if most == 0 {
+		most = h.opts.Limits.For(p.Grant.App).MessageBytes
 	}
-	if size := batch.Size(); size > limit {
-		return nil, none, pubsub.Errorf(pubsub.CodeMessageTooLarge, "maximum message size exceeded: %d bytes, allowed are %d", size, limit)
+	if size := batch.Size(); size > most {
+		return nil, none, h.tooLarge(p.Grant.App, size, most)
 	}
 	for i, m := range p.Messages {
 		if err := completeMessage(p, ops, m); err != nil {
@@ -143,6 +153,11 @@ func (h *Hub) check(p *Publish) (*pubsub.Batch, engine.ID, error) {
 	}
 	id, err := identify(p, batch)
 	return batch, id, err
+}
+
+func (h *Hub) tooLarge(app string, size, most int) *pubsub.Error {
+	h.opts.Limits.Exceeded(limit.MessageBytes, app)
+	return pubsub.Errorf(pubsub.CodeMessageTooLarge, "maximum message size exceeded: %d bytes, allowed are %d", size, most)
 }
 
 // completeMessage checks one message and fills in what the server sets.

@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"letshare-server/internal/limit"
 	"letshare-server/internal/pubsub"
 )
 
@@ -40,6 +41,7 @@ type Metrics struct {
 	delivered  atomic.Int64
 	rooms      atomic.Int64
 	slowClosed atomic.Int64
+	exceeded   [limit.Names]atomic.Int64
 	rate       rate
 
 	mu      sync.Mutex
@@ -104,6 +106,9 @@ func (m *Metrics) Refused(reason string) {
 
 // SlowConsumerClosed counts a socket that was closed because it did not keep up.
 func (m *Metrics) SlowConsumerClosed() { m.slowClosed.Add(1) }
+
+// LimitExceeded counts what a limit has refused, dropped or ended.
+func (m *Metrics) LimitExceeded(n limit.Name) { m.exceeded[n].Add(1) }
 
 // rateSamples is the number of seconds over which the rate of messages is averaged.
 const rateSamples = 10

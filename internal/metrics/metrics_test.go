@@ -14,6 +14,8 @@ import (
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
 	"go.uber.org/goleak"
+
+	"letshare-server/internal/limit"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -78,6 +80,7 @@ func busy() *Metrics {
 	m.ChannelOpened()
 	m.ChannelClosed()
 	m.SlowConsumerClosed()
+	m.LimitExceeded(limit.MessageBytes)
 	m.Refused("token")
 	m.Refused("token")
 	m.SessionRefused(40101)
@@ -195,6 +198,8 @@ func TestTheTextFormIsWhatScrapersExpect(t *testing.T) {
 		{"letshare_log_bytes", nil, 3},
 		{"letshare_id_bytes", nil, 4},
 		{"letshare_messages_evicted_total", nil, 5},
+		{"letshare_limit_exceeded_total", []string{"limit=max_message_bytes"}, 1},
+		{"letshare_limit_exceeded_total", []string{"limit=channel_messages_per_second"}, 0},
 	} {
 		if got := value(test.name, test.labels...); got != test.want {
 			t.Errorf("%s %v is %v, want %v", test.name, test.labels, got, test.want)

@@ -10,6 +10,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"letshare-server/internal/limit"
 )
 
 // Health is the body of /health.
@@ -152,6 +154,7 @@ var (
 	logBytes         = desc("log_bytes", "Bytes of limits.log_bytes in use: messages, presence members and overheads.")
 	idBytes          = desc("id_bytes", "Bytes of the ids by which what is sent again is known.")
 	evictedTotal     = desc("messages_evicted_total", "Messages dropped before their time for want of room.")
+	exceededTotal    = desc("limit_exceeded_total", "Times that a limit has refused, dropped or ended something.", "limit")
 	uptimeSeconds    = desc("uptime_seconds", "Seconds since the start.")
 	heapBytes        = desc("memory_heap_bytes", "Bytes of heap objects.")
 	sysBytes         = desc("memory_system_bytes", "Bytes of memory obtained from the system.")
@@ -192,6 +195,9 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	gauge(logBytes, float64(held.LogBytes))
 	gauge(idBytes, float64(held.IDBytes))
 	counter(evictedTotal, float64(held.Evicted))
+	for n := range limit.Names {
+		counter(exceededTotal, float64(m.exceeded[n].Load()), n.String())
+	}
 	gauge(uptimeSeconds, time.Since(m.started).Seconds())
 	gauge(heapBytes, float64(mem.alloc))
 	gauge(sysBytes, float64(mem.sys))

@@ -36,6 +36,7 @@ const (
 	CodeTimestampNotCurrent    Code = 40104
 	CodeNonceReplayed          Code = 40105
 	CodeConnectionLimit        Code = 40111
+	CodeChannelLimit           Code = 40114
 	CodeAppDisabled            Code = 40120
 	CodeKeyUnknown             Code = 40130
 	CodeKeyRevoked             Code = 40131
@@ -57,6 +58,11 @@ const (
 	CodeMethodNotAllowed       Code = 40500
 	CodeRateLimited            Code = 42910
 	CodeConnectionRateExceeded Code = 42911
+	CodeChannelMessageRate     Code = 42913
+	CodeChannelByteRate        Code = 42914
+	CodeRequestRate            Code = 42918
+	CodeConnectionFlood        Code = 42921
+	CodeAddressRate            Code = 42922
 	CodeProtocolMessageFlood   Code = 42924
 	CodeInternalError          Code = 50000
 	CodeTimeout                Code = 50003
@@ -69,6 +75,7 @@ const (
 	CodeConnectionClosed       Code = 80017
 	CodeInvalidConnectionKey   Code = 80018
 	CodeContinuityLostByRate   Code = 80020
+	CodeNewConnectionRate      Code = 80021
 	CodeConnectionNotFound     Code = 80022
 	CodeVersionRetired         Code = 80024
 	CodeNotAttached            Code = 90001
@@ -92,13 +99,15 @@ func (c Code) StatusCode() int {
 	switch c {
 	case CodeMessageTooLarge:
 		return 413
+	case CodeConnectionLimit, CodeChannelLimit:
+		return 403
 	case CodeTimeout, CodeBusy, CodeUnavailable:
 		return 503
 	case CodeConnectionSuperseded, CodeConnectionNotFound:
 		return 410
 	case CodeNotAttached, CodeMessagesExpired, CodeBacklogTooLong, CodeOtherSite:
 		return 404
-	case CodeChannelRateExceeded:
+	case CodeNewConnectionRate, CodeChannelRateExceeded:
 		return 429
 	case CodePresenceLost:
 		return 500

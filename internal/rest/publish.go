@@ -4,6 +4,7 @@ import (
 	"net/http"
 
 	"letshare-server/internal/hub"
+	"letshare-server/internal/limit"
 	"letshare-server/internal/pubsub"
 	"letshare-server/internal/wire"
 )
@@ -27,7 +28,11 @@ func (a *API) publish(c *call) (*answer, error) {
 	}
 	messages, err := wire.DecodeMessages(c.bodyFormat(), body)
 	if err != nil {
-		return nil, pubsub.ErrorFor(err)
+		e := pubsub.ErrorFor(err)
+		if e.Code == pubsub.CodeTooManyMessages {
+			a.opts.Hub.Limits().Exceeded(limit.PublishMessages, grant.App)
+		}
+		return nil, e
 	}
 	if len(messages) == 0 {
 		return nil, pubsub.NewError(pubsub.CodeBadRequest, "there is no message to publish")

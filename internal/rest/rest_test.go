@@ -24,6 +24,7 @@ import (
 	directorymemory "letshare-server/internal/directory/memory"
 	enginememory "letshare-server/internal/engine/memory"
 	"letshare-server/internal/hub"
+	"letshare-server/internal/limit"
 	"letshare-server/internal/rest"
 )
 
@@ -45,6 +46,7 @@ func newAPIAndHub(t *testing.T) (http.Handler, *hub.Hub) {
 	h := hub.New(hub.Options{
 		Engine:    enginememory.NewStore(enginememory.Options{}).Node(me.Name),
 		Directory: directorymemory.NewStore(directorymemory.Options{}).Node(me), Node: me,
+		Limits: limit.NewSet(limit.Limits{BodyBytes: 100_000}, limit.Options{}),
 	})
 	t.Cleanup(h.Close)
 	reader, err := auth.ParseCapability(`{"*":["subscribe"]}`)
@@ -55,7 +57,7 @@ func newAPIAndHub(t *testing.T) (http.Handler, *hub.Hub) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return rest.New(rest.Options{Hub: h, Auth: auth.NewAuthenticator(auth.NewRegistry(app), nil), MaxBodyBytes: 100_000}), h
+	return rest.New(rest.Options{Hub: h, Auth: auth.NewAuthenticator(auth.NewRegistry(app), nil)}), h
 }
 
 // request is one to the API; the zero values are GET, the key of the app and JSON.

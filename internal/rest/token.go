@@ -4,6 +4,7 @@ import (
 	"net/http"
 
 	"letshare-server/internal/auth"
+	"letshare-server/internal/limit"
 	"letshare-server/internal/wire"
 )
 
@@ -27,10 +28,11 @@ func (a *API) requestToken(c *call) (*answer, error) {
 	}
 	request := auth.TokenRequest(*decoded)
 	grant, err := a.opts.Auth.VouchForToken(keyName, &request, c.query, c.Header)
-	if err != nil {
+	if err := a.checkPeer(c, grant, err); err != nil {
 		return nil, err
 	}
-	if err := a.checkPeer(c, grant); err != nil {
+	most := a.opts.Hub.Limits().For(grant.App).AppTokenRequests
+	if err := a.pace(&a.tokenRequests, grant.App, most, limit.AppTokenRequests); err != nil {
 		return nil, err
 	}
 	issued, err := a.opts.Auth.IssueToken(c.Context(), grant, &request)

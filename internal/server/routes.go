@@ -9,6 +9,10 @@ import (
 	"time"
 
 	"letshare-server/internal/config"
+	"letshare-server/internal/guard"
+	"letshare-server/internal/limit"
+	"letshare-server/internal/pubsub"
+	"letshare-server/internal/rest"
 	"letshare-server/internal/socket"
 )
 
@@ -36,6 +40,7 @@ func (d *doors) setOrigins(c config.Config) {
 
 // ServeHTTP implements http.Handler.
 func (d *doors) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	guard.Served(r.Context())
 	path := r.URL.Path
 	upgrade := isUpgrade(r)
 	switch {
@@ -79,11 +84,26 @@ func (d *doors) serve(w http.ResponseWriter, r *http.Request, origins *originPol
 	}
 	if isUpgrade(r) && d.node.overloaded() {
 		d.node.metrics.Refused("overloaded")
+		if !d.node.draining.Load() {
+			d.node.limits.Exceeded(limit.OpenFiles, "")
+		}
 		w.Header().Set("Retry-After", "5")
 		http.Error(w, "too many connections", http.StatusServiceUnavailable)
 		return
 	}
 	h.ServeHTTP(w, r)
+}
+
+// guarded is a door that is shut for addresses from which too many wrong credentials came.
+func (s *Server) guarded(door http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !s.guard.Admit(s.proxies.Peer(r).Addr) {
+			s.metrics.Refused("address")
+			rest.WriteError(w, r, pubsub.NewError(pubsub.CodeAddressRate, "too many failed authentications from this address; try again later"))
+			return
+		}
+		door.ServeHTTP(w, r)
+	})
 }
 
 // greet answers whoever opens the server's address in a browser.

@@ -20,8 +20,10 @@ import (
 	directorymemory "letshare-server/internal/directory/memory"
 	"letshare-server/internal/engine"
 	enginememory "letshare-server/internal/engine/memory"
+	"letshare-server/internal/guard"
 	"letshare-server/internal/hub"
 	"letshare-server/internal/letshare"
+	"letshare-server/internal/limit"
 	"letshare-server/internal/metrics"
 	"letshare-server/internal/outbox"
 	"letshare-server/internal/pubsub"
@@ -36,6 +38,9 @@ import (
 // siteCode names this server's only site in connectionDetails (CD2j).
 const siteCode = "s1"
 
+// headerTime is how long a socket may take to send the header of a request.
+const headerTime = 10 * time.Second
+
 // Server is one node.
 type Server struct {
 	config  config.Config // as it was at the start
@@ -45,6 +50,9 @@ type Server struct {
 
 	originWarnings *throttle.Warnings
 
+	limits   *limit.Set
+	proxies  auth.TrustedProxies
+	guard    *guard.Guard
 	apps     *auth.Registry
 	sandbox  *auth.Sandbox // nil unless it is enabled
 	engine   engine.Engine
@@ -80,6 +88,13 @@ func New(c config.Config, secrets config.Secrets, log *slog.Logger) (*Server, er
 		return nil, err
 	}
 	s.apps = auth.NewRegistry(apps...)
+	limits := limit.Options{Metrics: s.metrics, Log: log}
+	if c.Sandbox.Enabled {
+		limits.WithoutRates = s.isSandboxed
+	}
+	s.limits = limit.NewSet(limitsOf(c), limits)
+	s.proxies = proxies
+	s.guard = guard.New(guard.Options{Limits: s.limits, Proxies: proxies, HeaderTime: headerTime})
 
 	node := directory.Node{Name: "n1", Incarnation: rand.Text()}
 	store := enginememory.NewStore(enginememory.Options{
@@ -90,11 +105,9 @@ func New(c config.Config, secrets config.Secrets, log *slog.Logger) (*Server, er
 	s.dir = directorymemory.NewStore(directorymemory.Options{}).Node(node)
 	s.hub = hub.New(hub.Options{
 		Engine: s.engine, Directory: s.dir, Node: node,
-		Namespace:          s.namespace,
-		MaxMessageBytes:    c.Limits.MaxMessageBytes,
-		MaxPresenceMembers: c.Limits.PresenceMembers,
-		MaxPresenceBytes:   int64(c.Limits.PresenceBytes),
-		Metrics:            s.metrics,
+		Namespace: s.namespace,
+		Limits:    s.limits,
+		Metrics:   s.metrics,
 	})
 
 	s.wheel = socket.NewWheel()
@@ -114,13 +127,8 @@ func New(c config.Config, secrets config.Secrets, log *slog.Logger) (*Server, er
 		Hub: s.hub, Directory: s.dir, Node: node, Auth: authenticator,
 		KeySecret: []byte(rand.Text() + rand.Text()),
 		SiteCode:  siteCode,
-		Limits: session.Limits{
-			MaxMessageBytes:   c.Limits.MaxMessageBytes,
-			MaxFrameBytes:     c.Limits.MaxFrameBytes,
-			MaxChannels:       c.Limits.ChannelsPerConnection,
-			MaxMessagesPerSec: c.Limits.ConnectionProtocolsPerSecond,
-		},
-		After: after(s.wheel), Log: log, Metrics: s.metrics,
+		Limits:    session.Limits{MaxFrameBytes: c.Limits.MaxFrameBytes},
+		After:     after(s.wheel), Guard: s.guard, Log: log, Metrics: s.metrics,
 	})
 	ably := websocket.New(websocket.Options{
 		Manager: s.sessions, Poller: s.poller, Wheel: s.wheel, Outbox: out, Proxies: proxies,
@@ -135,16 +143,15 @@ func New(c config.Config, secrets config.Secrets, log *slog.Logger) (*Server, er
 			LocalOnly:   secrets.JWTLocalOnly,
 		},
 		MaxRoomUsers:   c.WebSocket.MaxRoomUsers,
-		MaxRooms:       c.Limits.ChannelsPerConnection,
 		PingInterval:   c.WebSocket.PingInterval,
 		IdleTimeout:    c.WebSocket.IdleTimeout,
 		WildcardEvents: c.LetShare.DirectedEvents == "wildcard",
-		Metrics:        doorMetrics{s}, Log: log,
+		Guard:          s.guard, Metrics: doorMetrics{s}, Log: log,
 	})
 	s.doors = &doors{
-		node: s, ably: ably, letshare: s.letshare, metrics: s.metrics.Handler(),
-		rest: rest.New(rest.Options{Hub: s.hub, Connections: s.sessions, Auth: authenticator, Proxies: proxies, Sandbox: s.sandbox,
-			MaxBodyBytes: int64(c.Limits.MaxBodyBytes), Log: log}),
+		node: s, ably: s.guarded(ably), letshare: s.guarded(s.letshare), metrics: s.metrics.Handler(),
+		rest: s.guarded(rest.New(rest.Options{Hub: s.hub, Connections: s.sessions, Auth: authenticator, Proxies: proxies, Sandbox: s.sandbox,
+			Guard: s.guard, Log: log})),
 	}
 	s.doors.setOrigins(c)
 	s.metrics.Watch(func() metrics.Held {
@@ -154,18 +161,20 @@ func New(c config.Config, secrets config.Secrets, log *slog.Logger) (*Server, er
 	})
 	s.http = &http.Server{
 		Handler:           s.doors,
-		ReadHeaderTimeout: 10 * time.Second,
+		ReadHeaderTimeout: headerTime,
 		ReadTimeout:       60 * time.Second,
 		IdleTimeout:       75 * time.Second,
 		MaxHeaderBytes:    256 << 10, // tokens of up to 128 KiB stand in URLs
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		ConnContext:       s.guard.ConnContext,
+		ConnState:         s.guard.ConnState,
 	}
 	return s, nil
 }
 
-// Reload adopts the keys, namespaces and origins of a checked configuration. Connections go
-// on with what they were granted. It returns the settings that differ from those at the start
-// and need a restart.
+// Reload adopts the keys, namespaces, origins and limits of a checked configuration.
+// Connections go on with what they were granted, under the new limits. It returns the
+// settings that differ from those at the start and need a restart.
 func (s *Server) Reload(c config.Config, secrets config.Secrets) (needRestart []string, err error) {
 	if secrets.DefaultApp != s.secrets.DefaultApp {
 		return nil, fmt.Errorf("the default app cannot change from %s to %s without a restart", s.secrets.DefaultApp, secrets.DefaultApp)
@@ -176,6 +185,9 @@ func (s *Server) Reload(c config.Config, secrets config.Secrets) (needRestart []
 	}
 	s.apps.Replace(apps...)
 	s.doors.setOrigins(c)
+	limits := c
+	limits.Limits.MaxFrameBytes = s.config.Limits.MaxFrameBytes
+	s.limits.Replace(limitsOf(limits))
 	return config.NeedRestart(s.config, c), nil
 }
 
@@ -366,6 +378,7 @@ func (s *Server) drain() {
 func (s *Server) ended(end wsconn.End) {
 	if end.Cause == wsconn.Slow {
 		s.metrics.SlowConsumerClosed()
+		s.limits.Exceeded(slowLimits[end.Slow], "")
 	}
 }
 

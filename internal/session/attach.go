@@ -8,6 +8,7 @@ import (
 
 	"letshare-server/internal/auth"
 	"letshare-server/internal/hub"
+	"letshare-server/internal/limit"
 	"letshare-server/internal/outbox"
 	"letshare-server/internal/pubsub"
 	"letshare-server/internal/wire"
@@ -23,8 +24,9 @@ type attachment struct {
 	params  map[string]string // the effective ones (RTL4k1)
 	gate    outbox.Gate
 
-	announcing sync.Mutex  // held while the gate is paused
+	announcing sync.Mutex  // held while the gate is paused, and while the attachment begins
 	over       atomic.Bool // the client was told that it ended, and has to attach anew
+	starved    atomic.Bool // something was dropped, and the client has not been told
 }
 
 // Receive implements hub.Receiver.
@@ -35,14 +37,21 @@ func (a *attachment) Receive(frames []byte, more bool) {
 // Lost tells the client that messages were missed (RTL12). It implements hub.Receiver.
 func (a *attachment) Lost(position pubsub.Serial) {
 	a.session.manager.later(func() {
-		pm := a.attached(0)
-		pm.ChannelSerial = string(max(position, a.hub.Reached()))
-		pm.Error = wire.NewErrorInfo(pubsub.NewError(pubsub.CodeMessagesExpired, "messages may have been missed"))
-		if err := a.announce(pm, false); err != nil {
-			a.over.Store(true)
-			a.session.transport.End(&a.gate, a.unavailable(err))
-		}
+		a.tellLost(func() *wire.ProtocolMessage {
+			pm := a.attached(0)
+			pm.ChannelSerial = string(max(position, a.hub.Reached()))
+			pm.Error = wire.NewErrorInfo(pubsub.NewError(pubsub.CodeMessagesExpired, "messages may have been missed"))
+			return pm
+		})
 	})
+}
+
+// tellLost announces an ATTACHED from another goroutine than the turn's.
+func (a *attachment) tellLost(attached func() *wire.ProtocolMessage) {
+	if err := a.announce(attached, false, nil); err != nil {
+		a.over.Store(true)
+		a.session.transport.End(&a.gate, a.unavailable(err))
+	}
 }
 
 // changed is the ATTACHED that tells of new modes or parameters while a goes on (RTL12).
@@ -122,15 +131,18 @@ func (s *Session) attach(pm *wire.ProtocolMessage) {
 		s.drop(pm.Channel)
 		s.transport.Mute(&a.gate)
 	}
-	if len(s.attachments) >= s.manager.opts.Limits.MaxChannels {
-		s.channelFailed(pm.Channel, pubsub.Errorf(pubsub.CodeTooManyChannels, "a connection may attach to %d channels", s.manager.opts.Limits.MaxChannels))
+	if most := s.limits().ConnectionChannels; len(s.attachments) >= most {
+		s.Exceeded(limit.ConnectionChannels)
+		s.channelFailed(pm.Channel, pubsub.Errorf(pubsub.CodeTooManyChannels, "a connection may attach to %d channels", most))
 		return
 	}
 	a := &attachment{session: s, channel: pm.Channel, asked: asked, params: params.effective}
+	a.announcing.Lock()
+	defer a.announcing.Unlock()
 	s.transport.Hold(&a.gate)
 	ctx, cancel := context.WithTimeout(context.Background(), directoryTimeout)
 	defer cancel()
-	a.hub, err = s.manager.opts.Hub.Attach(ctx, &hub.Attach{
+	request := &hub.Attach{
 		Grant:        s.Grant(),
 		Channel:      name,
 		Modes:        asked,
@@ -139,7 +151,11 @@ func (s *Session) attach(pm *wire.ProtocolMessage) {
 		Beside:       s.beside(name),
 		Form:         s.transport.Form(pm.Channel),
 		Receiver:     a,
-	})
+	}
+	if s.limits().ConnectionOutbound > 0 {
+		request.Allow = a.allow
+	}
+	a.hub, err = s.manager.opts.Hub.Attach(ctx, request)
 	if err != nil {
 		s.channelFailed(pm.Channel, err)
 		return
@@ -194,13 +210,9 @@ func (s *Session) reattach(a *attachment, asked pubsub.Mode, params *channelPara
 		return
 	}
 	a.asked, a.params = asked, params.effective
-	attached := a.changed()
-	ctx, cancel := context.WithTimeout(context.Background(), directoryTimeout)
-	defer cancel()
-	occupancy, err := a.hub.ShowOccupancy(ctx, params.occupancy, pubsub.Serial(attached.ChannelSerial))
-	if err == nil {
-		err = a.announce(attached, false, occupancy...)
-	}
+	err := a.announce(a.changed, false, func(ctx context.Context, at pubsub.Serial) ([][]byte, error) {
+		return a.hub.ShowOccupancy(ctx, params.occupancy, at)
+	})
 	if err != nil {
 		s.interrupt(a, err)
 	}

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 	"net/url"
@@ -39,6 +40,7 @@ func (m *Manager) begin(ctx context.Context, r *Request, transport Transport) (*
 		return nil, err
 	}
 	grant, err := m.opts.Auth.Realtime(r.Query, r.Header)
+	m.opts.Guard.Authenticated(ctx, r.Peer.Addr, err)
 	if err != nil {
 		return nil, err
 	}
@@ -48,6 +50,7 @@ func (m *Manager) begin(ctx context.Context, r *Request, transport Transport) (*
 	s := &Session{
 		manager:       m,
 		transport:     transport,
+		app:           grant.App,
 		clientID:      r.Query.Get("clientId"),
 		echo:          r.Query.Get("echo") != "false", // (RTN2b)
 		remainPresent: remainPresent(r.Query),
@@ -124,7 +127,7 @@ func checkVersion(q url.Values) error {
 // connected is the CONNECTED of this transport. Later ones on the same transport repeat
 // every field (RTN24). The limits that it tells are enforced, whoever keeps them (RTN21).
 func (s *Session) connected() *wire.ProtocolMessage {
-	l := &s.manager.opts.Limits
+	fixed, l := &s.manager.opts.Limits, s.limits()
 	key := s.manager.keys.make(s.id, s.generation)
 	return &wire.ProtocolMessage{
 		Action:        wire.ActionConnected,
@@ -133,11 +136,11 @@ func (s *Session) connected() *wire.ProtocolMessage {
 		ConnectionDetails: &wire.ConnectionDetails{
 			ClientID:             s.grant.ReportedClientID(),
 			ConnectionKey:        key,
-			ConnectionStateTTL:   l.ConnectionStateTTL,
+			ConnectionStateTTL:   fixed.ConnectionStateTTL,
 			MaxIdleInterval:      time.Duration(s.maxIdle) * time.Millisecond,
-			MaxMessageSize:       l.MaxMessageBytes,
-			MaxFrameSize:         l.MaxFrameBytes,
-			MaxInboundRate:       l.MaxInboundRateShown,
+			MaxMessageSize:       l.MessageBytes,
+			MaxFrameSize:         fixed.MaxFrameBytes,
+			MaxInboundRate:       cmp.Or(l.ConnectionMessages, l.ConnectionProtocolMessages),
 			ServerID:             s.manager.opts.Node.Name,
 			SiteCode:             s.manager.opts.SiteCode,
 			ObjectsGCGracePeriod: objectsGCGracePeriod,

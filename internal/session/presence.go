@@ -68,7 +68,7 @@ func (s *Session) present(turn *hub.Turn, pm *wire.ProtocolMessage) error {
 		return err
 	}
 	if pm.ItemErr != nil {
-		return pm.ItemErr
+		return s.itemError(pm)
 	}
 	if pm.Presence == nil { // as against an empty array, which is acknowledged
 		return pubsub.NewError(pubsub.CodeBadRequest, "there are no presence messages")
@@ -172,16 +172,17 @@ func (m *Manager) persist(failure, connectionID string, tries int, f func(contex
 // continue begins anew (RTP18).
 func (s *Session) sync(pm *wire.ProtocolMessage) {
 	if _, a := s.find(pm.Channel); a != nil {
-		if err := a.announce(nil, true); err != nil {
+		if err := a.announce(nil, true, nil); err != nil {
 			s.interrupt(a, err)
 		}
 	}
 }
 
-// announce sends an ATTACHED, or nothing, the given frames, and what the members are, in one
-// step. What happens meanwhile is sent after, so that no event is older than the members it changes.
-// On an error nothing was sent, and the attachment has to end.
-func (a *attachment) announce(attached *wire.ProtocolMessage, always bool, between ...[]byte) error {
+// announce sends an ATTACHED, or nothing if attached is nil, and what the members are, in one
+// step; the frames that between returns, for where the client stands then, come before the
+// members. What happens meanwhile is sent after, so that no event is older than the members
+// it changes. On an error nothing was sent, and the attachment has to end.
+func (a *attachment) announce(attached func() *wire.ProtocolMessage, always bool, between func(context.Context, pubsub.Serial) ([][]byte, error)) error {
 	a.announcing.Lock()
 	defer a.announcing.Unlock()
 	transport := a.session.transport
@@ -190,7 +191,20 @@ func (a *attachment) announce(attached *wire.ProtocolMessage, always bool, betwe
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), directoryTimeout)
 	defer cancel()
-	frames, err := a.withMembers(ctx, attached, always, between...)
+	var pm *wire.ProtocolMessage
+	if attached != nil {
+		pm = attached()
+		a.confess(pm)
+	}
+	var more [][]byte
+	var err error
+	if between != nil {
+		more, err = between(ctx, pubsub.Serial(pm.ChannelSerial))
+	}
+	if err != nil {
+		return err
+	}
+	frames, err := a.withMembers(ctx, pm, always, more...)
 	if err == nil {
 		transport.Release(&a.gate, frames...)
 	}

@@ -23,7 +23,7 @@ func (s *Session) submit(turn *hub.Turn, pm *wire.ProtocolMessage, number uint64
 		return err
 	}
 	if pm.ItemErr != nil {
-		return pm.ItemErr
+		return s.itemError(pm)
 	}
 	if pm.Messages == nil { // as against an empty array, which is acknowledged
 		return pubsub.NewError(pubsub.CodeBadRequest, "there are no messages to publish")

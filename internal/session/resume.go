@@ -8,6 +8,7 @@ import (
 
 	"letshare-server/internal/auth"
 	"letshare-server/internal/directory"
+	"letshare-server/internal/limit"
 	"letshare-server/internal/pubsub"
 )
 
@@ -30,11 +31,20 @@ func (s *Session) establish(ctx context.Context, q url.Values) (lost *pubsub.Err
 			return nil, err
 		}
 	}
+	l, set := s.limits(), s.manager.opts.Hub.Limits()
+	if !limit.AllowOf(set, &s.manager.opening, s.app, l.AppNewConnections, 1) {
+		s.Exceeded(limit.AppConnectionRate)
+		return nil, pubsub.Errorf(pubsub.CodeNewConnectionRate, "rate limit exceeded: %d new connections per second of one application", l.AppNewConnections)
+	}
 	s.id, s.generation, s.committed = newConnectionID(), 1, true
 	err = s.manager.opts.Directory.Create(ctx, directory.Connection{
 		ID: s.id, App: s.grant.App, Generation: s.generation, Committed: s.generation,
 		Owner: s.manager.opts.Node, State: directory.Connected, GrantDigest: grantDigest(s.grant),
-	})
+	}, l.AppConnections)
+	if errors.Is(err, directory.ErrFull) {
+		s.Exceeded(limit.AppConnections)
+		return nil, pubsub.Errorf(pubsub.CodeConnectionLimit, "the application has %d connections already", l.AppConnections)
+	}
 	if err != nil {
 		return nil, directoryError(err)
 	}

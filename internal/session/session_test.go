@@ -12,6 +12,7 @@ import (
 	"letshare-server/internal/auth"
 	"letshare-server/internal/engine"
 	"letshare-server/internal/hub"
+	"letshare-server/internal/limit"
 	"letshare-server/internal/pubsub"
 	"letshare-server/internal/session"
 	"letshare-server/internal/wire"
@@ -313,7 +314,7 @@ func TestWhatArrivesWhileAnAttachmentBeginsComesAfterAttached(t *testing.T) {
 }
 
 func TestAConnectionHasABoundedNumberOfChannels(t *testing.T) {
-	n := newNode(t, func(o *session.Options, _ *hub.Options) { o.Limits.MaxChannels = 2 })
+	n := newNode(t, limits(limit.Limits{ConnectionChannels: 2}))
 	l := n.connect(t, "")
 	l.take()
 	l.says(attach("a"), attach("b"), attach("c"), attach("a"))
@@ -329,7 +330,7 @@ func TestAConnectionHasABoundedNumberOfChannels(t *testing.T) {
 
 // CD2e, RTN15j
 func TestAFloodEndsTheConnection(t *testing.T) {
-	n := newNode(t, func(o *session.Options, _ *hub.Options) { o.Limits.MaxMessagesPerSec = 10 })
+	n := newNode(t, limits(limit.Limits{ConnectionProtocolMessages: 10}))
 	l := n.connect(t, "")
 	l.take()
 	// The first tens open the window; more than two windows' worth within one second cannot pass.
@@ -344,7 +345,7 @@ func TestAFloodEndsTheConnection(t *testing.T) {
 
 func TestWhatASteadyClientSendsIsNoFlood(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := newNode(t, func(o *session.Options, _ *hub.Options) { o.Limits.MaxMessagesPerSec = 10 })
+		n := newNode(t, limits(limit.Limits{ConnectionProtocolMessages: 10}))
 		l := n.connect(t, "")
 		l.take()
 		for range 100 {

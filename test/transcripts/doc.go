@@ -12,8 +12,10 @@
 //
 // The first line names the file and gives the URL parameters of its client; without key or
 // access_token the server's key is used, key=<wide> is one that may do everything everywhere,
-// and without v it is the newest version. More clients are numbered from 2, connect at the beginning too, and speak in lines C2 and S2. A token line
-// mints a JWT that lives for ttl seconds, for use as <short>.
+// and without v it is the newest version. More clients are numbered from 2, connect at the
+// beginning too, and speak in lines C2 and S2. A token line mints a JWT that lives for ttl
+// seconds, for use as <short>. A line "# limits: setting=number" gives settings of the
+// server's limits, separated by spaces, as in "channels_per_connection=1".
 //
 //	C   the client sends this
 //	C+  the same, but together with the client's next line, in one write

@@ -87,7 +87,7 @@ func newPlayer(t *testing.T, tr *transcript, format string) *player {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	t.Cleanup(cancel)
-	address, stop := startServer(t)
+	address, stop := startServer(t, tr.limits)
 	p := &player{t: t, tr: tr, format: format, ctx: ctx, address: address, stop: stop,
 		names: names{"key": keyName + ":" + keySecret, "wide": wideKeyName + ":" + keySecret}, clients: make(map[int]*client)}
 	for name, spec := range tr.tokens {
@@ -136,10 +136,18 @@ func (p *player) connect(number int) error {
 	return nil
 }
 
-// startServer runs a server until the test ends or stop is called.
-func startServer(t *testing.T) (address string, stop func()) {
+// startServer runs a server with some limits until the test ends or stop is called.
+func startServer(t *testing.T, limits string) (address string, stop func()) {
 	t.Helper()
-	cfg := config.Default(config.Local)
+	flags := make(map[string]string)
+	for _, setting := range strings.Fields(limits) {
+		name, value, _ := strings.Cut(setting, "=")
+		flags["limits."+name] = value
+	}
+	cfg, _, err := config.Load(config.Options{Dir: t.TempDir(), Flags: flags})
+	if err != nil {
+		t.Fatal(err)
+	}
 	cfg.DataDir = t.TempDir()
 	cfg.Server.Host, cfg.Server.Port = "127.0.0.1", "0"
 	cfg.Server.ShutdownGrace = 2 * time.Second

@@ -86,7 +86,7 @@ func TestNoticesAreBounded(t *testing.T) {
 	a := s.Node(nodeA)
 	for i := range 5 {
 		id := fmt.Sprint("connection", i)
-		a.Create(t.Context(), directory.Connection{ID: id})
+		a.Create(t.Context(), directory.Connection{ID: id}, 0)
 		if _, _, err := s.Node(nodeB).Resume(t.Context(), id, 1, nodeB); err != nil {
 			t.Fatal(err)
 		}
@@ -113,7 +113,7 @@ func TestRunRemovesExpiredRecords(t *testing.T) {
 		go func() { done <- d.Run(ctx) }()
 		for i := range 10 {
 			id := fmt.Sprint("connection", i)
-			d.Create(ctx, directory.Connection{ID: id})
+			d.Create(ctx, directory.Connection{ID: id}, 0)
 			if i > 0 {
 				d.Disconnect(ctx, id, 1, time.Now().Add(time.Minute))
 			}
@@ -147,7 +147,7 @@ func TestARecordCostsLessThan200Bytes(t *testing.T) {
 	d := s.Node(nodeA)
 	for i := range n {
 		d.Create(t.Context(), directory.Connection{
-			ID: fmt.Sprintf("connection%06d", i), App: "app", GrantDigest: strings.Repeat("d", 32)})
+			ID: fmt.Sprintf("connection%06d", i), App: "app", GrantDigest: strings.Repeat("d", 32)}, 0)
 	}
 	each := (heap() - before) / n
 	t.Logf("%d bytes each", each)
@@ -160,7 +160,7 @@ func TestARecordCostsLessThan200Bytes(t *testing.T) {
 func BenchmarkResume(b *testing.B) {
 	s := NewStore(Options{})
 	a := s.Node(nodeA)
-	a.Create(b.Context(), directory.Connection{ID: "connection"})
+	a.Create(b.Context(), directory.Connection{ID: "connection"}, 0)
 	b.ReportAllocs()
 	for g := uint64(1); b.Loop(); g++ {
 		a.Resume(b.Context(), "connection", g, nodeB)

@@ -41,7 +41,7 @@ func (s *Store) countShard(id pubsub.ChannelID) *countShard {
 func (sh *countShard) at(s *Store, id pubsub.ChannelID) *count {
 	c := sh.channels[id]
 	if c == nil {
-		id = pubsub.ChannelID{App: *s.app(id.App), Name: strings.Clone(id.Name)}
+		id = pubsub.ChannelID{App: s.app(id.App).name, Name: strings.Clone(id.Name)}
 		c = &count{}
 		sh.channels[id] = c
 	}

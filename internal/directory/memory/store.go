@@ -4,6 +4,7 @@ import (
 	"context"
 	"hash/maphash"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"letshare-server/internal/directory"
@@ -45,7 +46,27 @@ type Store struct {
 	// mu guards the fields below. It is taken last, under a shard's lock.
 	mu    sync.RWMutex
 	nodes map[directory.Node]*node
-	apps  map[string]*string
+	apps  map[string]*app
+}
+
+// app is an app as records refer to it.
+type app struct {
+	name      string
+	connected atomic.Int64 // its Connected connections
+}
+
+// connect counts one more Connected connection. With max > 0 it reports false, and counts
+// nothing, if there are as many.
+func (a *app) connect(max int) bool {
+	for {
+		n := a.connected.Load()
+		if max > 0 && n >= int64(max) {
+			return false
+		}
+		if a.connected.CompareAndSwap(n, n+1) {
+			return true
+		}
+	}
 }
 
 // node is a node as records refer to it.
@@ -75,7 +96,7 @@ func NewStore(opts Options) *Store {
 		opts:  opts,
 		seed:  maphash.MakeSeed(),
 		nodes: make(map[directory.Node]*node),
-		apps:  make(map[string]*string),
+		apps:  make(map[string]*app),
 	}
 	for i := range shardCount {
 		s.connections[i].records = make(map[string]*record)
@@ -130,8 +151,8 @@ func (s *Store) node(n directory.Node) *node {
 	return known
 }
 
-// app returns the one copy of the name of an app.
-func (s *Store) app(name string) *string {
+// app returns what stands for an app in records.
+func (s *Store) app(name string) *app {
 	s.mu.RLock()
 	known := s.apps[name]
 	s.mu.RUnlock()
@@ -143,8 +164,9 @@ func (s *Store) app(name string) *string {
 	if known := s.apps[name]; known != nil {
 		return known
 	}
-	s.apps[name] = &name
-	return &name
+	known = &app{name: name}
+	s.apps[name] = known
+	return known
 }
 
 // Superseded yields the connections of this node that another generation took over.

@@ -11,6 +11,7 @@ import (
 	"letshare-server/internal/auth"
 	"letshare-server/internal/engine"
 	"letshare-server/internal/hub"
+	"letshare-server/internal/limit"
 	"letshare-server/internal/outbox"
 	"letshare-server/internal/pubsub"
 	"letshare-server/internal/session"
@@ -164,7 +165,7 @@ func (c *conn) Opened(ws *wsconn.Conn) {
 	if err != nil {
 		e := pubsub.ErrorFor(err)
 		c.door.noisy.Warn("connection refused", "code", int(e.Code), "error", e, "peer", request.Peer.Addr.String())
-		c.Close(&wire.ProtocolMessage{Action: wire.ActionError, Error: wire.NewErrorInfo(e)})
+		c.Close(session.Refusal(e))
 		return
 	}
 	c.session = s
@@ -205,6 +206,9 @@ func (c *conn) TurnEnd() {
 
 // Oversize implements wsconn.OversizeHandler.
 func (c *conn) Oversize() {
+	if c.session != nil {
+		c.session.Exceeded(limit.FrameBytes)
+	}
 	c.Send(disconnected(pubsub.Errorf(pubsub.CodeMessageTooLarge, "a frame exceeds %d bytes", c.door.opts.MaxFrameBytes)), true)
 }
 
