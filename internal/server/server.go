@@ -29,6 +29,7 @@ import (
 	"letshare-server/internal/session"
 	"letshare-server/internal/socket"
 	"letshare-server/internal/throttle"
+	"letshare-server/internal/transport/sse"
 	"letshare-server/internal/transport/websocket"
 	"letshare-server/internal/wsconn"
 )
@@ -52,6 +53,7 @@ type Server struct {
 	hub      *hub.Hub
 	sessions *session.Manager
 	letshare *letshare.Door
+	sse      *sse.Door
 	poller   *socket.Poller
 	wheel    *socket.Wheel
 	http     *http.Server
@@ -139,8 +141,14 @@ func New(c config.Config, secrets config.Secrets, log *slog.Logger) (*Server, er
 		WildcardEvents: c.LetShare.DirectedEvents == "wildcard",
 		Metrics:        doorMetrics{s}, Log: log,
 	})
+	s.sse = sse.New(sse.Options{
+		Hub: s.hub, Auth: authenticator, Poller: s.poller, Wheel: s.wheel, Outbox: out, Proxies: proxies,
+		MaxChannels: c.Limits.ChannelsPerConnection,
+		Overloaded:  s.overloaded,
+		Metrics:     s.metrics, Log: log,
+	})
 	s.doors = &doors{
-		node: s, ably: ably, letshare: s.letshare, metrics: s.metrics.Handler(),
+		node: s, ably: ably, letshare: s.letshare, sse: s.sse, metrics: s.metrics.Handler(),
 		rest: rest.New(rest.Options{Hub: s.hub, Connections: s.sessions, Auth: authenticator, Proxies: proxies, Sandbox: s.sandbox,
 			MaxBodyBytes: int64(c.Limits.MaxBodyBytes), Log: log}),
 	}
@@ -332,6 +340,9 @@ func (s *Server) drain() {
 	requests.Go(func() { _ = s.http.Shutdown(ctx) }) // Close follows anyway
 	defer requests.Wait()
 
+	for _, stream := range s.sse.Streams() {
+		stream.Drain() // these have each a time of their own to come back after
+	}
 	var goodbyes []func()
 	for _, session := range s.sessions.Sessions() {
 		goodbyes = append(goodbyes, session.Drain)
