@@ -18,6 +18,7 @@ import (
 	"letshare-server/internal/auth"
 	"letshare-server/internal/directory"
 	directorymemory "letshare-server/internal/directory/memory"
+	"letshare-server/internal/engine"
 	enginememory "letshare-server/internal/engine/memory"
 	"letshare-server/internal/hub"
 	"letshare-server/internal/outbox"
@@ -42,6 +43,7 @@ type kit struct {
 	hub   *hub.Hub
 	auth  *auth.Authenticator
 	url   string
+	pipes bool
 	dial  func(ctx context.Context, network, addr string) (net.Conn, error) // nil: the usual
 	count counts
 }
@@ -60,6 +62,7 @@ type settings struct {
 	store  enginememory.Options
 	poller socket.PollerOptions
 	pipes  bool // no network, so that time may be a test's
+	spy    *spy // on the engine; nil: none
 }
 
 func newKit(t testing.TB, choose ...func(*settings)) *kit {
@@ -69,10 +72,6 @@ func newKit(t testing.TB, choose ...func(*settings)) *kit {
 		f(&set)
 	}
 	me := directory.Node{Name: "n1", Incarnation: "i1"}
-	k := &kit{hub: hub.New(hub.Options{
-		Engine:    enginememory.NewStore(set.store).Node(me.Name),
-		Directory: directorymemory.NewStore(directorymemory.Options{}).Node(me), Node: me,
-	})}
 	capability := func(text string) *auth.Capability {
 		c, err := auth.ParseCapability(text)
 		if err != nil {
@@ -87,6 +86,15 @@ func newKit(t testing.TB, choose ...func(*settings)) *kit {
 	if err != nil {
 		t.Fatal(err)
 	}
+	store := engine.Engine(enginememory.NewStore(set.store).Node(me.Name))
+	if set.spy != nil {
+		set.spy.Engine, store = store, set.spy
+	}
+	k := &kit{pipes: set.pipes, hub: hub.New(hub.Options{
+		Engine:    store,
+		Directory: directorymemory.NewStore(directorymemory.Options{}).Node(me), Node: me,
+		Namespace: func(_, channel string) auth.Namespace { return app.Namespace(channel) },
+	})}
 	k.auth = auth.NewAuthenticator(auth.NewRegistry(app), nil)
 	wheel, poller := socket.NewWheel(), socket.NewPoller(set.poller)
 	o := set.door
@@ -123,6 +131,50 @@ func newKit(t testing.TB, choose ...func(*settings)) *kit {
 		}
 	})
 	return k
+}
+
+// spy is an engine whose subscriber a test gets at, and whose reading it may hold up.
+type spy struct {
+	engine.Engine
+
+	mu         sync.Mutex
+	subscriber engine.Subscriber // of the channel that was attached last
+	onRead     func() error
+}
+
+// reading makes f what comes before each Read; nil: nothing.
+func (s *spy) reading(f func() error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.onRead = f
+}
+
+// lose makes the engine say that it lost something.
+func (s *spy) lose(before pubsub.Serial) {
+	s.mu.Lock()
+	sub := s.subscriber
+	s.mu.Unlock()
+	sub.Lost(before)
+	sub.Flush()
+}
+
+func (s *spy) Subscribe(ctx context.Context, id pubsub.ChannelID, sub engine.Subscriber) (engine.Subscription, pubsub.Serial, error) {
+	s.mu.Lock()
+	s.subscriber = sub
+	s.mu.Unlock()
+	return s.Engine.Subscribe(ctx, id, sub)
+}
+
+func (s *spy) Read(ctx context.Context, id pubsub.ChannelID, q engine.Query) (engine.Page, error) {
+	s.mu.Lock()
+	onRead := s.onRead
+	s.mu.Unlock()
+	if onRead != nil {
+		if err := onRead(); err != nil {
+			return engine.Page{}, err
+		}
+	}
+	return s.Engine.Read(ctx, id, q)
 }
 
 // pipes is a listener without a network.
@@ -165,7 +217,10 @@ func (k *kit) get(t testing.TB, path string, header ...string) *http.Response {
 
 func (k *kit) do(t testing.TB, method, path string, header ...string) *http.Response {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithCancel(context.Background())
+	if !k.pipes {
+		ctx, cancel = context.WithTimeout(context.Background(), patience)
+	}
 	req, err := http.NewRequestWithContext(ctx, method, k.url+path, nil)
 	if err != nil {
 		t.Fatal(err)
