@@ -27,7 +27,7 @@ type subscription struct {
 	mark
 
 	// What is sent first. It is no more needed then.
-	backlog [][]byte
+	backlog [][]byte      // records
 	lost    *pubsub.Error // why the client cannot go on from where it was
 }
 
@@ -36,13 +36,16 @@ type subscription struct {
 func (d *Door) attach(ctx context.Context, p *params, grant *auth.Grant) (*stream, error) {
 	ctx, cancel := context.WithTimeout(ctx, attachTimeout)
 	defer cancel()
-	s := &stream{door: d, id: newConnectionID(), grant: grant, style: p.style, budget: d.maxBacklogBytes()}
+	s := &stream{
+		door: d, id: newConnectionID(), grant: grant, style: p.style,
+		channels: len(p.channels), budget: d.maxBacklogBytes(),
+	}
 	s.subscriptions = make([]*subscription, 0, len(p.channels))
 	marks := p.resume
 	for i := range p.channels {
 		c := &p.channels[i]
 		sub := &subscription{stream: s, index: i, mark: mark{tag: tagOf(c.id)}}
-		sub.form = form{style: p.style, channel: c.name.Attached, tag: sub.tag, alone: len(p.channels) == 1}
+		sub.form = form{style: p.style, channel: c.name.Attached, tag: sub.tag, alone: s.channels == 1}
 		var err error
 		sub.attachment, err = d.opts.Hub.Attach(ctx, &hub.Attach{
 			Grant: grant, Channel: c.name, Modes: c.modes, ConnectionID: s.id, Form: sub.form, Receiver: sub,
@@ -91,16 +94,12 @@ func (c *subscription) begin(ctx context.Context, rewind hub.Rewind) error {
 	if b.Err != nil && b.Err.Code != pubsub.CodeBacklogTooLong { // some of the past is better than none
 		return b.Err
 	}
-	var past [][]byte
-	for _, frames := range b.Frames {
-		c.form.records(frames, func(record []byte) { past = append(past, record) })
-	}
-	first := len(past)
-	for first > 0 && len(past[first-1]) <= c.stream.budget {
+	records := c.split(b.Frames)
+	first := len(records)
+	for first > 0 && c.stream.afford(records[first-1:first]) {
 		first--
-		c.stream.budget -= len(past[first])
 	}
-	c.backlog = past[first:]
+	c.backlog = records[first:]
 	return nil
 }
 
@@ -117,17 +116,42 @@ func (c *subscription) resume(ctx context.Context, since position) error {
 		}
 		return b.Err // it may go better the next time
 	}
-	size := 0
-	for _, frames := range b.Frames {
-		size += len(frames)
-	}
-	if size > c.stream.budget {
+	records := slices.DeleteFunc(c.split(b.Frames), func(record []byte) bool {
+		m := c.form.own(record)
+		// Of a publish that the client has the first part of.
+		return m.done > 0 && m.done <= since.done && m.serial() == since.serial()
+	})
+	if !c.stream.afford(records) {
 		c.lost = tooMuch()
 		return nil
 	}
-	c.stream.budget -= size
-	c.backlog = b.Frames
+	c.backlog = records
 	return nil
+}
+
+// split returns the records that are joined in frames.
+func (c *subscription) split(frames [][]byte) (records [][]byte) {
+	for _, joined := range frames {
+		c.form.records(joined, func(record []byte) { records = append(records, record) })
+	}
+	return records
+}
+
+// afford takes records off what the stream may be sent of the past, unless that is too
+// little.
+func (s *stream) afford(records [][]byte) bool {
+	size := 0
+	for _, r := range records {
+		size += len(r)
+	}
+	if s.channels > 1 { // each has an id that tells of all
+		size += len(records) * (idChars + idCharsPerChannel*s.channels)
+	}
+	if size > s.budget {
+		return false
+	}
+	s.budget -= size
+	return true
 }
 
 func tooMuch() *pubsub.Error {

@@ -69,7 +69,11 @@ const (
 	idVersion   = 1
 	ownMinBytes = 1 + len(tag{}) + pubsub.EpochLength + 6
 	ownMaxBytes = ownMinBytes + 2*binary.MaxVarintLen32
-	maxIDChars  = 64 << 10 // more than any id has that we made for a thousand channels
+
+	// What an id of a stream of several channels has, about, and for each of them.
+	idChars, idCharsPerChannel = 64, 12
+
+	maxIDChars = 64 << 10 // more than any id has that we made for a thousand channels
 )
 
 var encoding = base64.RawURLEncoding.Strict()

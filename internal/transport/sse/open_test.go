@@ -92,6 +92,46 @@ func TestWhileTheStoreIsAwayNothingIsSaidToBeLost(t *testing.T) {
 	}
 }
 
+func TestARewindIsCutToWhatAQueueTakes(t *testing.T) {
+	for _, c := range []struct {
+		channels, size int
+	}{{1, 20_000}, {20, 2000}, {300, 1}} {
+		k := newKit(t, smallOutbox(256<<10))
+		var names []string
+		for i := range c.channels {
+			names = append(names, fmt.Sprint("c", i))
+			for n := range 10 {
+				k.say(t, names[i], fmt.Sprintf("%d %s", n, strings.Repeat("x", c.size)))
+			}
+		}
+		stream := k.open(t, "/sse"+params("channels", strings.Join(names, ","), "rewind", "10"))
+		k.say(t, names[0], "now")
+		got := make(map[string][]string)
+		for {
+			e := stream.next()
+			m := e.message(t)
+			if e.name != "message" {
+				t.Fatalf("%d channels: %.200v", c.channels, e)
+			}
+			if m.Data == "now" {
+				break
+			}
+			got[m.Channel] = append(got[m.Channel], m.Data[:1])
+		}
+		all := 0
+		for channel, texts := range got {
+			all += len(texts)
+			if want := "0123456789"[10-len(texts):]; strings.Join(texts, "") != want {
+				t.Errorf("%s: %v, want the newest", channel, texts)
+			}
+		}
+		if all == 0 || all == 10*c.channels {
+			t.Errorf("%d channels: %d messages of %d", c.channels, all, 10*c.channels)
+		}
+		stream.close()
+	}
+}
+
 func TestALossInTheStoreIsTold(t *testing.T) {
 	for _, channels := range []string{"a", "b,a"} {
 		s := new(spy)

@@ -22,6 +22,7 @@ type stream struct {
 	grant         *auth.Grant
 	style         style
 	keepalive     []byte
+	channels      int // how many are asked for
 	subscriptions []*subscription
 	budget        int // bytes of the past that may still be sent, until the stream is open
 
@@ -147,29 +148,10 @@ func (s *stream) begin(head []byte) {
 
 // sendBacklog sends what c missed, or tells that it cannot be sent.
 func (s *stream) sendBacklog(c *subscription) {
-	since := c.position
-	var records [][]byte
-	for _, frames := range c.backlog {
-		c.form.records(frames, func(record []byte) {
-			m := c.form.own(record)
-			if m.done > 0 && m.done <= since.done && m.serial() == since.serial() {
-				return // of a publish that the client has the first part of
-			}
-			records = append(records, record)
-		})
-	}
-	if !c.form.alone && len(records) > 0 {
-		size := len(records) * len(s.prefixFor(c))
-		if size <= s.budget {
-			s.budget -= size
-		} else {
-			c.lost, records = tooMuch(), nil
-		}
-	}
 	if c.lost != nil {
 		s.tellLost(c, c.lost, positionOf(c.attachment.Position()))
 	}
-	for _, record := range records {
+	for _, record := range c.backlog {
 		s.send(c, record, true)
 	}
 	c.position = positionOf(c.attachment.Position())
