@@ -340,9 +340,7 @@ func (s *Server) drain() {
 	requests.Go(func() { _ = s.http.Shutdown(ctx) }) // Close follows anyway
 	defer requests.Wait()
 
-	for _, stream := range s.sse.Streams() {
-		stream.Drain() // these have each a time of their own to come back after
-	}
+	s.sse.Drain() // at once: each stream has a time of its own to come back after
 	var goodbyes []func()
 	for _, session := range s.sessions.Sessions() {
 		goodbyes = append(goodbyes, session.Drain)

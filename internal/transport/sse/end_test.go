@@ -111,9 +111,7 @@ func TestAStreamThatIsDrainedEndsAndGoesOn(t *testing.T) {
 	k := newKit(t)
 	c := k.open(t, "/sse"+params("channels", "a,b"))
 	k.say(t, "a", "1")
-	for _, s := range k.door.Streams() {
-		s.Drain()
-	}
+	k.door.Drain()
 	if got := c.texts(1); got != "1" {
 		t.Error(got)
 	}
@@ -124,6 +122,58 @@ func TestAStreamThatIsDrainedEndsAndGoesOn(t *testing.T) {
 	if got := again.texts(1); got != "2" {
 		t.Error(got)
 	}
+	again.ends() // it came too late to stay
+}
+
+// A client that reads nothing is dropped although its queue is not full.
+func TestAClientThatTakesNothingForTooLongIsDropped(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := newKit(t, overPipes)
+		k.open(t, "/sse"+params("channels", "a"))
+		synctest.Wait()
+		for range 20 {
+			k.say(t, "a", strings.Repeat("x", 20_000)) // more than stays on the way
+		}
+		begun := time.Now()
+		for k.count.closed.Load() == 0 && time.Since(begun) < time.Hour {
+			time.Sleep(time.Second) // of the test's clock
+		}
+		if d := time.Since(begun); d < 25*time.Second || d > 60*time.Second || k.count.slow.Load() != 1 {
+			t.Errorf("dropped after %v, %d for being slow", d, k.count.slow.Load())
+		}
+	})
+}
+
+// What a stream is not told of moves it on nevertheless when it is resumed, or it would seem
+// to have lost that when it is trimmed.
+func TestAResumedStreamStandsAfterWhatItDoesNotWant(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := newKit(t, overPipes)
+		path := "/sse" + params("channels", "a,b", "modes", "subscribe")
+		c := k.open(t, path)
+		k.say(t, "a", "1")
+		c.texts(1)
+		c.close()
+		anna := func(n int64) {
+			k.present(t, "a", n, &pubsub.PresenceMessage{Action: pubsub.PresenceUpdate, ClientID: "anna"})
+		}
+		time.Sleep(time.Second) // of the test's clock, here and below
+		anna(0)
+		time.Sleep(200 * time.Second)
+		anna(1)
+		again := k.open(t, path, "Last-Event-ID", c.lastID)
+		k.say(t, "b", "2")
+		again.texts(1)
+		again.close()
+		time.Sleep(100 * time.Second)
+		last := k.open(t, path, "Last-Event-ID", again.lastID)
+		k.say(t, "b", "3")
+		if got := last.texts(1); got != "3" {
+			t.Error(got)
+		}
+		last.close()
+		synctest.Wait()
+	})
 }
 
 func TestAStreamThatIsEvictedIsToldWhy(t *testing.T) {

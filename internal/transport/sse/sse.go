@@ -59,8 +59,9 @@ type Door struct {
 	opts  Options
 	noisy *throttle.Warnings // about clients' mistakes
 
-	mu      sync.Mutex
-	streams map[*stream]struct{}
+	mu       sync.Mutex
+	streams  map[*stream]struct{}
+	draining bool
 }
 
 // New returns the endpoint. It starts nothing.
@@ -162,12 +163,23 @@ type Stream interface {
 	// Grant is what the stream may do.
 	Grant() *auth.Grant
 
-	// Drain ends the stream after what is queued. EventSource comes back by itself, with
-	// the id of what it received last.
-	Drain()
-
-	// Evict is Drain with an error event at the end.
+	// Evict ends the stream after what is queued and an error event.
 	Evict(err *pubsub.Error)
+}
+
+// Drain ends all streams after what is queued, and those that open later at once, because
+// the server stops. EventSource comes back by itself, with the id of what it received last.
+func (d *Door) Drain() {
+	d.mu.Lock()
+	d.draining = true
+	all := make([]*stream, 0, len(d.streams))
+	for s := range d.streams {
+		all = append(all, s)
+	}
+	d.mu.Unlock()
+	for _, s := range all {
+		s.end(nil)
+	}
 }
 
 // Streams returns those that are open now.

@@ -92,9 +92,13 @@ func (s *stream) open(w http.ResponseWriter, p *params) error {
 	s.begin(s.head(w.Header()))
 	d.mu.Lock()
 	d.streams[s] = struct{}{}
+	draining := d.draining
 	d.mu.Unlock()
 	d.opts.Metrics.StreamOpened()
 	d.opts.Wheel.ScheduleSooner(&s.timer, (*expirer)(s), s.untilDue())
+	if draining {
+		s.end(nil)
+	}
 	return nil
 }
 
@@ -270,9 +274,6 @@ const endTimeout = 3 * time.Second
 
 // Grant implements Stream.
 func (s *stream) Grant() *auth.Grant { return s.grant }
-
-// Drain implements Stream.
-func (s *stream) Drain() { s.end(nil) }
 
 // Evict implements Stream.
 func (s *stream) Evict(err *pubsub.Error) { s.end(s.style.lastError(err)) }
