@@ -64,12 +64,11 @@ func discontinuity(err error) *pubsub.Error {
 	return clientError(err)
 }
 
-// Rewind returns the last messages before Position, of those that pass the attachment's
-// filter: those of the last window of time, or the newest if window is zero; limit at most,
-// and MaxRewind in any case. They leave a client at Position, where it is already. Err is
+// Rewind returns messages before Position, as r says, and MaxRewind at most, of those that
+// pass the attachment's filter. They leave a client at Position, where it is already. Err is
 // CodeBacklogTooLong, as a warning, if the window had more.
-func (a *Attachment) Rewind(ctx context.Context, window time.Duration, limit int) Backlog {
-	limit = min(limit, MaxRewind)
+func (a *Attachment) Rewind(ctx context.Context, r Rewind) Backlog {
+	window, limit := r.Window, min(r.Limit, MaxRewind)
 	query := engine.Query{
 		Kinds: engine.Kinds(engine.KindMessage), Backwards: true, UpTo: a.position, Limit: limit + 1,
 	}

@@ -114,7 +114,7 @@ func TestAFilteredRewindCountsWhatPasses(t *testing.T) {
 		{time.Minute, 50, "0 300 600", false},
 		{time.Minute, 2, "300 600", true},
 	} {
-		b := at.Rewind(t.Context(), test.window, test.limit)
+		b := at.Rewind(t.Context(), hub.Rewind{Window: test.window, Limit: test.limit})
 		if got := backlogData(b); got != test.want || (b.Err != nil) != test.cut {
 			t.Errorf("%+v: got %q, %v", test, got, b.Err)
 		}
@@ -125,7 +125,7 @@ func TestAFilteredRewindCountsWhatPasses(t *testing.T) {
 	}
 	turn.End()
 	at = attach(t, h, hub.Attach{Grant: wide, Channel: filtered("name == 'nothing'"), Form: identities{"f"}})
-	if b := at.Rewind(t.Context(), time.Minute, 50); b.Err == nil || b.Err.Code != pubsub.CodeBacklogTooLong || len(b.Frames) > 0 {
+	if b := at.Rewind(t.Context(), hub.Rewind{Window: time.Minute, Limit: 50}); b.Err == nil || b.Err.Code != pubsub.CodeBacklogTooLong || len(b.Frames) > 0 {
 		t.Errorf("got %+v", b)
 	}
 }

@@ -24,10 +24,11 @@ type Door uint8
 const (
 	Ably Door = iota
 	LetShare
+	SSE
 	doors
 )
 
-func (d Door) String() string { return [...]string{"ably", "letshare"}[d] }
+func (d Door) String() string { return [...]string{"ably", "letshare", "sse"}[d] }
 
 // Metrics counts. All methods may be called from any goroutine, and cost an atomic
 // operation or two.
@@ -96,6 +97,15 @@ func (m *Metrics) SessionClosed() { m.ConnectionClosed(Ably) }
 
 // SessionRefused counts an Ably connection that did not get in.
 func (m *Metrics) SessionRefused(code pubsub.Code) { m.Refused(strconv.Itoa(int(code))) }
+
+// StreamOpened counts an event stream.
+func (m *Metrics) StreamOpened() { m.ConnectionOpened(SSE) }
+
+// StreamClosed counts the end of an event stream.
+func (m *Metrics) StreamClosed() { m.ConnectionClosed(SSE) }
+
+// StreamRefused counts an event stream that did not get in.
+func (m *Metrics) StreamRefused(code pubsub.Code) { m.Refused(strconv.Itoa(int(code))) }
 
 // Refused counts a connection that did not get in. reason is one of a small, fixed set.
 func (m *Metrics) Refused(reason string) {

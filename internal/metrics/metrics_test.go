@@ -74,6 +74,10 @@ func busy() *Metrics {
 	m.SessionOpened()
 	m.SessionOpened()
 	m.SessionClosed()
+	m.StreamOpened()
+	m.StreamOpened()
+	m.StreamOpened()
+	m.StreamClosed()
 	m.Published(3)
 	m.Delivered(7)
 	m.ChannelOpened()
@@ -85,6 +89,7 @@ func busy() *Metrics {
 	m.Refused("token")
 	m.SessionRefused(40101)
 	m.Watch(func() Held { return Held{Sessions: 1, OutboxBytes: 2, LogBytes: 3, IDBytes: 4, Evicted: 5} })
+	m.StreamRefused(40160)
 	return m
 }
 
@@ -116,7 +121,7 @@ func TestTheJSONFormHasTheKeysThatAreDocumented(t *testing.T) {
 		}
 	}
 	for name, want := range map[string]float64{
-		"total_connections": 4, "active_connections": 2, "total_messages": 3, "total_deliveries": 7, "total_rooms": 1,
+		"total_connections": 7, "active_connections": 4, "total_messages": 3, "total_deliveries": 7, "total_rooms": 1,
 		"messages_per_second": 0, "slow_consumers_closed": 1,
 	} {
 		if got := all["websocket"][name]; got != want {
@@ -187,6 +192,9 @@ func TestTheTextFormIsWhatScrapersExpect(t *testing.T) {
 		{"letshare_connections_total", []string{"door=ably"}, 2},
 		{"letshare_connections", []string{"door=letshare"}, 1},
 		{"letshare_connections", []string{"door=ably"}, 1},
+		{"letshare_connections_total", []string{"door=sse"}, 3},
+		{"letshare_connections", []string{"door=sse"}, 2},
+		{"letshare_connections_refused_total", []string{"reason=40160"}, 1},
 		{"letshare_connections_refused_total", []string{"reason=token"}, 2},
 		{"letshare_connections_refused_total", []string{"reason=40101"}, 1},
 		{"letshare_messages_published_total", nil, 3},

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -32,6 +33,7 @@ type running struct {
 	addr    string
 	claimed atomic.Value // string; "" for their own
 	config  config.Config
+	stop    func() // at the end of the test, if not before
 }
 
 // claiming is a listener on whose connections peers have another address.
@@ -82,12 +84,13 @@ func start(t *testing.T, change func(*config.Config)) *running {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx, claiming{l, r}) }()
-	t.Cleanup(func() {
+	r.stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
 	})
+	t.Cleanup(r.stop)
 	return r
 }
 

@@ -14,6 +14,7 @@ import (
 	"letshare-server/internal/pubsub"
 	"letshare-server/internal/rest"
 	"letshare-server/internal/socket"
+	"letshare-server/internal/transport/sse"
 )
 
 // doors is the HTTP side of a node.
@@ -22,6 +23,7 @@ type doors struct {
 	ably     http.Handler // WebSocket at /
 	letshare http.Handler // WebSocket at /ws
 	rest     http.Handler
+	sse      http.Handler // at /sse and /event-stream
 	metrics  http.Handler
 
 	// browserOrigins governs LetShare's door, /health and /metrics; ablyOrigins the others.
@@ -58,6 +60,8 @@ func (d *doors) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		d.serve(w, r, d.browserOrigins.Load(), d.metrics)
 	case isRoot(path) && (r.Method == http.MethodGet || r.Method == http.MethodHead):
 		d.serve(w, r, d.ablyOrigins.Load(), http.HandlerFunc(greet))
+	case sse.Serves(path):
+		d.serve(w, r, d.ablyOrigins.Load(), d.sse)
 	default:
 		d.serve(w, r, d.ablyOrigins.Load(), d.rest)
 	}
@@ -112,6 +116,7 @@ func greet(w http.ResponseWriter, _ *http.Request) {
 	_, _ = w.Write([]byte("LetShare Server is running.\n\n" +
 		"  /         Ably SDKs (WebSocket)\n" +
 		"  /ws       LetShare (WebSocket)\n" +
+		"  /sse      event streams of Ably channels\n" +
 		"  /health   is it alive\n" +
 		"  /metrics  how it does\n"))
 }

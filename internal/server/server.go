@@ -31,6 +31,7 @@ import (
 	"letshare-server/internal/session"
 	"letshare-server/internal/socket"
 	"letshare-server/internal/throttle"
+	"letshare-server/internal/transport/sse"
 	"letshare-server/internal/transport/websocket"
 	"letshare-server/internal/wsconn"
 )
@@ -60,6 +61,7 @@ type Server struct {
 	hub      *hub.Hub
 	sessions *session.Manager
 	letshare *letshare.Door
+	sse      *sse.Door
 	poller   *socket.Poller
 	wheel    *socket.Wheel
 	http     *http.Server
@@ -148,8 +150,13 @@ func New(c config.Config, secrets config.Secrets, log *slog.Logger) (*Server, er
 		WildcardEvents: c.LetShare.DirectedEvents == "wildcard",
 		Guard:          s.guard, Metrics: doorMetrics{s}, Log: log,
 	})
+	s.sse = sse.New(sse.Options{
+		Hub: s.hub, Auth: authenticator, Poller: s.poller, Wheel: s.wheel, Outbox: out, Proxies: proxies,
+		Overloaded: s.overloaded,
+		Guard:      s.guard, Metrics: s.metrics, Log: log,
+	})
 	s.doors = &doors{
-		node: s, ably: s.guarded(ably), letshare: s.guarded(s.letshare), metrics: s.metrics.Handler(),
+		node: s, ably: s.guarded(ably), letshare: s.guarded(s.letshare), sse: s.guarded(s.sse), metrics: s.metrics.Handler(),
 		rest: s.guarded(rest.New(rest.Options{Hub: s.hub, Connections: s.sessions, Auth: authenticator, Proxies: proxies, Sandbox: s.sandbox,
 			Guard: s.guard, Log: log})),
 	}
@@ -352,6 +359,7 @@ func (s *Server) drain() {
 	requests.Go(func() { _ = s.http.Shutdown(ctx) }) // Close follows anyway
 	defer requests.Wait()
 
+	s.sse.Drain() // at once: each stream has a time of its own to come back after
 	var goodbyes []func()
 	for _, session := range s.sessions.Sessions() {
 		goodbyes = append(goodbyes, session.Drain)

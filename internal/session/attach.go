@@ -189,8 +189,8 @@ func (a *attachment) begin(ctx context.Context, pm *wire.ProtocolMessage, params
 				position = since // each of the frames takes the client a step on
 			}
 		}
-	case params.rewinds() && !pm.Flags.Has(wire.FlagAttachResume):
-		backlog = a.hub.Rewind(ctx, params.rewindWindow, params.rewindLimit)
+	case params.rewind.Limit > 0 && !pm.Flags.Has(wire.FlagAttachResume):
+		backlog = a.hub.Rewind(ctx, params.rewind)
 	}
 	if len(backlog.Frames) > 0 {
 		flags |= wire.FlagHasBacklog

@@ -2,9 +2,7 @@ package session
 
 import (
 	"maps"
-	"strconv"
 	"strings"
-	"time"
 
 	"letshare-server/internal/auth"
 	"letshare-server/internal/hub"
@@ -16,17 +14,14 @@ import (
 type channelParams struct {
 	effective map[string]string // as they were given, told to the client (RTL4k1)
 
-	noEcho       bool
-	rewindWindow time.Duration // zero: by count
-	rewindLimit  int           // messages; zero: no rewind
-	occupancy    hub.OccupancyView
+	noEcho    bool
+	rewind    hub.Rewind
+	occupancy hub.OccupancyView
 }
 
 // known are the names of channelParams.effective. Delta compression may be asked for, and
 // full messages are an answer to it.
 var known = map[string]bool{"modes": true, "echo": true, "rewind": true, "rewindLimit": true, "delta": true, "occupancy": true}
-
-func (p *channelParams) rewinds() bool { return p.rewindLimit > 0 }
 
 // readParams takes the parameters of an ATTACH, which win over those in the channel's
 // qualifier. Unknown ones are ignored; a value that makes no sense is
@@ -52,7 +47,9 @@ func readParams(name pubsub.ChannelName, given map[string]string) (channelParams
 			return p, invalidParam("occupancy", v, `must be metrics or "metrics." and a category`)
 		}
 	}
-	return p, p.readRewind(all)
+	var err error
+	p.rewind, err = hub.ParseRewind(all)
+	return p, err
 }
 
 // withhold leaves out what the grant does not allow on the channel: an attachment does without
@@ -62,42 +59,6 @@ func (p *channelParams) withhold(g *auth.Grant, name pubsub.ChannelName) {
 		p.occupancy = hub.NoOccupancy
 		delete(p.effective, "occupancy")
 	}
-}
-
-// readRewind reads "rewind": a number of messages, or of seconds or minutes as "30s", "2m".
-func (p *channelParams) readRewind(all map[string]string) error {
-	limit := hub.MaxRewind
-	if v, ok := all["rewindLimit"]; ok {
-		n, err := strconv.Atoi(v)
-		if err != nil || n < 1 || n > hub.MaxRewind {
-			return invalidParam("rewindLimit", v, "must be a number from 1 to 100")
-		}
-		limit = n
-	}
-	v, ok := all["rewind"]
-	if !ok {
-		return nil
-	}
-	digits := strings.TrimRight(v, "sm")
-	n, err := strconv.Atoi(digits)
-	unit := v[len(digits):]
-	if err != nil || n < 0 || n > 1<<20 {
-		return invalidParam("rewind", v, `must be a number, alone or with "s" or "m"`)
-	}
-	switch unit {
-	case "":
-		p.rewindLimit = min(n, limit)
-	case "s":
-		p.rewindWindow, p.rewindLimit = time.Duration(n)*time.Second, limit
-	case "m":
-		p.rewindWindow, p.rewindLimit = time.Duration(n)*time.Minute, limit
-	default:
-		return invalidParam("rewind", v, `must be a number, alone or with "s" or "m"`)
-	}
-	if unit != "" && n == 0 {
-		p.rewindLimit = 0
-	}
-	return nil
 }
 
 func invalidParam(name, value, rule string) error {

@@ -82,6 +82,15 @@ func AppendEntryMessage(dst []byte, f Format, x Entry, index int) []byte {
 	return w.b
 }
 
+// AppendEntryPresence is AppendEntryMessage for the index-th presence message.
+func AppendEntryPresence(dst []byte, f Format, x Entry, index int) []byte {
+	e := entry{x, false}
+	w := writer{b: dst, format: f}
+	m := x.Batch.Presence[index]
+	w.presence(m, e.identity(index, m.ID, m.ConnectionID, m.Timestamp, ""))
+	return w.b
+}
+
 // entry is an Entry while it is written.
 type entry struct {
 	Entry

@@ -104,6 +104,32 @@ func TestASingleMessageOfAnEntryIsComplete(t *testing.T) {
 	}
 }
 
+func TestASinglePresenceMessageOfAnEntryIsComplete(t *testing.T) {
+	b := &pubsub.Batch{ID: "c:1", ConnectionID: "c", Presence: []*pubsub.PresenceMessage{
+		{Action: pubsub.PresenceEnter, ClientID: "a"},
+		{Action: pubsub.PresenceLeave, ClientID: "b", ConnectionID: "d", ID: "s-leave:1:0", Timestamp: 4, Data: pubsub.Binary([]byte{1})},
+	}}
+	for i, want := range []string{
+		`{"action":2,"id":"c:1:0","clientId":"a","connectionId":"c","timestamp":5}`,
+		`{"action":3,"id":"s-leave:1:0","clientId":"b","connectionId":"d","data":"AQ==","encoding":"base64","timestamp":4}`,
+	} {
+		if got := string(wire.AppendEntryPresence(nil, wire.JSON, logged("s", b, 5), i)); got != want {
+			t.Error(got)
+		}
+	}
+}
+
+func TestStringsAreWrittenAsTheirFormatHasThem(t *testing.T) {
+	const text = "a\"b\\c\n\u2028é\x01"
+	var back string
+	if err := json.Unmarshal(wire.AppendString(nil, wire.JSON, []byte(text)), &back); err != nil || back != text {
+		t.Errorf("%q %v", back, err)
+	}
+	if got := string(wire.AppendString([]byte("x"), wire.MsgPack, []byte("ab"))); got != "x\xa2ab" {
+		t.Errorf("%q", got)
+	}
+}
+
 func TestItemSerialsAreThoseOfPubsub(t *testing.T) {
 	batch := &pubsub.Batch{ID: strings.Repeat("long", 50), Messages: make([]*pubsub.Message, 1001)}
 	for i := range batch.Messages {

@@ -463,6 +463,13 @@ func AppendArray(dst []byte, f Format, n int, elem func(dst []byte, i int) []byt
 	return w.b
 }
 
+// AppendString appends s as a string. What is not UTF-8 in it is replaced.
+func AppendString(dst []byte, f Format, s []byte) []byte {
+	w := writer{b: dst, format: f}
+	w.text(s)
+	return w.b
+}
+
 // AppendErrorInfo appends e itself, as it stands in a frame.
 func AppendErrorInfo(dst []byte, f Format, e *ErrorInfo) []byte {
 	w := writer{b: dst, format: f}
