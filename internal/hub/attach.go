@@ -174,21 +174,10 @@ func modesOf(ops auth.OpSet) pubsub.Mode {
 	return m
 }
 
-// Regrant recomputes the modes after the connection's grant changed (RTC8a1). It returns
-// the new modes, or an error when nothing is left of them.
-func (a *Attachment) Regrant(g *auth.Grant, name pubsub.ChannelName, asked pubsub.Mode) (pubsub.Mode, error) {
-	modes, err := a.channel.hub.grantModes(g, name, asked)
-	if err != nil {
-		return 0, err
-	}
-	c := a.channel
-	c.mu.Lock()
-	before := pubsub.OccupancyOf(a.togetherLocked())
-	a.modes.Store(uint32(modes) | a.modes.Load()&viewBits)
-	after := pubsub.OccupancyOf(a.togetherLocked())
-	c.mu.Unlock()
-	c.hub.adjust(c.id, after.Minus(before))
-	return modes, nil
+// Allowed is which of the modes asked for a grant allows, for Mark (RTC8a1). It is an error
+// when nothing is left of them, the same as of Attach.
+func (a *Attachment) Allowed(g *auth.Grant, name pubsub.ChannelName, asked pubsub.Mode) (pubsub.Mode, error) {
+	return a.channel.hub.grantModes(g, name, asked)
 }
 
 // together is what a connection may do under all the names that it is attached to the channel
@@ -237,13 +226,35 @@ func (a *Attachment) leaveRingLocked() (rest *Attachment) {
 // will be received.
 func (a *Attachment) Position() pubsub.Serial { return a.position }
 
-// Reached is a position up to which everything was handed to the receiver, as far as the
-// modes allow. What is being sent right now may be beyond it. Clients keep the position of
-// every ATTACHED, so that one sent later must not take them back to the beginning.
-func (a *Attachment) Reached() pubsub.Serial {
-	a.channel.mu.Lock()
-	defer a.channel.mu.Unlock()
-	return max(a.position, a.channel.sent)
+// Mark calls f between two deliveries and returns the position there: everything up to it
+// was handed to the receiver, as far as the modes allow, and nothing after it. Clients keep
+// the position of every ATTACHED, so that one sent later must take them neither back nor past
+// anything. modes, unless it is zero, are the attachment's from there on. f runs with the
+// channel locked; it must not block. Mark may wait for one fan-out.
+func (a *Attachment) Mark(modes pubsub.Mode, f func()) pubsub.Serial {
+	c := a.channel
+	m := mark{done: make(chan struct{})}
+	var change pubsub.Occupancy
+	m.f = func() {
+		if modes != 0 {
+			before := pubsub.OccupancyOf(a.togetherLocked())
+			a.modes.Store(uint32(modes) | a.modes.Load()&viewBits)
+			change = pubsub.OccupancyOf(a.togetherLocked()).Minus(before)
+		}
+		f()
+		m.sent = c.sent
+		close(m.done)
+	}
+	c.mu.Lock()
+	if c.flushing {
+		c.marks = append(c.marks, &m)
+	} else {
+		m.f()
+	}
+	c.mu.Unlock()
+	<-m.done
+	c.hub.adjust(c.id, change)
+	return max(a.position, m.sent)
 }
 
 // Modes are the granted modes.

@@ -51,6 +51,14 @@ type channel struct {
 	watched      *watch          // nil before anybody asked for the occupancy
 	position     pubsub.Serial   // where the newest delivered entry stands
 	sent         pubsub.Serial   // where the newest entry stands that was sent to all
+	marks        []*mark         // to be made when the fan-out under way is over
+}
+
+// mark is a call that waits for the end of a fan-out.
+type mark struct {
+	f    func()        // with the channel locked; sets the others
+	sent pubsub.Serial // where the channel was
+	done chan struct{} // closed when f was called
 }
 
 // group is the attachments that share one form and one filter, and so their bytes.
@@ -158,6 +166,10 @@ func (c *channel) send(yield bool) {
 
 		c.mu.Lock()
 		c.sent = max(c.sent, reached)
+		for _, m := range c.marks {
+			m.f()
+		}
+		c.marks = nil
 		if cap(batch) <= 256 {
 			c.spare = batch[:0]
 		}

@@ -191,7 +191,7 @@ func (a *actor) act(t *testing.T, c *cluster, rng *rand.Rand) {
 		at.Detach()
 		delete(a.attachments, which)
 	case at != nil && op < 6:
-		if _, err := at.Regrant(rights, name(which), modes); err != nil {
+		if err := regrant(at, rights, name(which), modes); err != nil {
 			t.Error(err)
 		}
 	case op < 9:

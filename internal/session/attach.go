@@ -37,9 +37,9 @@ func (a *attachment) Receive(frames []byte, more bool) {
 // Lost tells the client that messages were missed (RTL12). It implements hub.Receiver.
 func (a *attachment) Lost(position pubsub.Serial) {
 	a.session.manager.later(func() {
-		a.tellLost(func() *wire.ProtocolMessage {
+		a.tellLost(func(at pubsub.Serial) *wire.ProtocolMessage {
 			pm := a.attached(0)
-			pm.ChannelSerial = string(max(position, a.hub.Reached()))
+			pm.ChannelSerial = string(max(position, at))
 			pm.Error = wire.NewErrorInfo(pubsub.NewError(pubsub.CodeMessagesExpired, "messages may have been missed"))
 			return pm
 		})
@@ -47,17 +47,17 @@ func (a *attachment) Lost(position pubsub.Serial) {
 }
 
 // tellLost announces an ATTACHED from another goroutine than the turn's.
-func (a *attachment) tellLost(attached func() *wire.ProtocolMessage) {
-	if err := a.announce(attached, false, nil); err != nil {
+func (a *attachment) tellLost(attached func(at pubsub.Serial) *wire.ProtocolMessage) {
+	if err := a.announce(0, attached, false, nil); err != nil {
 		a.over.Store(true)
 		a.session.transport.End(&a.gate, a.unavailable(err))
 	}
 }
 
 // changed is the ATTACHED that tells of new modes or parameters while a goes on (RTL12).
-func (a *attachment) changed() *wire.ProtocolMessage {
+func (a *attachment) changed(at pubsub.Serial) *wire.ProtocolMessage {
 	pm := a.attached(wire.FlagResumed)
-	pm.ChannelSerial = string(a.hub.Reached())
+	pm.ChannelSerial = string(at)
 	return pm
 }
 
@@ -74,13 +74,13 @@ func (a *attachment) attached(flags wire.Flags) *wire.ProtocolMessage {
 	}
 }
 
-// regrant recomputes the granted modes.
-func (a *attachment) regrant(grant *auth.Grant, asked pubsub.Mode) (pubsub.Mode, error) {
+// allowed is which of the modes asked for a grant allows.
+func (a *attachment) allowed(grant *auth.Grant, asked pubsub.Mode) (pubsub.Mode, error) {
 	name, err := pubsub.ParseChannelName(a.channel)
 	if err != nil {
 		return 0, err
 	}
-	return a.hub.Regrant(grant, name, asked)
+	return a.hub.Allowed(grant, name, asked)
 }
 
 func (s *Session) find(channel string) (index int, a *attachment) {
@@ -204,13 +204,14 @@ func (a *attachment) begin(ctx context.Context, pm *wire.ProtocolMessage, params
 // reattach changes the options of an attachment in place: it goes on from where it is, so
 // that nothing in flight is sent twice.
 func (s *Session) reattach(a *attachment, asked pubsub.Mode, params *channelParams) {
-	if _, err := a.regrant(s.Grant(), asked); err != nil {
+	modes, err := a.allowed(s.Grant(), asked)
+	if err != nil {
 		s.drop(a.channel)
 		s.transport.End(&a.gate, channelError(a.channel, pubsub.ErrorFor(err)))
 		return
 	}
 	a.asked, a.params = asked, params.effective
-	err := a.announce(a.changed, false, func(ctx context.Context, at pubsub.Serial) ([][]byte, error) {
+	err = a.announce(modes, a.changed, false, func(ctx context.Context, at pubsub.Serial) ([][]byte, error) {
 		return a.hub.ShowOccupancy(ctx, params.occupancy, at)
 	})
 	if err != nil {

@@ -65,21 +65,14 @@ func (a *attachment) allow(items int) bool {
 // tellStarved tells the client of what was dropped, unless another ATTACHED has done so.
 func (a *attachment) tellStarved() {
 	if a.starved.Load() {
-		a.tellLost(func() *wire.ProtocolMessage { return a.attached(0) })
+		a.tellLost(a.changed)
 	}
 }
 
-// confess makes an ATTACHED tell of what was dropped, if anything was: it has no RESUMED then,
-// and goes on behind the gap (RTL12). What is delivered from now on is sent. The gate is
-// paused.
+// confess makes an ATTACHED tell of what was dropped: it has no RESUMED, and goes on behind
+// the gap (RTL12).
 func (a *attachment) confess(attached *wire.ProtocolMessage) {
-	if !a.starved.Load() {
-		return
-	}
-	reached := a.hub.Reached()
-	a.starved.Store(false)
 	attached.Flags &^= wire.FlagResumed
-	attached.ChannelSerial = string(reached)
 	attached.Error = wire.NewErrorInfo(pubsub.Errorf(pubsub.CodeContinuityLostByRate,
 		"continuity lost: more than %d messages per second for one connection", a.session.limits().ConnectionOutbound))
 }

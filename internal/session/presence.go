@@ -172,34 +172,43 @@ func (m *Manager) persist(failure, connectionID string, tries int, f func(contex
 // continue begins anew (RTP18).
 func (s *Session) sync(pm *wire.ProtocolMessage) {
 	if _, a := s.find(pm.Channel); a != nil {
-		if err := a.announce(nil, true, nil); err != nil {
+		if err := a.announce(0, nil, true, nil); err != nil {
 			s.interrupt(a, err)
 		}
 	}
 }
 
 // announce sends an ATTACHED, or nothing if attached is nil, and what the members are, in one
-// step; the frames that between returns, for where the client stands then, come before the
+// step, from which on modes are granted, unless they are zero; the frames that between returns, for where the client stands then, come before the
 // members. What happens meanwhile is sent after, so that no event is older than the members
 // it changes. On an error nothing was sent, and the attachment has to end.
-func (a *attachment) announce(attached func() *wire.ProtocolMessage, always bool, between func(context.Context, pubsub.Serial) ([][]byte, error)) error {
+func (a *attachment) announce(modes pubsub.Mode, attached func(at pubsub.Serial) *wire.ProtocolMessage, always bool, between func(context.Context, pubsub.Serial) ([][]byte, error)) error {
 	a.announcing.Lock()
 	defer a.announcing.Unlock()
 	transport := a.session.transport
-	if !transport.Pause(&a.gate) {
+	paused, starved := false, false
+	at := a.hub.Mark(modes, func() {
+		paused = transport.Pause(&a.gate)
+		if attached != nil {
+			starved = a.starved.Swap(false)
+		}
+	})
+	if !paused {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), directoryTimeout)
 	defer cancel()
 	var pm *wire.ProtocolMessage
 	if attached != nil {
-		pm = attached()
-		a.confess(pm)
+		pm = attached(at)
+		if starved {
+			a.confess(pm)
+		}
 	}
 	var more [][]byte
 	var err error
 	if between != nil {
-		more, err = between(ctx, pubsub.Serial(pm.ChannelSerial))
+		more, err = between(ctx, at)
 	}
 	if err != nil {
 		return err

@@ -38,7 +38,7 @@ func (s *Session) reauthorize(pm *wire.ProtocolMessage) {
 	kept := s.attachments[:0]
 	for _, a := range s.attachments {
 		before := a.hub.Modes()
-		modes, err := a.regrant(grant, a.asked)
+		modes, err := a.allowed(grant, a.asked)
 		if err != nil || before&^modes&pubsub.ModePresence != 0 {
 			mayLeave = append(mayLeave, a.channel)
 		}
@@ -48,7 +48,7 @@ func (s *Session) reauthorize(pm *wire.ProtocolMessage) {
 			s.transport.End(&a.gate, channelError(a.channel, pubsub.ErrorFor(err)))
 			continue
 		case a.withhold(grant) || modes != before:
-			if err := a.announce(a.changed, false, nil); err != nil {
+			if err := a.announce(modes, a.changed, false, nil); err != nil {
 				a.hub.Detach()
 				s.transport.End(&a.gate, a.unavailable(err))
 				continue
