@@ -58,6 +58,14 @@ func TestAResumeThatFailsGivesANewConnectionAndSaysWhy(t *testing.T) {
 		ended := closed.only(t, wire.ActionConnected)
 		closed.says(&wire.ProtocolMessage{Action: wire.ActionClose})
 		closed.session.TransportClosed()
+		evicted := n.connect(t, "")
+		gone := evicted.only(t, wire.ActionConnected)
+		evicted.session.Evict(pubsub.NewError(pubsub.CodeNotFound, "no such app"))
+		evicted.only(t, wire.ActionError)
+		evicted.session.TransportClosed()
+		if n.Kept() != 0 {
+			t.Errorf("%d connections are kept", n.Kept())
+		}
 		first := n.connect(t, "").only(t, wire.ActionConnected)
 		for _, c := range []struct {
 			what, query string
@@ -65,6 +73,7 @@ func TestAResumeThatFailsGivesANewConnectionAndSaysWhy(t *testing.T) {
 		}{
 			{"expired", "resume=" + expired.ConnectionKey, 80008},
 			{"closed", "resume=" + ended.ConnectionKey, 80008},
+			{"evicted", "resume=" + gone.ConnectionKey, 80008},
 			{"a changed key", "resume=" + first.ConnectionKey[:len(first.ConnectionKey)-4] + "AAAA", 80008},
 			{"another connection's id", "resume=other" + first.ConnectionKey, 80008},
 			{"nonsense", "resume=_____!nonsense____", 80018},

@@ -173,6 +173,7 @@ type Session struct {
 	remainPresent time.Duration
 	superseded    atomic.Bool // another transport carries the connection
 	gone          atomic.Bool // the transport has ended
+	evicted       atomic.Bool // the connection was ended from outside
 
 	attachments []*attachment
 	members     *whereabouts
