@@ -39,6 +39,9 @@ type Publish struct {
 	// be remembered.
 	Final bool
 
+	// Ephemeral says that nothing of it is kept, whatever the messages say.
+	Ephemeral bool
+
 	// MaxBytes bounds the sum of the messages' sizes. Zero means the app's limit.
 	MaxBytes int
 }
@@ -151,6 +154,7 @@ func (h *Hub) check(p *Publish) (*pubsub.Batch, engine.ID, error) {
 		}
 		batch.Ephemeral = ephemeral
 	}
+	batch.Ephemeral = batch.Ephemeral || p.Ephemeral
 	id, err := identify(p, batch)
 	return batch, id, err
 }
@@ -217,7 +221,12 @@ func identify(p *Publish, b *pubsub.Batch) (engine.ID, error) {
 		}
 	}
 	b.ID = base
-	id := engine.ID{Client: base}
+	// A message "a", a message "a:0" and a batch that begins with "a:0" are no repeats of
+	// each other, so that none of them is taken for published that was not.
+	id := engine.ID{Client: given}
+	if n := len(b.Messages); n > 1 {
+		id.Client = base + "\x00" + strconv.Itoa(n)
+	}
 	if p.ConnectionID != "" && !p.Final {
 		id.ConnectionID, id.MsgSerial = p.ConnectionID, p.MsgSerial
 	}

@@ -138,8 +138,17 @@ func TestARepeatGetsTheFirstSerialsAndIsNotDelivered(t *testing.T) {
 	}
 	// An id of the client's never meets one of the server's.
 	publish(t, h, &turn, hub.Publish{Messages: []*pubsub.Message{{ID: "c1:3:0", Data: pubsub.Text("not swallowed")}}})
+	// Nor do ids that only begin alike.
+	publish(t, h, &turn, hub.Publish{Messages: []*pubsub.Message{{ID: "id:0", Data: pubsub.Text("first")}}})
+	pair := func() hub.Publish {
+		return hub.Publish{Messages: []*pubsub.Message{{ID: "id:0", Data: pubsub.Text("both")}, {ID: "id:1", Data: pubsub.Text("both")}}}
+	}
+	both := publish(t, h, &turn, pair())
+	if again := publish(t, h, &turn, pair()); again.Serial != both.Serial {
+		t.Errorf("%+v and then %+v", both, again)
+	}
 	turn.End()
-	if got := box.data(); got != "m i not swallowed" {
+	if got := box.data(); got != "m i not swallowed first both" {
 		t.Errorf("got %q", got)
 	}
 }

@@ -118,6 +118,10 @@ func (c Code) StatusCode() int {
 	return 400
 }
 
+// MayPass reports whether c means trouble of the server's that may be over at the next try
+// (RSC15l3).
+func (c Code) MayPass() bool { return c.StatusCode() >= 500 || c == CodeNewConnectionRate }
+
 // Error is an error that a client may see. Message is safe to send; Err is for the log
 // and never leaves the server.
 type Error struct {

@@ -19,7 +19,7 @@ func (a *API) publish(c *call) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	if c.query.Get("_forceNack") == "true" { // a hook of the SDKs' tests (RSL1l, RSL1l1)
+	if c.query.Get("_forceNack") == "true" { // a hook of the SDKs' tests (RSL1l1)
 		return nil, pubsub.NewError(pubsub.CodeForcedNack, "the publish was refused because it asked for that")
 	}
 	body, err := a.readBody(c)
@@ -38,7 +38,8 @@ func (a *API) publish(c *call) (*answer, error) {
 		return nil, pubsub.NewError(pubsub.CodeBadRequest, "there is no message to publish")
 	}
 
-	publish := &hub.Publish{Grant: grant, Channel: name, Messages: messages}
+	// Parameters that only hint, such as quickAck, have no effect (RSL1l).
+	publish := &hub.Publish{Grant: grant, Channel: name, Messages: messages, Ephemeral: c.query.Get("ephemeral") == "true"}
 	if err := a.onBehalf(publish); err != nil {
 		return nil, err
 	}

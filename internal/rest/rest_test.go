@@ -349,6 +349,18 @@ func TestAbsentNullAndEmptyAreKeptApart(t *testing.T) {
 	}
 }
 
+// RSL1l
+func TestAPublishMayAskNotToBeKept(t *testing.T) {
+	api := newAPI(t)
+	res := do(t, api, request{method: "POST", path: "/channels/x/messages?ephemeral=true", body: `{"name":"a"}`})
+	if res.StatusCode != 201 {
+		t.Errorf("%s", res.Status)
+	}
+	if kept := body(t, do(t, api, request{path: "/channels/x/messages"})).([]any); len(kept) != 0 {
+		t.Errorf("kept: %v", kept)
+	}
+}
+
 func bodyOfNewest(t *testing.T, api http.Handler) map[string]any {
 	t.Helper()
 	return body(t, do(t, api, request{path: "/channels/x/messages?limit=1"})).([]any)[0].(map[string]any)

@@ -227,6 +227,7 @@ func (s *Session) detach(pm *wire.ProtocolMessage) {
 		s.transport.End(&a.gate, detached)
 		return
 	}
+	s.leaveChannel(pm.Channel) // entered over the transport before (RTN19b)
 	s.transport.Send(detached, true)
 }
 
@@ -244,9 +245,14 @@ func (s *Session) drop(channel string) *attachment {
 	return a
 }
 
-// channelFailed answers with a channel's ERROR (RTL14); the connection is unharmed.
+// channelFailed answers with a channel's ERROR (RTL14); the connection is unharmed. What may
+// pass is a DETACHED, after which the client tries again by itself (RTL13b).
 func (s *Session) channelFailed(channel string, err error) {
-	s.transport.Send(channelError(channel, pubsub.ErrorFor(err)), true)
+	pm := channelError(channel, pubsub.ErrorFor(err))
+	if pubsub.ErrorFor(err).Code.MayPass() {
+		pm.Action = wire.ActionDetached
+	}
+	s.transport.Send(pm, true)
 }
 
 func channelError(channel string, err *pubsub.Error) *wire.ProtocolMessage {

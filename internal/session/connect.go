@@ -78,6 +78,7 @@ func (m *Manager) begin(ctx context.Context, r *Request, transport Transport) (*
 const (
 	defaultRemainPresent = 15 * time.Second
 	leastRemainPresent   = time.Second
+	mostRemainPresent    = 24 * time.Hour
 )
 
 // remainPresent reads the parameter remainPresentFor, which is in milliseconds.
@@ -86,7 +87,7 @@ func remainPresent(q url.Values) time.Duration {
 	if err != nil {
 		return defaultRemainPresent
 	}
-	return max(time.Duration(ms)*time.Millisecond, leastRemainPresent)
+	return min(max(time.Duration(ms)*time.Millisecond, leastRemainPresent), mostRemainPresent)
 }
 
 // The bounds of what a client may ask for as heartbeatInterval.

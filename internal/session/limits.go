@@ -81,7 +81,7 @@ func (a *attachment) confess(attached *wire.ProtocolMessage) {
 // or that this is final (RTN14d, RTN14g).
 func Refusal(e *pubsub.Error) *wire.ProtocolMessage {
 	pm := &wire.ProtocolMessage{Action: wire.ActionError, Error: wire.NewErrorInfo(e)}
-	if e.Code == pubsub.CodeNewConnectionRate {
+	if e.Code.MayPass() {
 		pm.Action = wire.ActionDisconnected
 	}
 	return pm

@@ -251,6 +251,9 @@ func TestNewConnectionsOfAnAppHaveARateAndABound(t *testing.T) {
 		three := n.connect(t, "")
 		time.Sleep(time.Second)
 		refused("", 40111, 403, wire.ActionError)
+		if pm := session.Refusal(pubsub.NewError(pubsub.CodeUnavailable, "away")); pm.Action != wire.ActionDisconnected { // RTN14d
+			t.Errorf("a client that may try again is told %+v", pm)
+		}
 		if e[limit.AppConnectionRate] != 1 || e[limit.AppConnections] != 1 {
 			t.Errorf("counted %v", e)
 		}

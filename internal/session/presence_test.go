@@ -66,6 +66,8 @@ func TestALostConnectionLeavesAfterItsGraceTime(t *testing.T) {
 	for query, grace := range map[string]time.Duration{
 		"": 15 * time.Second, "remainPresentFor=3000": 3 * time.Second, "remainPresentFor=10": time.Second,
 		"remainPresentFor=-1": time.Second, "remainPresentFor=never": 15 * time.Second,
+		"remainPresentFor=300000":     5 * time.Minute, // longer than the connection can be resumed
+		"remainPresentFor=2147483647": 24 * time.Hour,
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			n := newNode(t)
@@ -152,6 +154,22 @@ func TestAConnectionThatEndsLeavesAtOnce(t *testing.T) {
 	l.says(&wire.ProtocolMessage{Action: wire.ActionAuth, Auth: &wire.Auth{AccessToken: "refused"}})
 	w.take()
 	l.session.TransportClosed()
+	w.tells(t, "PRESENCE leave anna=x")
+}
+
+// RTN19b
+func TestADetachOverAResumedTransportLetsTheMembersLeave(t *testing.T) {
+	n := newNode(t)
+	w := n.watcher(t, "a")
+	first := n.connect(t, "clientId=anna")
+	connected := first.only(t, wire.ActionConnected)
+	first.says(attach("a"), present("a", 0, pubsub.PresenceEnter, "anna", "x"))
+	w.tells(t, "PRESENCE enter anna=x")
+	first.session.TransportClosed()
+	second := n.connect(t, "clientId=anna&resume="+connected.ConnectionKey)
+	second.take()
+	second.says(detach("a"))
+	second.tells(t, "DETACHED")
 	w.tells(t, "PRESENCE leave anna=x")
 }
 

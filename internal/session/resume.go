@@ -214,12 +214,12 @@ func (s *Session) reap() {
 		}
 		err = s.manager.opts.Directory.Reap(ctx, s.id, s.generation)
 		switch {
-		case err == nil:
+		case err == nil, errors.Is(err, directory.ErrNotFound): // nobody can resume what has no record
 			leave()
-		case errors.Is(err, directory.ErrSuperseded), errors.Is(err, directory.ErrNotFound):
-			return nil
+		case !errors.Is(err, directory.ErrSuperseded):
+			return err
 		}
-		return err
+		return nil
 	})
 }
 

@@ -1,6 +1,7 @@
 package session_test
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -436,4 +437,22 @@ func TestAPingIsAnsweredWithItsIDAndNotAtOnce(t *testing.T) {
 		}
 		l.session.TransportClosed()
 	})
+}
+
+// unreachable is an engine at which nothing can be subscribed to.
+type unreachable struct{ engine.Engine }
+
+func (unreachable) Subscribe(context.Context, pubsub.ChannelID, engine.Subscriber) (engine.Subscription, pubsub.Serial, error) {
+	return nil, "", engine.ErrUnavailable
+}
+
+// RTL13b
+func TestAnAttachThatFailsForNowIsToBeTriedAgain(t *testing.T) {
+	n := newNode(t, func(_ *session.Options, h *hub.Options) { h.Engine = unreachable{h.Engine} })
+	l := n.connect(t, "")
+	l.take()
+	l.says(attach("a"))
+	if pm := l.only(t, wire.ActionDetached); pm.Channel != "a" || !pm.HasChannel || pm.Error == nil || pm.Error.Code != int(pubsub.CodeUnavailable) {
+		t.Errorf("got %+v", pm)
+	}
 }
