@@ -77,6 +77,9 @@ func busy() *Metrics {
 	m.ChannelOpened()
 	m.ChannelOpened()
 	m.ChannelClosed()
+	m.CometOpened()
+	m.CometOpened()
+	m.CometClosed()
 	m.SlowConsumerClosed()
 	m.Refused("token")
 	m.Refused("token")
@@ -113,7 +116,7 @@ func TestTheJSONFormHasTheKeysThatAreDocumented(t *testing.T) {
 	}
 	for name, want := range map[string]float64{
 		"total_connections": 4, "active_connections": 2, "total_messages": 3, "total_deliveries": 7, "total_rooms": 1,
-		"messages_per_second": 0, "slow_consumers_closed": 1,
+		"messages_per_second": 0, "comet_transports": 1, "slow_consumers_closed": 1,
 	} {
 		if got := all["websocket"][name]; got != want {
 			t.Errorf("%s is %v, want %v", name, got, want)
@@ -188,6 +191,7 @@ func TestTheTextFormIsWhatScrapersExpect(t *testing.T) {
 		{"letshare_messages_published_total", nil, 3},
 		{"letshare_frames_delivered_total", nil, 7},
 		{"letshare_channels", nil, 1},
+		{"letshare_comet_transports", nil, 1},
 		{"letshare_slow_consumers_closed_total", nil, 1},
 	} {
 		if got := value(test.name, test.labels...); got != test.want {
