@@ -157,7 +157,7 @@ type TLS struct {
 // Limits is what one client, channel or message may use.
 type Limits struct {
 	MaxMessageBytes int `yaml:"max_message_bytes" doc:"Size of all messages of one publish."`
-	MaxFrameBytes   int `yaml:"max_frame_bytes" doc:"Size of one WebSocket message, inclusive."`
+	MaxFrameBytes   int `yaml:"max_frame_bytes" doc:"Size of one WebSocket message, or of one protocol message of a comet request, inclusive."`
 	MaxBodyBytes    int `yaml:"max_body_bytes" doc:"Size of the body of one HTTP request."`
 
 	ChannelsPerConnection int `yaml:"channels_per_connection" doc:"Attachments of one connection."`

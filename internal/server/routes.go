@@ -14,6 +14,7 @@ import (
 type doors struct {
 	node     *Server
 	ably     http.Handler // WebSocket at /
+	comet    http.Handler // below /comet/
 	letshare http.Handler // WebSocket at /ws
 	rest     http.Handler
 	metrics  http.Handler
@@ -41,6 +42,8 @@ func (d *doors) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		d.serve(w, r, d.browserOrigins.Load(), d.letshare)
 	case upgrade && isRoot(path):
 		d.serve(w, r, d.ablyOrigins.Load(), d.ably)
+	case strings.HasPrefix(path, "/comet/"):
+		d.serve(w, r, d.ablyOrigins.Load(), d.comet)
 	case path == "/health", path == "/health/live", path == "/health/ready":
 		d.serve(w, r, d.browserOrigins.Load(), http.HandlerFunc(d.health))
 	case path == "/metrics":
@@ -67,12 +70,11 @@ func (d *doors) serve(w http.ResponseWriter, r *http.Request, origins *originPol
 	if !origins.admit(w, r) {
 		if r.Method != http.MethodOptions || !origins.allows(r) {
 			d.node.metrics.Refused("origin")
-			d.node.originWarnings.Warn("origin refused", "origin", r.Header.Get("Origin"), "path", r.URL.Path)
+			d.node.originWarnings.Warn("origin refused", "origin", r.Header.Get("Origin"), "path", loggable(r.URL.Path))
 		}
 		return
 	}
-	if isUpgrade(r) && d.node.overloaded() {
-		d.node.metrics.Refused("overloaded")
+	if isUpgrade(r) && d.node.refusesClients() {
 		w.Header().Set("Retry-After", "5")
 		http.Error(w, "too many connections", http.StatusServiceUnavailable)
 		return
@@ -80,11 +82,20 @@ func (d *doors) serve(w http.ResponseWriter, r *http.Request, origins *originPol
 	h.ServeHTTP(w, r)
 }
 
+// loggable is a path without the connectionKeys that comet's have.
+func loggable(path string) string {
+	if strings.HasPrefix(path, "/comet/") {
+		return "/comet/"
+	}
+	return path
+}
+
 // greet answers whoever opens the server's address in a browser.
 func greet(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	_, _ = w.Write([]byte("LetShare Server is running.\n\n" +
 		"  /         Ably SDKs (WebSocket)\n" +
+		"  /comet/   Ably SDKs without WebSockets\n" +
 		"  /ws       LetShare (WebSocket)\n" +
 		"  /health   is it alive\n" +
 		"  /metrics  how it does\n"))

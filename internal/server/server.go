@@ -29,6 +29,7 @@ import (
 	"letshare-server/internal/session"
 	"letshare-server/internal/socket"
 	"letshare-server/internal/throttle"
+	"letshare-server/internal/transport/comet"
 	"letshare-server/internal/transport/websocket"
 	"letshare-server/internal/wsconn"
 )
@@ -51,6 +52,7 @@ type Server struct {
 	dir      directory.Directory
 	hub      *hub.Hub
 	sessions *session.Manager
+	comet    *comet.Door
 	letshare *letshare.Door
 	poller   *socket.Poller
 	wheel    *socket.Wheel
@@ -124,6 +126,10 @@ func New(c config.Config, secrets config.Secrets, log *slog.Logger) (*Server, er
 		Manager: s.sessions, Poller: s.poller, Wheel: s.wheel, Outbox: out, Proxies: proxies,
 		MaxFrameBytes: c.Limits.MaxFrameBytes, Log: log, Ended: s.ended,
 	})
+	s.comet = comet.New(comet.Options{
+		Manager: s.sessions, Workers: s.poller.Workers(), Wheel: s.wheel, Outbox: out, Proxies: proxies,
+		MaxFrameBytes: c.Limits.MaxFrameBytes, Overloaded: s.refusesClients, Log: log, Metrics: s.metrics,
+	})
 	s.letshare = letshare.New(letshare.Options{
 		Hub: s.hub, Poller: s.poller, Wheel: s.wheel, Outbox: out, Proxies: proxies,
 		Auth: &auth.LetShare{
@@ -140,7 +146,7 @@ func New(c config.Config, secrets config.Secrets, log *slog.Logger) (*Server, er
 		Metrics:        doorMetrics{s}, Log: log,
 	})
 	s.doors = &doors{
-		node: s, ably: ably, letshare: s.letshare, metrics: s.metrics.Handler(),
+		node: s, ably: ably, comet: s.comet, letshare: s.letshare, metrics: s.metrics.Handler(),
 		rest: rest.New(rest.Options{Hub: s.hub, Connections: s.sessions, Auth: authenticator, Proxies: proxies, Sandbox: s.sandbox,
 			MaxBodyBytes: int64(c.Limits.MaxBodyBytes), Log: log}),
 	}
@@ -236,7 +242,19 @@ func socketLimit() int {
 	return int(min(limit.Cur, 1<<30)) / 10 * 9
 }
 
-func (s *Server) overloaded() bool { return s.poller.Len() >= s.maxSockets || s.draining.Load() }
+// clients is how many are connected, by whatever transport.
+func (s *Server) clients() int { return s.poller.Len() + s.comet.Len() }
+
+func (s *Server) overloaded() bool { return s.clients() >= s.maxSockets || s.draining.Load() }
+
+// refusesClients is overloaded for a client that is told so.
+func (s *Server) refusesClients() bool {
+	if !s.overloaded() {
+		return false
+	}
+	s.metrics.Refused("overloaded")
+	return true
+}
 
 // ready says why the node should get no new clients; nil means that it should.
 func (s *Server) ready(ctx context.Context) error {
@@ -289,9 +307,9 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 	}
 	polling, stopPolling := context.WithCancel(work)
 	defer stopPolling()
-	pollerDone := make(chan struct{})
-	wg.Go(func() {
-		defer close(pollerDone)
+	var doors sync.WaitGroup
+	doors.Go(func() { _ = s.comet.Run(polling) })
+	doors.Go(func() {
 		if err := s.poller.Run(polling); err != nil {
 			failed <- err
 		}
@@ -311,7 +329,7 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 	s.draining.Store(true)
 	_ = s.http.Close() // nothing is served any more
 	stopPolling()
-	<-pollerDone
+	doors.Wait()
 	s.hub.Close()
 	stop()
 	wg.Wait()
@@ -324,7 +342,7 @@ func (s *Server) drain() {
 	s.draining.Store(true)
 	grace := s.config.Server.ShutdownGrace
 	deadline := time.Now().Add(grace)
-	s.log.Info("stopping", "connections", s.poller.Len(), "grace", grace.String())
+	s.log.Info("stopping", "connections", s.clients(), "grace", grace.String())
 
 	ctx, cancel := context.WithDeadline(context.Background(), deadline)
 	defer cancel()
@@ -349,7 +367,7 @@ func (s *Server) drain() {
 	}
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
-	for s.poller.Len() > 0 && time.Now().Before(deadline) {
+	for s.clients() > 0 && time.Now().Before(deadline) {
 		<-tick.C
 	}
 }
