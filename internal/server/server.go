@@ -344,12 +344,6 @@ func (s *Server) drain() {
 	deadline := time.Now().Add(grace)
 	s.log.Info("stopping", "connections", s.clients(), "grace", grace.String())
 
-	ctx, cancel := context.WithDeadline(context.Background(), deadline)
-	defer cancel()
-	var requests sync.WaitGroup
-	requests.Go(func() { _ = s.http.Shutdown(ctx) }) // Close follows anyway
-	defer requests.Wait()
-
 	var goodbyes []func()
 	for _, session := range s.sessions.Sessions() {
 		goodbyes = append(goodbyes, session.Drain)
@@ -365,6 +359,12 @@ func (s *Server) drain() {
 		}
 		goodbye()
 	}
+	// Not earlier, since comet clients come by themselves to be told.
+	ctx, cancel := context.WithDeadline(context.Background(), deadline)
+	defer cancel()
+	var requests sync.WaitGroup
+	requests.Go(func() { _ = s.http.Shutdown(ctx) }) // Close follows anyway
+	defer requests.Wait()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for s.clients() > 0 && time.Now().Before(deadline) {
