@@ -157,9 +157,21 @@ func New(c config.Config, secrets config.Secrets, log *slog.Logger) (*Server, er
 		ReadTimeout:       60 * time.Second,
 		IdleTimeout:       75 * time.Second,
 		MaxHeaderBytes:    256 << 10, // tokens of up to 128 KiB stand in URLs
+		ConnContext:       boundSendBuffer,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 	return s, nil
+}
+
+// sendBuffer is SO_SNDBUF of HTTP connections, in bytes, as of WebSockets: what a client that
+// does not read its answers keeps of the kernel's memory.
+const sendBuffer = 256 << 10
+
+func boundSendBuffer(ctx context.Context, c net.Conn) context.Context {
+	if tcp, ok := c.(*net.TCPConn); ok {
+		_ = tcp.SetWriteBuffer(sendBuffer) // it ends by itself if this fails
+	}
+	return ctx
 }
 
 // Reload adopts the keys, namespaces and origins of a checked configuration. Connections go
