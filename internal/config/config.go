@@ -159,7 +159,7 @@ type Limits struct {
 	Profile string `yaml:"profile" reload:"yes" doc:"ably: settings of this section that are not set have the values that Ably documents. Empty: they have those below."`
 
 	MaxMessageBytes int `yaml:"max_message_bytes" reload:"yes" doc:"Size of all messages of one publish."`
-	MaxFrameBytes   int `yaml:"max_frame_bytes" doc:"Size of one WebSocket message, inclusive."`
+	MaxFrameBytes   int `yaml:"max_frame_bytes" doc:"Size of one WebSocket message, or of one protocol message of a comet request, inclusive."`
 	MaxBodyBytes    int `yaml:"max_body_bytes" reload:"yes" doc:"Size of the body of one HTTP request."`
 
 	Burst time.Duration `yaml:"burst" reload:"yes" doc:"For how long what a rate allows may be saved up, and then be used at once."`

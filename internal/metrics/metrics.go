@@ -42,6 +42,7 @@ type Metrics struct {
 	delivered  atomic.Int64
 	rooms      atomic.Int64
 	slowClosed atomic.Int64
+	comet      atomic.Int64
 	exceeded   [limit.Names]atomic.Int64
 	rate       rate
 
@@ -113,6 +114,13 @@ func (m *Metrics) Refused(reason string) {
 	m.refused[reason]++
 	m.mu.Unlock()
 }
+
+// CometOpened counts a transport over HTTP. The connection that it carries is counted too, as
+// any other.
+func (m *Metrics) CometOpened() { m.comet.Add(1) }
+
+// CometClosed counts the end of a transport over HTTP.
+func (m *Metrics) CometClosed() { m.comet.Add(-1) }
 
 // SlowConsumerClosed counts a socket that was closed because it did not keep up.
 func (m *Metrics) SlowConsumerClosed() { m.slowClosed.Add(1) }

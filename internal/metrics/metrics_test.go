@@ -83,6 +83,9 @@ func busy() *Metrics {
 	m.ChannelOpened()
 	m.ChannelOpened()
 	m.ChannelClosed()
+	m.CometOpened()
+	m.CometOpened()
+	m.CometClosed()
 	m.SlowConsumerClosed()
 	m.LimitExceeded(limit.MessageBytes)
 	m.Refused("token")
@@ -122,7 +125,7 @@ func TestTheJSONFormHasTheKeysThatAreDocumented(t *testing.T) {
 	}
 	for name, want := range map[string]float64{
 		"total_connections": 7, "active_connections": 4, "total_messages": 3, "total_deliveries": 7, "total_rooms": 1,
-		"messages_per_second": 0, "slow_consumers_closed": 1,
+		"messages_per_second": 0, "comet_transports": 1, "slow_consumers_closed": 1,
 	} {
 		if got := all["websocket"][name]; got != want {
 			t.Errorf("%s is %v, want %v", name, got, want)
@@ -200,6 +203,7 @@ func TestTheTextFormIsWhatScrapersExpect(t *testing.T) {
 		{"letshare_messages_published_total", nil, 3},
 		{"letshare_frames_delivered_total", nil, 7},
 		{"letshare_channels", nil, 1},
+		{"letshare_comet_transports", nil, 1},
 		{"letshare_slow_consumers_closed_total", nil, 1},
 		{"letshare_sessions", nil, 1},
 		{"letshare_outbox_bytes", nil, 2},

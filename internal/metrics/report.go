@@ -58,6 +58,7 @@ type report struct {
 		TotalRooms        int64            `json:"total_rooms"`
 		MessagesPerSecond float64          `json:"messages_per_second"`
 		ByDoor            map[string]int64 `json:"active_connections_by_door"`
+		Comet             int64            `json:"comet_transports"`
 		SlowClosed        int64            `json:"slow_consumers_closed"`
 		Refused           map[string]int64 `json:"refused"`
 	} `json:"websocket"`
@@ -89,6 +90,7 @@ func (m *Metrics) report() *report {
 	r.WebSocket.TotalDeliveries = m.delivered.Load()
 	r.WebSocket.TotalRooms = m.rooms.Load()
 	r.WebSocket.MessagesPerSecond = math.Round(m.rate.perSecond()*100) / 100
+	r.WebSocket.Comet = m.comet.Load()
 	r.WebSocket.SlowClosed = m.slowClosed.Load()
 	r.WebSocket.Refused = m.refusals()
 	r.System.Memory.HealthMemory = HealthMemory{megabytes(mem.alloc), megabytes(mem.totalAlloc), megabytes(mem.sys), mem.cycles}
@@ -148,7 +150,8 @@ var (
 	publishedTotal   = desc("messages_published_total", "Messages accepted from publishers of all doors.")
 	deliveredTotal   = desc("frames_delivered_total", "Frames handed to the queues of subscribers.")
 	roomsNow         = desc("channels", "Channels with at least one attachment on this node.")
-	slowClosedTotal  = desc("slow_consumers_closed_total", "Sockets closed because they did not keep up.")
+	cometNow         = desc("comet_transports", "Ably connections that HTTP requests carry instead of a WebSocket.")
+	slowClosedTotal  = desc("slow_consumers_closed_total", "Transports closed because their client did not keep up.")
 	sessionsNow      = desc("sessions", "Ably connections whose state is kept, those that wait to be resumed included.")
 	outboxBytes      = desc("outbox_bytes", "Bytes that wait for slow sockets.")
 	logBytes         = desc("log_bytes", "Bytes of limits.log_bytes in use: messages, presence members and overheads.")
@@ -188,6 +191,7 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	counter(publishedTotal, float64(m.published.Load()))
 	counter(deliveredTotal, float64(m.delivered.Load()))
 	gauge(roomsNow, float64(m.rooms.Load()))
+	gauge(cometNow, float64(m.comet.Load()))
 	counter(slowClosedTotal, float64(m.slowClosed.Load()))
 	held := m.held()
 	gauge(sessionsNow, float64(held.Sessions))

@@ -3,6 +3,7 @@ package pubsub
 import (
 	"errors"
 	"fmt"
+	"strings"
 )
 
 // Code is an error code of Ably's public registry. Codes 40140 to 40149 mean "renew the
@@ -154,6 +155,16 @@ func (e *Error) WithStatus(status int) *Error {
 	c := *e
 	c.StatusCode = status
 	return &c
+}
+
+// HeaderText is Message made fit for an HTTP header: one line of printable ASCII.
+func (e *Error) HeaderText() string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r > '~' {
+			return '?'
+		}
+		return r
+	}, e.Message)
 }
 
 func (e *Error) Error() string {

@@ -309,18 +309,8 @@ func writeError(w http.ResponseWriter, c *call, e *pubsub.Error) {
 		h.Set("Retry-After", "1") // all rates are per second
 	}
 	h.Set("X-Ably-Errorcode", strconv.Itoa(int(e.Code)))
-	h.Set("X-Ably-Errormessage", headerText(e.Message))
+	h.Set("X-Ably-Errormessage", e.HeaderText())
 	write(w, c, e.StatusCode, wire.AppendError(nil, c.format, wire.NewErrorInfo(e)))
-}
-
-// headerText makes a message fit for a header: one line of printable ASCII.
-func headerText(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r > '~' {
-			return '?'
-		}
-		return r
-	}, s)
 }
 
 func clip(s string) string {

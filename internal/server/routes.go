@@ -10,7 +10,6 @@ import (
 
 	"letshare-server/internal/config"
 	"letshare-server/internal/guard"
-	"letshare-server/internal/limit"
 	"letshare-server/internal/pubsub"
 	"letshare-server/internal/rest"
 	"letshare-server/internal/socket"
@@ -21,6 +20,7 @@ import (
 type doors struct {
 	node     *Server
 	ably     http.Handler // WebSocket at /
+	comet    http.Handler // below /comet/
 	letshare http.Handler // WebSocket at /ws
 	rest     http.Handler
 	sse      http.Handler // at /sse and /event-stream
@@ -50,6 +50,8 @@ func (d *doors) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		d.serve(w, r, d.browserOrigins.Load(), d.letshare)
 	case upgrade && isRoot(path):
 		d.serve(w, r, d.ablyOrigins.Load(), d.ably)
+	case strings.HasPrefix(path, "/comet/"):
+		d.serve(w, r, d.ablyOrigins.Load(), d.comet)
 	case path == "/health", path == "/health/live", path == "/health/ready":
 		d.serve(w, r, d.browserOrigins.Load(), http.HandlerFunc(d.health))
 	case path == "/is-the-internet-up.txt":
@@ -82,15 +84,11 @@ func (d *doors) serve(w http.ResponseWriter, r *http.Request, origins *originPol
 	if !origins.admit(w, r) {
 		if r.Method != http.MethodOptions || !origins.allows(r) {
 			d.node.metrics.Refused("origin")
-			d.node.originWarnings.Warn("origin refused", "origin", r.Header.Get("Origin"), "path", r.URL.Path)
+			d.node.originWarnings.Warn("origin refused", "origin", r.Header.Get("Origin"), "path", loggable(r.URL.Path))
 		}
 		return
 	}
-	if isUpgrade(r) && d.node.overloaded() {
-		d.node.metrics.Refused("overloaded")
-		if !d.node.draining.Load() {
-			d.node.limits.Exceeded(limit.OpenFiles, "")
-		}
+	if isUpgrade(r) && d.node.refusesClients() {
 		w.Header().Set("Retry-After", "5")
 		http.Error(w, "too many connections", http.StatusServiceUnavailable)
 		return
@@ -110,11 +108,20 @@ func (s *Server) guarded(door http.Handler) http.Handler {
 	})
 }
 
+// loggable is a path without the connectionKeys that comet's have.
+func loggable(path string) string {
+	if strings.HasPrefix(path, "/comet/") {
+		return "/comet/"
+	}
+	return path
+}
+
 // greet answers whoever opens the server's address in a browser.
 func greet(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	_, _ = w.Write([]byte("LetShare Server is running.\n\n" +
 		"  /         Ably SDKs (WebSocket)\n" +
+		"  /comet/   Ably SDKs without WebSockets\n" +
 		"  /ws       LetShare (WebSocket)\n" +
 		"  /sse      event streams of Ably channels\n" +
 		"  /health   is it alive\n" +

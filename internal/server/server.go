@@ -31,6 +31,7 @@ import (
 	"letshare-server/internal/session"
 	"letshare-server/internal/socket"
 	"letshare-server/internal/throttle"
+	"letshare-server/internal/transport/comet"
 	"letshare-server/internal/transport/sse"
 	"letshare-server/internal/transport/websocket"
 	"letshare-server/internal/wsconn"
@@ -60,6 +61,7 @@ type Server struct {
 	dir      directory.Directory
 	hub      *hub.Hub
 	sessions *session.Manager
+	comet    *comet.Door
 	letshare *letshare.Door
 	sse      *sse.Door
 	poller   *socket.Poller
@@ -136,6 +138,10 @@ func New(c config.Config, secrets config.Secrets, log *slog.Logger) (*Server, er
 		Manager: s.sessions, Poller: s.poller, Wheel: s.wheel, Outbox: out, Proxies: proxies,
 		MaxFrameBytes: c.Limits.MaxFrameBytes, Log: log, Ended: s.ended,
 	})
+	s.comet = comet.New(comet.Options{
+		Manager: s.sessions, Workers: s.poller.Workers(), Wheel: s.wheel, Outbox: out, Proxies: proxies,
+		MaxFrameBytes: c.Limits.MaxFrameBytes, Overloaded: s.refusesClients, Log: log, Metrics: s.metrics,
+	})
 	s.letshare = letshare.New(letshare.Options{
 		Hub: s.hub, Poller: s.poller, Wheel: s.wheel, Outbox: out, Proxies: proxies,
 		Auth: &auth.LetShare{
@@ -156,7 +162,7 @@ func New(c config.Config, secrets config.Secrets, log *slog.Logger) (*Server, er
 		Guard:      s.guard, Metrics: s.metrics, Log: log,
 	})
 	s.doors = &doors{
-		node: s, ably: s.guarded(ably), letshare: s.guarded(s.letshare), sse: s.guarded(s.sse), metrics: s.metrics.Handler(),
+		node: s, ably: s.guarded(ably), comet: s.guarded(s.comet), letshare: s.guarded(s.letshare), sse: s.guarded(s.sse), metrics: s.metrics.Handler(),
 		rest: s.guarded(rest.New(rest.Options{Hub: s.hub, Connections: s.sessions, Auth: authenticator, Proxies: proxies, Sandbox: s.sandbox,
 			Guard: s.guard, Log: log})),
 	}
@@ -173,10 +179,23 @@ func New(c config.Config, secrets config.Secrets, log *slog.Logger) (*Server, er
 		IdleTimeout:       75 * time.Second,
 		MaxHeaderBytes:    256 << 10, // tokens of up to 128 KiB stand in URLs
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
-		ConnContext:       s.guard.ConnContext,
-		ConnState:         s.guard.ConnState,
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+			boundSendBuffer(c)
+			return s.guard.ConnContext(ctx, c)
+		},
+		ConnState: s.guard.ConnState,
 	}
 	return s, nil
+}
+
+// sendBuffer is SO_SNDBUF of HTTP connections, in bytes, as of WebSockets: what a client that
+// does not read its answers keeps of the kernel's memory.
+const sendBuffer = 256 << 10
+
+func boundSendBuffer(c net.Conn) {
+	if tcp, ok := c.(*net.TCPConn); ok {
+		_ = tcp.SetWriteBuffer(sendBuffer) // it ends by itself if this fails
+	}
 }
 
 // Reload adopts the keys, namespaces, origins and limits of a checked configuration.
@@ -262,7 +281,22 @@ func socketLimit() int {
 	return int(min(limit.Cur, 1<<30)) / 10 * 9
 }
 
-func (s *Server) overloaded() bool { return s.poller.Len() >= s.maxSockets || s.draining.Load() }
+// clients is how many are connected, by whatever transport.
+func (s *Server) clients() int { return s.poller.Len() + s.comet.Len() }
+
+func (s *Server) overloaded() bool { return s.clients() >= s.maxSockets || s.draining.Load() }
+
+// refusesClients is overloaded for a client that is told so.
+func (s *Server) refusesClients() bool {
+	if !s.overloaded() {
+		return false
+	}
+	s.metrics.Refused("overloaded")
+	if !s.draining.Load() {
+		s.limits.Exceeded(limit.OpenFiles, "")
+	}
+	return true
+}
 
 // ready says why the node should get no new clients; nil means that it should.
 func (s *Server) ready(ctx context.Context) error {
@@ -316,9 +350,9 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 	}
 	polling, stopPolling := context.WithCancel(work)
 	defer stopPolling()
-	pollerDone := make(chan struct{})
-	wg.Go(func() {
-		defer close(pollerDone)
+	var doors sync.WaitGroup
+	doors.Go(func() { _ = s.comet.Run(polling) })
+	doors.Go(func() {
 		if err := s.poller.Run(polling); err != nil {
 			failed <- err
 		}
@@ -338,7 +372,7 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 	s.draining.Store(true)
 	_ = s.http.Close() // nothing is served any more
 	stopPolling()
-	<-pollerDone
+	doors.Wait()
 	s.hub.Close()
 	stop()
 	wg.Wait()
@@ -351,13 +385,7 @@ func (s *Server) drain() {
 	s.draining.Store(true)
 	grace := s.config.Server.ShutdownGrace
 	deadline := time.Now().Add(grace)
-	s.log.Info("stopping", "connections", s.poller.Len(), "grace", grace.String())
-
-	ctx, cancel := context.WithDeadline(context.Background(), deadline)
-	defer cancel()
-	var requests sync.WaitGroup
-	requests.Go(func() { _ = s.http.Shutdown(ctx) }) // Close follows anyway
-	defer requests.Wait()
+	s.log.Info("stopping", "connections", s.clients(), "grace", grace.String())
 
 	s.sse.Drain() // at once: each stream has a time of its own to come back after
 	var goodbyes []func()
@@ -375,9 +403,15 @@ func (s *Server) drain() {
 		}
 		goodbye()
 	}
+	// Not earlier, since comet clients come by themselves to be told.
+	ctx, cancel := context.WithDeadline(context.Background(), deadline)
+	defer cancel()
+	var requests sync.WaitGroup
+	requests.Go(func() { _ = s.http.Shutdown(ctx) }) // Close follows anyway
+	defer requests.Wait()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
-	for s.poller.Len() > 0 && time.Now().Before(deadline) {
+	for s.clients() > 0 && time.Now().Before(deadline) {
 		<-tick.C
 	}
 }

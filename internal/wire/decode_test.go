@@ -482,21 +482,10 @@ func TestItemsInheritFromTheirFrame(t *testing.T) {
 	}
 }
 
-func TestCometFramesComeInArrays(t *testing.T) {
-	pms, err := wire.DecodeAll([]byte(` [ {"action":15,"channel":"a","messages":[{"name":1}]} , {"action":0} ] `))
-	if err != nil || len(pms) != 2 || pms[0].Channel != "a" || pms[0].ItemErr == nil || pms[1].ItemErr != nil {
-		t.Fatalf("%v %v", pms, err)
-	}
-	if got := string(wire.AppendAll(nil, pms[1], &wire.ProtocolMessage{Action: wire.ActionClosed})); got != `[{"action":0},{"action":8}]` {
+func TestFramesAreWrittenInArrays(t *testing.T) {
+	pms := []*wire.ProtocolMessage{{}, {Action: wire.ActionClosed}}
+	if got := string(wire.AppendAll(nil, pms...)); got != `[{"action":0},{"action":8}]` {
 		t.Error(got)
-	}
-	if pms, err := wire.DecodeAll([]byte(`[]`)); err != nil || len(pms) != 0 {
-		t.Error(pms, err)
-	}
-	for _, s := range []string{``, `{}`, `[1]`, `[{}`, `[{}]x`, `[null]`, `[{},]`, `[` + strings.Repeat(`{},`, wire.MaxItems) + `{}]`} {
-		if _, err := wire.DecodeAll([]byte(s)); err == nil {
-			t.Errorf("%.20s was accepted", s)
-		}
 	}
 }
 

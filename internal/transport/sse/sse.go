@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -137,23 +136,13 @@ func (d *Door) refuse(w http.ResponseWriter, r *http.Request, err *pubsub.Error)
 	body := wire.AppendError(nil, wire.JSON, wire.NewErrorInfo(err))
 	h := w.Header()
 	h.Set("X-Ably-Errorcode", strconv.Itoa(int(err.Code)))
-	h.Set("X-Ably-Errormessage", headerText(err.Message))
+	h.Set("X-Ably-Errormessage", err.HeaderText())
 	h.Set("Content-Type", "application/json")
 	h.Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(err.StatusCode)
 	if r.Method != http.MethodHead {
 		_, _ = w.Write(body) // the peer is gone if this fails
 	}
-}
-
-// headerText makes a message fit for a header: one line of printable ASCII.
-func headerText(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r > '~' {
-			return '?'
-		}
-		return r
-	}, s)
 }
 
 // Stream is one open stream.

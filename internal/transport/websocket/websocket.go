@@ -283,13 +283,8 @@ type form struct {
 func (f form) AppendFrames(dst []byte, units []hub.Unit, e *engine.Entry, index int) ([]byte, []hub.Unit) {
 	start := len(dst)
 	dst = socket.BeginFrame(dst)
-	x := wire.Entry{Serial: e.Serial, Position: e.Position(), Timestamp: e.Timestamp, Batch: e.Body}
-	switch {
-	case e.Kind == engine.KindMessage, e.Kind >= engine.KindMeta:
-		dst = wire.AppendMessagePM(dst, f.format, f.channel, x)
-	case e.Kind == engine.KindPresence:
-		dst = wire.AppendPresencePM(dst, f.format, f.channel, x)
-	default:
+	payload := len(dst)
+	if dst = session.AppendEntry(dst, f.format, f.channel, e); len(dst) == payload {
 		return dst[:start], units
 	}
 	dst = socket.EndFrame(dst, start, opcode(f.format))
