@@ -226,20 +226,27 @@ func (a *Attachment) leaveRingLocked() (rest *Attachment) {
 // will be received.
 func (a *Attachment) Position() pubsub.Serial { return a.position }
 
+// Change is what can become of an attachment while it lasts.
+type Change struct {
+	Modes  pubsub.Mode // as Allowed has returned them
+	NoEcho bool        // as in Attach
+}
+
 // Mark calls f between two deliveries and returns the position there: everything up to it
 // was handed to the receiver, as far as the modes allow, and nothing after it. Clients keep
 // the position of every ATTACHED, so that one sent later must take them neither back nor past
-// anything. modes, unless it is zero, are the attachment's from there on. f runs with the
-// channel locked; it must not block. Mark may wait for one fan-out.
-func (a *Attachment) Mark(modes pubsub.Mode, f func()) pubsub.Serial {
+// anything. From there on the attachment is as change says, unless that is nil. f runs with
+// the channel locked; it must not block. Mark may wait for one fan-out.
+func (a *Attachment) Mark(change *Change, f func()) pubsub.Serial {
 	c := a.channel
 	m := mark{done: make(chan struct{})}
-	var change pubsub.Occupancy
+	var more pubsub.Occupancy
 	m.f = func() {
-		if modes != 0 {
+		if change != nil {
 			before := pubsub.OccupancyOf(a.togetherLocked())
-			a.modes.Store(uint32(modes) | a.modes.Load()&viewBits)
-			change = pubsub.OccupancyOf(a.togetherLocked()).Minus(before)
+			a.modes.Store(uint32(change.Modes) | a.modes.Load()&viewBits)
+			more = pubsub.OccupancyOf(a.togetherLocked()).Minus(before)
+			a.noEcho = change.NoEcho
 		}
 		f()
 		m.sent = c.sent
@@ -253,7 +260,7 @@ func (a *Attachment) Mark(modes pubsub.Mode, f func()) pubsub.Serial {
 	}
 	c.mu.Unlock()
 	<-m.done
-	c.hub.adjust(c.id, change)
+	c.hub.adjust(c.id, more)
 	return max(a.position, m.sent)
 }
 

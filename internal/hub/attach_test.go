@@ -456,7 +456,7 @@ func TestANamespaceMayRequireIdentifiedClients(t *testing.T) {
 
 func TestAMarkIsWhereEverythingBeforeWasSent(t *testing.T) {
 	h := newHub(t)
-	reached := func(at *hub.Attachment) pubsub.Serial { return at.Mark(0, func() {}) }
+	reached := func(at *hub.Attachment) pubsub.Serial { return at.Mark(nil, func() {}) }
 	at := attach(t, h, hub.Attach{})
 	if reached(at) != at.Position() {
 		t.Errorf("at the beginning it is %s, want %s", reached(at), at.Position())
@@ -497,7 +497,7 @@ func TestAMarkIsBetweenTwoDeliveries(t *testing.T) {
 		})
 		for range 500 {
 			var last pubsub.Serial
-			position := at.Mark(0, func() {
+			position := at.Mark(nil, func() {
 				if serials, _ := in.got(); len(serials) > 0 {
 					last = serials[len(serials)-1]
 				}

@@ -186,7 +186,7 @@ var sharedLines = newLines("shared")
 func regrant(a *hub.Attachment, g *auth.Grant, name pubsub.ChannelName, asked pubsub.Mode) error {
 	modes, err := a.Allowed(g, name, asked)
 	if err == nil {
-		a.Mark(modes, func() {})
+		a.Mark(&hub.Change{Modes: modes}, func() {})
 	}
 	return err
 }

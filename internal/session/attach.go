@@ -21,6 +21,7 @@ type attachment struct {
 	hub     *hub.Attachment
 	channel string // the name exactly as the client wrote it
 	asked   pubsub.Mode
+	noEcho  bool
 	params  map[string]string // the effective ones (RTL4k1)
 	gate    outbox.Gate
 
@@ -48,7 +49,7 @@ func (a *attachment) Lost(position pubsub.Serial) {
 
 // tellLost announces an ATTACHED from another goroutine than the turn's.
 func (a *attachment) tellLost(attached func(at pubsub.Serial) *wire.ProtocolMessage) {
-	if err := a.announce(0, attached, false, nil); err != nil {
+	if err := a.announce(nil, attached, false, nil); err != nil {
 		a.over.Store(true)
 		a.session.transport.End(&a.gate, a.unavailable(err))
 	}
@@ -136,7 +137,10 @@ func (s *Session) attach(pm *wire.ProtocolMessage) {
 		s.channelFailed(pm.Channel, pubsub.Errorf(pubsub.CodeTooManyChannels, "a connection may attach to %d channels", most))
 		return
 	}
-	a := &attachment{session: s, channel: pm.Channel, asked: asked, params: params.effective}
+	a := &attachment{
+		session: s, channel: pm.Channel, asked: asked, params: params.effective,
+		noEcho: !s.echo || params.noEcho,
+	}
 	a.announcing.Lock()
 	defer a.announcing.Unlock()
 	s.transport.Hold(&a.gate)
@@ -147,7 +151,7 @@ func (s *Session) attach(pm *wire.ProtocolMessage) {
 		Channel:      name,
 		Modes:        asked,
 		ConnectionID: s.id,
-		NoEcho:       !s.echo || params.noEcho,
+		NoEcho:       a.noEcho,
 		Beside:       s.beside(name),
 		Form:         s.transport.Form(pm.Channel),
 		Receiver:     a,
@@ -211,7 +215,8 @@ func (s *Session) reattach(a *attachment, asked pubsub.Mode, params *channelPara
 		return
 	}
 	a.asked, a.params = asked, params.effective
-	err = a.announce(modes, a.changed, false, func(ctx context.Context, at pubsub.Serial) ([][]byte, error) {
+	a.noEcho = !s.echo || params.noEcho
+	err = a.announce(&hub.Change{Modes: modes, NoEcho: a.noEcho}, a.changed, false, func(ctx context.Context, at pubsub.Serial) ([][]byte, error) {
 		return a.hub.ShowOccupancy(ctx, params.occupancy, at)
 	})
 	if err != nil {

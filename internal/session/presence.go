@@ -172,22 +172,22 @@ func (m *Manager) persist(failure, connectionID string, tries int, f func(contex
 // continue begins anew (RTP18).
 func (s *Session) sync(pm *wire.ProtocolMessage) {
 	if _, a := s.find(pm.Channel); a != nil {
-		if err := a.announce(0, nil, true, nil); err != nil {
+		if err := a.announce(nil, nil, true, nil); err != nil {
 			s.interrupt(a, err)
 		}
 	}
 }
 
 // announce sends an ATTACHED, or nothing if attached is nil, and what the members are, in one
-// step, from which on modes are granted, unless they are zero; the frames that between returns, for where the client stands then, come before the
+// step, from which on the attachment is as change says, unless that is nil; the frames that between returns, for where the client stands then, come before the
 // members. What happens meanwhile is sent after, so that no event is older than the members
 // it changes. On an error nothing was sent, and the attachment has to end.
-func (a *attachment) announce(modes pubsub.Mode, attached func(at pubsub.Serial) *wire.ProtocolMessage, always bool, between func(context.Context, pubsub.Serial) ([][]byte, error)) error {
+func (a *attachment) announce(change *hub.Change, attached func(at pubsub.Serial) *wire.ProtocolMessage, always bool, between func(context.Context, pubsub.Serial) ([][]byte, error)) error {
 	a.announcing.Lock()
 	defer a.announcing.Unlock()
 	transport := a.session.transport
 	paused, starved := false, false
-	at := a.hub.Mark(modes, func() {
+	at := a.hub.Mark(change, func() {
 		paused = transport.Pause(&a.gate)
 		if attached != nil {
 			starved = a.starved.Swap(false)
