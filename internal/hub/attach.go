@@ -38,10 +38,8 @@ type Attach struct {
 	// all nodes; zero means no limit.
 	MaxMembers int
 
-	// Allow is asked before items (messages and the like) are handed over, with no lock
-	// held. Those that it refuses are not, and are the receiver's to tell its client of. Nil
-	// allows all.
-	Allow func(items int) bool
+	// Limited says that Receiver is a Limiter, which is asked before it is sent anything.
+	Limited bool
 
 	Form     Form
 	Receiver Receiver
@@ -52,11 +50,11 @@ type Attachment struct {
 	// What every delivery looks at comes first.
 	receiver Receiver
 	connID   string
-	start    uint64               // entries delivered before it began
-	allow    func(items int) bool // nil: always
+	start    uint64 // entries delivered before it began
 	names    atomic.Pointer[[]string]
 	modes    atomic.Uint32 // pubsub.Mode, and an OccupancyView in viewBits; changed under channel.mu
 	noEcho   bool
+	limited  bool // receiver is a Limiter
 
 	channel  *channel
 	form     Form
@@ -108,7 +106,7 @@ func (h *Hub) Attach(ctx context.Context, a *Attach) (*Attachment, error) {
 		connID:   a.ConnectionID,
 		noEcho:   a.NoEcho,
 		filter:   sieve,
-		allow:    a.Allow,
+		limited:  a.Limited,
 	}
 	at.modes.Store(uint32(modes))
 	if a.Names != nil {
@@ -318,8 +316,8 @@ func (h *Hub) adjust(id pubsub.ChannelID, by pubsub.Occupancy) {
 
 // send hands the attachment its part of p and returns the number of frames.
 func (a *Attachment) send(p *parcel) int {
-	if a.allow != nil {
-		if n := a.itemsOf(p); n > 0 && !a.allow(n) {
+	if a.limited {
+		if n := a.itemsOf(p); n > 0 && !a.receiver.(Limiter).Allow(n) {
 			return 0
 		}
 	}

@@ -34,3 +34,12 @@ type Receiver interface {
 	// receiver tells its client (RTL12). It must not block.
 	Lost(position pubsub.Serial)
 }
+
+// Limiter is a Receiver that may refuse what it would be sent.
+type Limiter interface {
+	Receiver
+
+	// Allow is asked before items (messages and the like) are handed over, with no lock
+	// held. They are dropped if it says no; it sees to it that the client is told.
+	Allow(items int) bool
+}

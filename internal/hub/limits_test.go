@@ -204,20 +204,28 @@ func TestAFullStoreIsCounted(t *testing.T) {
 	e.expect(t, limit.LogBytes, 2)
 }
 
+// choosy is an inbox that does not want everything.
+type choosy struct {
+	*inbox
+	allow func(items int) bool
+}
+
+func (l choosy) Allow(items int) bool { return l.allow(items) }
+
 func TestWhatAReceiverDoesNotAllowIsNotHandedOver(t *testing.T) {
 	h := newHub(t)
 	var asked []int
 	allowed := true
 	var all, filtered inbox
-	attach(t, h, hub.Attach{Receiver: &all, ConnectionID: "me", Allow: func(items int) bool {
+	attach(t, h, hub.Attach{Receiver: choosy{&all, func(items int) bool {
 		asked = append(asked, items)
 		return allowed
-	}})
+	}}, ConnectionID: "me", Limited: true})
 	var askedOfFiltered []int
-	attach(t, h, hub.Attach{Receiver: &filtered, Names: []string{"b"}, Allow: func(items int) bool {
+	attach(t, h, hub.Attach{Receiver: choosy{&filtered, func(items int) bool {
 		askedOfFiltered = append(askedOfFiltered, items)
 		return true
-	}})
+	}}, Names: []string{"b"}, Limited: true})
 	say := func(data string, names ...string) {
 		var turn hub.Turn
 		for i, n := range names {

@@ -157,7 +157,8 @@ func (s *Session) attach(pm *wire.ProtocolMessage) {
 		Receiver:     a,
 	}
 	if s.limits().ConnectionOutbound > 0 {
-		request.Allow = a.allow
+		s.rated() // before others ask for it
+		request.Limited = true
 	}
 	a.hub, err = s.manager.opts.Hub.Attach(ctx, request)
 	if err != nil {

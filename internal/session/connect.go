@@ -50,10 +50,10 @@ func (m *Manager) begin(ctx context.Context, r *Request, transport Transport) (*
 	s := &Session{
 		manager:       m,
 		transport:     transport,
-		app:           grant.App,
+		app:           &grant.App,
 		clientID:      r.Query.Get("clientId"),
 		echo:          r.Query.Get("echo") != "false", // (RTN2b)
-		remainPresent: remainPresent(r.Query),
+		remainPresent: uint32(remainPresent(r.Query).Milliseconds()),
 		maxIdle:       uint32(m.MaxIdleInterval(r.Query).Milliseconds()),
 		members:       new(whereabouts),
 		grant:         grant,

@@ -9,10 +9,10 @@ import (
 )
 
 // limits are those of the connection's app, as they are now.
-func (s *Session) limits() *limit.Limits { return s.manager.opts.Hub.Limits().For(s.app) }
+func (s *Session) limits() *limit.Limits { return s.manager.opts.Hub.Limits().For(*s.app) }
 
 // Exceeded tells metrics and log that the connection has exceeded a limit.
-func (s *Session) Exceeded(n limit.Name) { s.manager.opts.Hub.Limits().Exceeded(n, s.app) }
+func (s *Session) Exceeded(n limit.Name) { s.manager.opts.Hub.Limits().Exceeded(n, *s.app) }
 
 // pace counts the items of pm against the rate of the connection. Above it they are refused
 // with CodeConnectionRateExceeded; CodeConnectionFlood, far above it, ends the connection.
@@ -23,14 +23,25 @@ func (s *Session) pace(pm *wire.ProtocolMessage) *pubsub.Error {
 	}
 	items := max(len(pm.Messages)+len(pm.Presence)+len(pm.Annotations)+len(pm.State), 1)
 	switch set := s.manager.opts.Hub.Limits(); {
-	case !set.Allow(&s.flood, most*limit.FatalFactor, items):
+	case !set.Allow(&s.rated().flood, most*limit.FatalFactor, items):
 		s.Exceeded(limit.ConnectionMessagesFatal)
 		return pubsub.Errorf(pubsub.CodeConnectionFlood, "connection terminated: more than %d times its rate limit of %d messages per second", limit.FatalFactor, most)
-	case !set.Allow(&s.inbound, most, items):
+	case !set.Allow(&s.rated().inbound, most, items):
 		s.Exceeded(limit.ConnectionMessages)
 		return pubsub.Errorf(pubsub.CodeConnectionRateExceeded, "rate limit exceeded: %d messages per second on one connection", most)
 	}
 	return nil
+}
+
+// rates measure what one connection sends and is sent.
+type rates struct{ inbound, flood, outbound limit.Bucket }
+
+// rated returns the rates, which a connection has from the first use on.
+func (s *Session) rated() *rates {
+	if s.rates == nil {
+		s.rates = new(rates)
+	}
+	return s.rates
 }
 
 // itemError is what is wrong with an item of pm.
@@ -44,15 +55,15 @@ func (s *Session) itemError(pm *wire.ProtocolMessage) error {
 // lossPause is how long nothing is sent on a channel once something was dropped.
 const lossPause = time.Second
 
-// allow is asked before items are sent, and drops them above the outbound rate of the
+// Allow implements hub.Limiter: it drops items above the outbound rate of the
 // connection. From then on all are dropped until announce has told the client, since what
 // it is sent behind a gap would take it past the gap without its knowing.
-func (a *attachment) allow(items int) bool {
+func (a *attachment) Allow(items int) bool {
 	if a.starved.Load() {
 		return false
 	}
 	s := a.session
-	if s.manager.opts.Hub.Limits().Allow(&s.outbound, s.limits().ConnectionOutbound, items) {
+	if s.manager.opts.Hub.Limits().Allow(&s.rates.outbound, s.limits().ConnectionOutbound, items) {
 		return true
 	}
 	if !a.starved.Swap(true) {

@@ -266,7 +266,7 @@ const (
 // syncPages makes the pages of a new SYNC (RTP18a), of which the last has an empty cursor
 // (RTP18b).
 func (a *attachment) syncPages(members []*pubsub.PresenceMessage) []*wire.ProtocolMessage {
-	sequence := strconv.FormatUint(a.session.generation, 36) + "-" + strconv.FormatUint(a.session.syncs.Add(1), 36)
+	sequence := strconv.FormatUint(a.session.generation, 36) + "-" + strconv.FormatUint(uint64(a.session.syncs.Add(1)), 36)
 	var pages []*wire.ProtocolMessage
 	for first := true; first || len(members) > 0; first = false {
 		n, bytes := 0, 0

@@ -32,7 +32,7 @@ func (s *Session) establish(ctx context.Context, q url.Values) (lost *pubsub.Err
 		}
 	}
 	l, set := s.limits(), s.manager.opts.Hub.Limits()
-	if !limit.AllowOf(set, &s.manager.opening, s.app, l.AppNewConnections, 1) {
+	if !limit.AllowOf(set, &s.manager.opening, *s.app, l.AppNewConnections, 1) {
 		s.Exceeded(limit.AppConnectionRate)
 		return nil, pubsub.Errorf(pubsub.CodeNewConnectionRate, "rate limit exceeded: %d new connections per second of one application", l.AppNewConnections)
 	}
@@ -199,7 +199,7 @@ func (s *Session) awaitResume(ttl time.Duration) {
 	if s.superseded.Load() {
 		return
 	}
-	stopGrace := m.opts.After(s.remainPresent, func() { m.later(s.reap) })
+	stopGrace := m.opts.After(time.Duration(s.remainPresent)*time.Millisecond, func() { m.later(s.reap) })
 	stopTTL := m.opts.After(ttl, func() { m.dismiss(s) })
 	s.stop = func() { stopGrace(); stopTTL() }
 }

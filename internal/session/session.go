@@ -156,34 +156,34 @@ func (m *Manager) Publisher(app, key string) (id string, grant *auth.Grant, err 
 
 // Session is one Ably connection.
 //
-// The fields without a lock belong to the goroutine that runs the transport's turn.
+// The fields without a lock belong to the goroutine that runs the transport's turn. There may be
+// a million of them in memory, so that their size is kept below that of Go's next size class.
 type Session struct {
 	manager    *Manager
 	transport  Transport
 	id         string
-	app        string // never changes
+	app        *string // never changes
 	generation uint64
 	clientID   string // the clientId parameter it was opened with
 	echo       bool
-	committed  bool   // the key of the transport before is dead
-	closed     bool   // nothing more is taken from the transport
-	ended      bool   // the connection is not to be resumed
-	maxIdle    uint32 // ms, as told to the client
+	committed  bool // the key of the transport before is dead
+	closed     bool // nothing more is taken from the transport
+	ended      bool // the connection is not to be resumed
+	returned   bool // the connection was resumed when its members' time was over
 
-	remainPresent time.Duration
+	maxIdle       uint32      // ms, as told to the client
+	remainPresent uint32      // ms
 	superseded    atomic.Bool // another transport carries the connection
 	gone          atomic.Bool // the transport has ended
 	evicted       atomic.Bool // the connection was ended from outside
+	syncs         atomic.Uint32
 
 	attachments []*attachment
 	members     *whereabouts
-	returned    bool          // the connection was resumed when its members' time was over
-	syncs       atomic.Uint64 // SYNCs that began
 	received    received
 	acks        acks
 	rate        rateWindow
-
-	inbound, flood, outbound limit.Bucket // of messages; see pace and allow
+	rates       *rates // nil while there is no limit for them; see rated
 
 	// mu guards what expiry and re-authentication share with the turn.
 	mu    sync.Mutex
@@ -320,18 +320,18 @@ const directoryTimeout = 5 * time.Second
 
 // rateWindow counts events per second of the wall clock.
 type rateWindow struct {
-	second int64
-	count  int
+	second uint32 // of the wall clock, as far as 32 bits go
+	count  uint32
 }
 
 // exceeds counts one event and reports whether there were more than limit in this second.
 func (w *rateWindow) exceeds(limit int) bool {
 	w.count++
-	if w.count <= limit {
+	if int64(w.count) <= int64(limit) {
 		return false
 	}
 	// The clock is asked only when the budget is used up.
-	if now := time.Now().Unix(); now != w.second {
+	if now := uint32(time.Now().Unix()); now != w.second {
 		w.second, w.count = now, 1
 		return false
 	}
