@@ -109,7 +109,7 @@ func (a *Authenticator) ablyToken(token string, claim clientClaim, clientType st
 	g := key.grant()
 	g.Expires = time.UnixMilli(claims.Expires)
 	if !a.now().Before(g.Expires) {
-		return nil, pubsub.NewError(pubsub.CodeTokenExpired, "token expired")
+		return nil, tokenExpired()
 	}
 	var id string
 	if claims.ClientID != nil {

@@ -232,11 +232,21 @@ func unknownApp(id string) *pubsub.Error {
 // token authenticates a token string of any kind.
 func (a *Authenticator) token(token string, claim clientClaim, clientType string) (*Grant, error) {
 	if len(token) <= maxTokenBytes {
-		switch strings.Count(token, ".") {
+		dots := strings.Count(token, ".")
+		if dots == 2 || dots == 4 {
+			e, is, err := embedded(token)
+			switch {
+			case err != nil:
+				return nil, err
+			case is:
+				return a.embeddedToken(e, claim, clientType)
+			}
+		}
+		switch dots {
 		case 2:
 			return a.jwt(token, claim, clientType)
 		case 4:
-			return nil, pubsub.NewError(pubsub.CodeInvalidJWT, "invalid JWT format: encrypted tokens are not accepted")
+			return nil, invalidEnvelope("an encrypted token must have a token of this server in its header, as " + embeddedClaim)
 		case 0:
 		default:
 			return a.ablyToken(token, claim, clientType)
