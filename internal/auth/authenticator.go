@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/base64"
 	"net/http"
@@ -18,7 +19,15 @@ type Authenticator struct {
 	registry *Registry
 	now      func() time.Time
 	tokens   sealer
-	nonces   Nonces
+	nonces   Nonces // nil: token requests with a nonce are refused
+}
+
+// Nonces remembers which token requests were used. A directory.Directory does.
+type Nonces interface {
+	// UseNonce notes that a nonce was used with a key and keeps that until then. It reports
+	// false if the nonce was used before. Of two calls at once only one gets true, on
+	// whichever node they are.
+	UseNonce(ctx context.Context, keyName, nonce string, until time.Time) (fresh bool, err error)
 }
 
 // Option changes how an Authenticator is made.
@@ -33,7 +42,7 @@ func WithTokenSecret(secret string) Option {
 
 // WithNonces sets where the nonces of token requests are remembered. Authenticators that
 // accept the same keys share one, else a request could be used once with each. Without this
-// option each has a MemoryNonces of its own.
+// option requests that have a nonce, as all signed ones, are refused.
 func WithNonces(n Nonces) Option { return func(a *Authenticator) { a.nonces = n } }
 
 // NewAuthenticator returns an authenticator for the apps of registry. A nil now means
@@ -48,9 +57,6 @@ func NewAuthenticator(registry *Registry, now func() time.Time, options ...Optio
 	}
 	if a.tokens.secret == nil {
 		a.tokens = sealer{[]byte(rand.Text() + rand.Text())}
-	}
-	if a.nonces == nil {
-		a.nonces = NewMemoryNonces(0, now)
 	}
 	return a
 }

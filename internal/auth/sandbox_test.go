@@ -16,7 +16,7 @@ import (
 
 func TestASandboxMakesAppsAndRemovesThem(t *testing.T) {
 	registry := auth.NewRegistry(newApp(t))
-	a := auth.NewAuthenticator(registry, nil)
+	a := auth.NewAuthenticator(registry, nil, auth.WithNonces(store(time.Now)))
 	var told []string
 	s := auth.NewSandbox(auth.SandboxOptions{
 		Registry: registry,
@@ -97,7 +97,7 @@ func TestAppsThatAreNotUsedExpire(t *testing.T) {
 	clock := now
 	registry := auth.NewRegistry()
 	tick := func() time.Time { return clock }
-	a := auth.NewAuthenticator(registry, tick)
+	a := auth.NewAuthenticator(registry, tick, auth.WithNonces(store(tick)))
 	busy := ""
 	var gone []string
 	s := auth.NewSandbox(auth.SandboxOptions{

@@ -183,11 +183,17 @@ func (a *Authenticator) useNonce(ctx context.Context, keyName string, r *TokenRe
 	case len(r.Nonce) < minNonceBytes:
 		return pubsub.Errorf(pubsub.CodeNonceReplayed, "invalid nonce: shorter than %d characters", minNonceBytes)
 	}
-	fresh, err := a.nonces.Use(ctx, keyName, r.Nonce, now.Add(nonceLife))
-	if err == nil && !fresh {
-		err = pubsub.NewError(pubsub.CodeNonceReplayed, "Nonce value replayed")
+	if a.nonces == nil {
+		return pubsub.NewError(pubsub.CodeUnavailable, "requests for tokens are not taken")
 	}
-	return err
+	fresh, err := a.nonces.UseNonce(ctx, keyName, r.Nonce, now.Add(nonceLife))
+	switch {
+	case err != nil:
+		return pubsub.NewError(pubsub.CodeBusy, "requests for tokens cannot be checked now; try again in a few minutes").Because(err)
+	case !fresh:
+		return pubsub.NewError(pubsub.CodeNonceReplayed, "Nonce value replayed")
+	}
+	return nil
 }
 
 // life is how long the token is to live.

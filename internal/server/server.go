@@ -105,7 +105,7 @@ func New(c config.Config, secrets config.Secrets, log *slog.Logger) (*Server, er
 		Budget:   waiting,
 		Wheel:    s.wheel,
 	}
-	authenticator := auth.NewAuthenticator(s.apps, nil, auth.WithTokenSecret(string(secrets.TokenSecret)))
+	authenticator := auth.NewAuthenticator(s.apps, nil, auth.WithTokenSecret(string(secrets.TokenSecret)), auth.WithNonces(s.dir))
 	if c.Sandbox.Enabled {
 		s.sandbox = auth.NewSandbox(auth.SandboxOptions{Registry: s.apps, InUse: s.appInUse, Added: s.appAdded, Removed: s.appRemoved})
 		log.Warn("sandbox.enabled: everybody who reaches the server can make apps with keys of their own")
