@@ -28,10 +28,12 @@ import (
 type tokenClaims struct {
 	KeyID      string          `json:"k"`
 	Key        []byte          `json:"f"` // fingerprint of the key's secret: a key with another is another key
-	Issued     int64           `json:"i"` // ms since the epoch, as Expires
+	Issued     int64           `json:"i"` // ms since the epoch, as Expires; for a token made with another, when that was
 	Expires    int64           `json:"e"`
 	ClientID   *string         `json:"c,omitempty"` // nil: anonymous
 	Capability json.RawMessage `json:"p"`
+
+	RevocationKey string `json:"r,omitempty"` // of the JWT that this one was made with
 }
 
 // sealer makes tokens and opens them.
@@ -107,7 +109,11 @@ func (a *Authenticator) ablyToken(token string, claim clientClaim, clientType st
 		return nil, pubsub.Errorf(pubsub.CodeKeyRevoked, "the token is of an earlier key %s", key.name)
 	}
 	g := key.grant()
-	g.Expires = time.UnixMilli(claims.Expires)
+	g.RevocationKey = claims.RevocationKey
+	g.Issued, g.Expires = time.UnixMilli(claims.Issued), time.UnixMilli(claims.Expires)
+	if end := g.Issued.Add(maxRevocableTokenLife); key.Revocable && g.Expires.After(end) {
+		g.Expires = end // made before the key was revocable
+	}
 	if !a.now().Before(g.Expires) {
 		return nil, tokenExpired()
 	}

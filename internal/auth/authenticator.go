@@ -20,6 +20,8 @@ type Authenticator struct {
 	now      func() time.Time
 	tokens   sealer
 	nonces   Nonces // nil: token requests with a nonce are refused
+
+	revocations *Revocations // nil: none
 }
 
 // Nonces remembers which token requests were used. A directory.Directory does.
@@ -44,6 +46,10 @@ func WithTokenSecret(secret string) Option {
 // accept the same keys share one, else a request could be used once with each. Without this
 // option requests that have a nonce, as all signed ones, are refused.
 func WithNonces(n Nonces) Option { return func(a *Authenticator) { a.nonces = n } }
+
+// WithRevocations has the authenticator refuse revoked tokens, and revoke more. Without this
+// option no token can be revoked.
+func WithRevocations(r *Revocations) Option { return func(a *Authenticator) { a.revocations = r } }
 
 // NewAuthenticator returns an authenticator for the apps of registry. A nil now means
 // time.Now.
@@ -228,7 +234,25 @@ func (a *Authenticator) key(text string, claim clientClaim, d door) (*Grant, err
 
 // grant is what a key allows by itself.
 func (k *appKey) grant() *Grant {
-	return &Grant{App: k.AppID, KeyName: k.name, Capability: k.Capability, LocalOnly: k.LocalOnly}
+	return &Grant{App: k.AppID, KeyName: k.name, Capability: k.Capability, LocalOnly: k.LocalOnly, key: k}
+}
+
+// Recheck reports why a grant that was given would not be given any more, nil if it would:
+// its app is gone (CodeAppDisabled), its key is, or has another secret (CodeKeyRevoked), or its
+// token is revoked (CodeTokenRevoked). Rights that a key has gained or lost are no reason, and
+// neither is the grant's end.
+func (a *Authenticator) Recheck(g *Grant) *pubsub.Error {
+	if g.KeyName != "" {
+		app := a.registry.Lookup(g.App)
+		if app == nil {
+			return pubsub.Errorf(pubsub.CodeAppDisabled, "application %s is gone", g.App)
+		}
+		key := app.keys[strings.TrimPrefix(g.KeyName, g.App+".")]
+		if key == nil || g.key != nil && key.fingerprint != g.key.fingerprint {
+			return pubsub.Errorf(pubsub.CodeKeyRevoked, "key %s is revoked", g.KeyName)
+		}
+	}
+	return a.revocations.Check(g)
 }
 
 func unknownApp(id string) *pubsub.Error {
@@ -237,6 +261,17 @@ func unknownApp(id string) *pubsub.Error {
 
 // token authenticates a token string of any kind.
 func (a *Authenticator) token(token string, claim clientClaim, clientType string) (*Grant, error) {
+	g, err := a.readToken(token, claim, clientType)
+	if err != nil {
+		return nil, err
+	}
+	if err := a.revocations.Check(g); err != nil {
+		return nil, err
+	}
+	return g, nil
+}
+
+func (a *Authenticator) readToken(token string, claim clientClaim, clientType string) (*Grant, error) {
 	if len(token) <= maxTokenBytes {
 		dots := strings.Count(token, ".")
 		if dots == 2 || dots == 4 {

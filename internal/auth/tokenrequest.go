@@ -150,6 +150,10 @@ func (a *Authenticator) IssueToken(ctx context.Context, g *Grant, r *TokenReques
 	claims := tokenClaims{
 		KeyID: key.ID, Key: key.fingerprint[:], Issued: d.Issued, Expires: d.Expires, Capability: []byte(d.Capability),
 	}
+	if !g.ByKey {
+		// Who revokes a token means also those that were made with it.
+		claims.Issued, claims.RevocationKey = g.Issued.UnixMilli(), g.RevocationKey
+	}
 	if id != "" {
 		d.ClientID, claims.ClientID = id, &id
 	}
