@@ -44,7 +44,8 @@ func newSandbox(t *testing.T) (http.Handler, *auth.Registry) {
 	}
 	registry := auth.NewRegistry(app)
 	api := rest.New(rest.Options{
-		Hub: h, Auth: auth.NewAuthenticator(registry, nil, auth.WithNonces(dir)), Sandbox: auth.NewSandbox(auth.SandboxOptions{Registry: registry, MaxApps: 20}),
+		Hub: h, Sandbox: auth.NewSandbox(auth.SandboxOptions{Registry: registry, MaxApps: 20}),
+		Auth: auth.NewAuthenticator(registry, nil, auth.WithNonces(dir), auth.WithRevocations(auth.NewRevocations(auth.RevocationOptions{Store: dir}))),
 	})
 	// Whoever asks is local.
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -49,6 +49,7 @@ type Server struct {
 	sandbox  *auth.Sandbox // nil unless it is enabled
 	engine   engine.Engine
 	dir      directory.Directory
+	revoked  *auth.Revocations
 	hub      *hub.Hub
 	sessions *session.Manager
 	letshare *letshare.Door
@@ -105,7 +106,9 @@ func New(c config.Config, secrets config.Secrets, log *slog.Logger) (*Server, er
 		Budget:   waiting,
 		Wheel:    s.wheel,
 	}
-	authenticator := auth.NewAuthenticator(s.apps, nil, auth.WithTokenSecret(string(secrets.TokenSecret)), auth.WithNonces(s.dir))
+	s.revoked = auth.NewRevocations(auth.RevocationOptions{Store: s.dir, Life: s.tokenLife, Log: log})
+	authenticator := auth.NewAuthenticator(s.apps, nil, auth.WithTokenSecret(string(secrets.TokenSecret)),
+		auth.WithNonces(s.dir), auth.WithRevocations(s.revoked))
 	if c.Sandbox.Enabled {
 		s.sandbox = auth.NewSandbox(auth.SandboxOptions{Registry: s.apps, InUse: s.appInUse, Added: s.appAdded, Removed: s.appRemoved})
 		log.Warn("sandbox.enabled: everybody who reaches the server can make apps with keys of their own")
@@ -133,6 +136,7 @@ func New(c config.Config, secrets config.Secrets, log *slog.Logger) (*Server, er
 			App:         secrets.DefaultApp,
 			EnforceRoom: c.JWT.EnforceRoom,
 			LocalOnly:   secrets.JWTLocalOnly,
+			Revocations: s.revoked,
 		},
 		MaxRoomUsers:   c.WebSocket.MaxRoomUsers,
 		MaxRooms:       c.Limits.ChannelsPerConnection,
@@ -164,8 +168,8 @@ func New(c config.Config, secrets config.Secrets, log *slog.Logger) (*Server, er
 }
 
 // Reload adopts the keys, namespaces and origins of a checked configuration. Connections go
-// on with what they were granted. It returns the settings that differ from those at the start
-// and need a restart.
+// on with what they were granted, and end if their app or key is gone. It returns the settings
+// that differ from those at the start and need a restart.
 func (s *Server) Reload(c config.Config, secrets config.Secrets) (needRestart []string, err error) {
 	if secrets.DefaultApp != s.secrets.DefaultApp {
 		return nil, fmt.Errorf("the default app cannot change from %s to %s without a restart", s.secrets.DefaultApp, secrets.DefaultApp)
@@ -175,6 +179,7 @@ func (s *Server) Reload(c config.Config, secrets config.Secrets) (needRestart []
 		return nil, err
 	}
 	s.apps.Replace(apps...)
+	s.recheck()
 	s.doors.setOrigins(c)
 	return config.NeedRestart(s.config, c), nil
 }
@@ -285,9 +290,14 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 			}
 		})
 	}
+	if err := s.revoked.Refresh(ctx); err != nil {
+		_ = l.Close()
+		return fmt.Errorf("read the revocations of tokens: %w", err)
+	}
 	run("engine", s.engine.Run)
 	run("directory", s.dir.Run)
 	run("sessions", s.sessions.Run)
+	run("revocations", func(ctx context.Context) error { return s.revoked.Run(ctx, s.recheck, s.sessions.Renew) })
 	run("timer wheel", s.wheel.Run)
 	run("metrics", s.metrics.Run)
 	run("memory", returnMemory)
