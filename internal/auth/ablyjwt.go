@@ -54,6 +54,9 @@ func (a *Authenticator) jwt(token string, claim clientClaim, clientType string) 
 	if clientType == "server" && claims["x-ably-clientType"] != "server" {
 		return nil, pubsub.NewError(pubsub.CodeClientTypeRequired, "clientType=server needs a token with the claim x-ably-clientType")
 	}
+	if g.userClaims, err = readUserClaims(claims); err != nil {
+		return nil, err
+	}
 	text, _, ok := stringClaim(claims, "x-ably-capability")
 	if !ok {
 		return nil, pubsub.NewError(pubsub.CodeBadRequest, "invalid capability: x-ably-capability must be a string of JSON")

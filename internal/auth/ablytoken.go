@@ -33,7 +33,9 @@ type tokenClaims struct {
 	ClientID   *string         `json:"c,omitempty"` // nil: anonymous
 	Capability json.RawMessage `json:"p"`
 
-	RevocationKey string `json:"r,omitempty"` // of the JWT that this one was made with
+	// Of the JWT that this one was made with.
+	RevocationKey string            `json:"r,omitempty"`
+	UserClaims    map[string]string `json:"u,omitempty"`
 }
 
 // sealer makes tokens and opens them.
@@ -127,8 +129,11 @@ func (a *Authenticator) ablyToken(token string, claim clientClaim, clientType st
 	if clientType == "server" {
 		return nil, pubsub.NewError(pubsub.CodeClientTypeRequired, "clientType=server needs a JWT with the claim x-ably-clientType")
 	}
-	// The key may have fewer rights by now than when it vouched.
 	var err error
+	if g.userClaims, err = readUserClaims(claims.UserClaims); err != nil {
+		return nil, err
+	}
+	// The key may have fewer rights by now than when it vouched.
 	if g.Capability, err = narrowed(key.Capability, string(claims.Capability)); err != nil {
 		return nil, err
 	}

@@ -54,7 +54,8 @@ type Grant struct {
 	// local peers may use it: CheckPeer.
 	LocalOnly bool
 
-	key *appKey // that vouches for it; nil if KeyName is empty
+	key        *appKey // that vouches for it; nil if KeyName is empty
+	userClaims []userClaim
 }
 
 // Ops returns the operations that g allows on a resource, see Capability.Ops.

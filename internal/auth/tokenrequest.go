@@ -153,6 +153,13 @@ func (a *Authenticator) IssueToken(ctx context.Context, g *Grant, r *TokenReques
 	if !g.ByKey {
 		// Who revokes a token means also those that were made with it.
 		claims.Issued, claims.RevocationKey = g.Issued.UnixMilli(), g.RevocationKey
+		// Neither do they lose what its issuer says of the client.
+		for _, c := range g.userClaims {
+			if claims.UserClaims == nil {
+				claims.UserClaims = make(map[string]string, len(g.userClaims))
+			}
+			claims.UserClaims[c.claim] = c.value
+		}
 	}
 	if id != "" {
 		d.ClientID, claims.ClientID = id, &id

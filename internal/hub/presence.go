@@ -96,6 +96,7 @@ func (h *Hub) checkPresence(p *Presence) error {
 	if size > h.opts.MaxMessageBytes {
 		return pubsub.Errorf(pubsub.CodeMessageTooLarge, "maximum message size exceeded: %d bytes, allowed are %d", size, h.opts.MaxMessageBytes)
 	}
+	claim, claimed := p.Grant.UserClaim(p.Channel.Resource())
 	for _, m := range p.Items {
 		switch m.Action {
 		case pubsub.PresenceEnter, pubsub.PresenceUpdate, pubsub.PresenceLeave:
@@ -114,6 +115,10 @@ func (h *Hub) checkPresence(p *Presence) error {
 		}
 		if err := checkPresenceExtras(m.Extras); err != nil {
 			return err
+		}
+		// A LEAVE without extras will have those of the member.
+		if claimed && (m.Action != pubsub.PresenceLeave || m.Extras != nil) {
+			m.Extras = withUserClaim(m.Extras, claim)
 		}
 		m.ClientID, m.ConnectionID, m.Timestamp = clientID, p.ConnectionID, 0
 	}

@@ -128,6 +128,7 @@ func (h *Hub) check(p *Publish) (*pubsub.Batch, engine.ID, error) {
 	if size := batch.Size(); size > limit {
 		return nil, none, pubsub.Errorf(pubsub.CodeMessageTooLarge, "maximum message size exceeded: %d bytes, allowed are %d", size, limit)
 	}
+	claim, claimed := p.Grant.UserClaim(p.Channel.Resource())
 	for i, m := range p.Messages {
 		if err := completeMessage(p, ops, m); err != nil {
 			return nil, none, err
@@ -140,6 +141,9 @@ func (h *Hub) check(p *Publish) (*pubsub.Batch, engine.ID, error) {
 			return nil, none, pubsub.NewError(pubsub.CodeBadRequest, "ephemeral and other messages cannot be published together")
 		}
 		batch.Ephemeral = ephemeral
+		if claimed {
+			m.Extras = withUserClaim(m.Extras, claim)
+		}
 	}
 	id, err := identify(p, batch)
 	return batch, id, err
