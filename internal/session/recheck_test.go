@@ -54,6 +54,13 @@ func TestConnectionsEndWhenTheirCredentialsAreNotGoodAnyMore(t *testing.T) {
 			t.Errorf("%s: got %v", id, actions(sent))
 		}
 	}
+	for id, kept := range map[string]bool{"revoked": true, "keyless": false, "appless": false} {
+		before := n.Kept()
+		lines[id].session.TransportClosed()
+		if now := n.Kept(); now != before && kept || now != before-1 && !kept {
+			t.Errorf("%s: its connection is kept: %v, want %v", id, now == before, kept)
+		}
+	}
 	lines["good"].says(message("a", 0))
 	lines["good"].only(t, wire.ActionAck)
 }

@@ -163,7 +163,7 @@ func (s *Session) TransportClosed() {
 	if s.superseded.Load() {
 		return
 	}
-	if s.ended {
+	if s.ended || s.evicted.Load() {
 		m.dismiss(s)
 		s.leaveAll()
 		if err := m.opts.Directory.Close(ctx, s.id, s.generation); err != nil && !errors.Is(err, directory.ErrSuperseded) {

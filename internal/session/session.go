@@ -178,6 +178,7 @@ type Session struct {
 	remainPresent time.Duration
 	superseded    atomic.Bool // another transport carries the connection
 	gone          atomic.Bool // the transport has ended
+	evicted       atomic.Bool // as ended, from outside
 
 	attachments []*attachment
 	members     *whereabouts
