@@ -188,15 +188,23 @@ func (r *Revocations) Refresh(ctx context.Context) error {
 	return nil
 }
 
-// refreshInterval is after how long the store is read although no notice came.
-const refreshInterval = 30 * time.Second
+const (
+	// refreshInterval is after how long the store is read although no notice came, and
+	// retryInterval when it could not be read.
+	refreshInterval = 30 * time.Second
+	retryInterval   = 2 * time.Second
+)
 
 // Run keeps r up to date until ctx ends. When tokens that were good are revoked it calls
 // ended; when some are going to be it calls ending, with a function that tells which. Both run
 // on Run's goroutine and with no lock held.
 func (r *Revocations) Run(ctx context.Context, ended func(), ending func(revoked func(*Grant) bool)) error {
+	var failed bool
 	for {
 		next := r.tell(ended, ending)
+		if failed {
+			next = min(next, retryInterval)
+		}
 		wake := time.NewTimer(next)
 		select {
 		case <-ctx.Done():
@@ -206,15 +214,11 @@ func (r *Revocations) Run(ctx context.Context, ended func(), ending func(revoked
 		case <-wake.C:
 		}
 		wake.Stop()
-		if err := r.Refresh(ctx); err != nil && ctx.Err() == nil {
-			r.opts.Log.Error("revocations cannot be read; revoked tokens may be accepted meanwhile", "error", err)
-			// The notice is used up; Refresh is tried again soon.
-			select {
-			case <-ctx.Done():
-				return nil
-			case <-time.After(time.Second):
-			}
+		err := r.Refresh(ctx)
+		if err != nil && !failed && ctx.Err() == nil {
+			r.opts.Log.Error("revocations cannot be read; revoked tokens are accepted meanwhile", "error", err)
 		}
+		failed = err != nil
 	}
 }
 
@@ -251,8 +255,7 @@ func (r *Revocations) tell(ended func(), ending func(func(*Grant) bool)) (next t
 		ended()
 	}
 	if len(soon) > 0 {
-		// By the end of time all of them apply.
-		ending(func(g *Grant) bool { return soon.has(g, now.Add(reauthMargin*2)) })
+		ending(func(g *Grant) bool { return soon.has(g, time.Unix(maxClaimSeconds, 0)) }) // when all of them apply
 	}
 	return next
 }

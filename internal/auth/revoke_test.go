@@ -387,13 +387,14 @@ func TestEveryNodeActsOnRevocationsAtTheirTime(t *testing.T) {
 	})
 }
 
-// forgetful is a store that gives no notice, and fails while broken is set.
+// forgetful is a store that gives no notice but those of a test, and fails while broken is set.
 type forgetful struct {
 	directory.Directory
-	broken atomic.Bool
+	broken  atomic.Bool
+	notices chan struct{}
 }
 
-func (f *forgetful) Revoked() <-chan struct{} { return nil }
+func (f *forgetful) Revoked() <-chan struct{} { return f.notices }
 
 func (f *forgetful) Revocations(ctx context.Context, after string) ([]directory.Revocation, string, error) {
 	if f.broken.Load() {
@@ -412,7 +413,7 @@ func (f *forgetful) Revoke(ctx context.Context, list []directory.Revocation) err
 func TestALostNoticeIsMadeGood(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		shared := directorymemory.NewStore(directorymemory.Options{})
-		f := &forgetful{Directory: shared.Node(directory.Node{Name: "b"})}
+		f := &forgetful{Directory: shared.Node(directory.Node{Name: "b"}), notices: make(chan struct{})}
 		asked, deaf := &revoking{}, &hearing{}
 		asked.join(t, shared.Node(directory.Node{Name: "a"}), time.Now)
 		deaf.join(t, f, time.Now)
@@ -427,8 +428,23 @@ func TestALostNoticeIsMadeGood(t *testing.T) {
 			t.Error("it knows what it cannot know")
 		}
 		f.broken.Store(false)
-		time.Sleep(time.Minute)
+		time.Sleep(5 * time.Second) // it failed before, so that it asks more often
 		if n := deaf.ended.Load(); n != 1 {
+			t.Errorf("told %d times", n)
+		}
+		asked.revoke(t, key3, auth.RevocationRequest{Targets: []string{"clientId:eve"}})
+		time.Sleep(30 * time.Second)
+		if n := deaf.ended.Load(); n != 2 {
+			t.Errorf("told %d times", n)
+		}
+		// A notice is used up by a reading that fails.
+		f.broken.Store(true)
+		asked.revoke(t, key3, auth.RevocationRequest{Targets: []string{"clientId:zoe"}})
+		f.notices <- struct{}{}
+		synctest.Wait()
+		f.broken.Store(false)
+		time.Sleep(5 * time.Second)
+		if n := deaf.ended.Load(); n != 3 {
 			t.Errorf("told %d times", n)
 		}
 		cancel()
