@@ -10,7 +10,7 @@ import (
 	"letshare-server/internal/pubsub"
 )
 
-// RevocationRequest asks that tokens of a key be revoked (RSA17).
+// RevocationRequest asks that tokens of a key be revoked (RSA17b-g).
 type RevocationRequest struct {
 	Targets           []string // "clientId:bob", "revocationKey:group", "channel:name"
 	IssuedBefore      *int64   // ms since the epoch; nil: now

@@ -107,6 +107,7 @@ func provision(t *testing.T, api http.Handler, host string) madeApp {
 	return app
 }
 
+// G2
 func TestAnAppIsProvisionedForASuite(t *testing.T) {
 	api, registry := newSandbox(t)
 	app := provision(t, api, "server.example:8081")
@@ -280,6 +281,7 @@ func TestWithoutASandboxThereAreNoApps(t *testing.T) {
 	}
 }
 
+// G3, RSC6a, RSC6b3
 func TestStatisticsAreTakenAndEmpty(t *testing.T) {
 	api, _ := newSandbox(t)
 	for _, format := range []string{jsonType, msgpackType} {

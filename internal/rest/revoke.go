@@ -21,7 +21,7 @@ type revocationRequest struct {
 	AllowReauthMargin bool         `json:"allowReauthMargin"`
 }
 
-// revocationResult is what became of one target (TRS2, TRF2).
+// revocationResult is what became of one target (TRS2a-c, TRF2a-b).
 type revocationResult struct {
 	Target       string          `json:"target"`
 	IssuedBefore int64           `json:"issuedBefore,omitempty"`
@@ -29,14 +29,14 @@ type revocationResult struct {
 	Error        json.RawMessage `json:"error,omitempty"`
 }
 
-// batchResult is the outcome of several requests in one (BAR2).
+// batchResult is the outcome of several requests in one.
 type batchResult struct {
 	SuccessCount int                `json:"successCount"`
 	FailureCount int                `json:"failureCount"`
 	Results      []revocationResult `json:"results"`
 }
 
-// revokeTokens answers POST /keys/{keyName}/revokeTokens (RSA17), which takes the key itself.
+// revokeTokens answers POST /keys/{keyName}/revokeTokens (RSA17b-g), which takes the key itself.
 // Versions before 3 get the bare list of results.
 func (a *API) revokeTokens(c *call) (*answer, error) {
 	grant, err := a.authenticateKey(c)

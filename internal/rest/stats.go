@@ -9,7 +9,7 @@ import (
 	"letshare-server/internal/wire"
 )
 
-// stats answers GET /stats (RSC6): no statistics are kept yet, so that every page is empty.
+// stats answers GET /stats (RSC6a, RSC6b3): no statistics are kept yet, so that every page is empty.
 func (a *API) stats(c *call) (*answer, error) {
 	grant, err := a.authenticate(c)
 	if err != nil {
@@ -31,7 +31,7 @@ func (a *API) stats(c *call) (*answer, error) {
 	}, nil
 }
 
-// postStats answers POST /stats, by which test suites provide statistics for GET /stats. They
+// postStats answers POST /stats (G3), by which test suites provide statistics for GET /stats. They
 // are taken, and not kept yet. Servers without a sandbox have no such resource.
 func (a *API) postStats(c *call) (*answer, error) {
 	if a.opts.Sandbox == nil {

@@ -7,6 +7,7 @@ import "time"
 func (s *Server) recheck() {
 	s.sessions.Recheck()
 	s.letshare.Recheck()
+	s.sse.Recheck()
 }
 
 // tokenLife is how long tokens of an app live that can be revoked: those of the default app's

@@ -23,7 +23,6 @@ import (
 )
 
 const (
-	patience    = 20 * time.Second
 	testSecret  = "a-secret-of-this-test-and-no-other"
 	otherSecret = "another-secret-of-this-test-and-no-other"
 )

@@ -13,6 +13,11 @@ func (s *Server) appInUse(appID string) bool {
 			return true
 		}
 	}
+	for _, stream := range s.sse.Streams() {
+		if stream.Grant().App == appID {
+			return true
+		}
+	}
 	return false
 }
 
