@@ -28,10 +28,14 @@ import (
 type tokenClaims struct {
 	KeyID      string          `json:"k"`
 	Key        []byte          `json:"f"` // fingerprint of the key's secret: a key with another is another key
-	Issued     int64           `json:"i"` // ms since the epoch, as Expires
+	Issued     int64           `json:"i"` // ms since the epoch, as Expires; for a token made with another, when that was
 	Expires    int64           `json:"e"`
 	ClientID   *string         `json:"c,omitempty"` // nil: anonymous
 	Capability json.RawMessage `json:"p"`
+
+	// Of the JWT that this one was made with.
+	RevocationKey string            `json:"r,omitempty"`
+	UserClaims    map[string]string `json:"u,omitempty"`
 }
 
 // sealer makes tokens and opens them.
@@ -107,9 +111,13 @@ func (a *Authenticator) ablyToken(token string, claim clientClaim, clientType st
 		return nil, pubsub.Errorf(pubsub.CodeKeyRevoked, "the token is of an earlier key %s", key.name)
 	}
 	g := key.grant()
-	g.Expires = time.UnixMilli(claims.Expires)
+	g.RevocationKey = claims.RevocationKey
+	g.Issued, g.Expires = time.UnixMilli(claims.Issued), time.UnixMilli(claims.Expires)
+	if end := g.Issued.Add(maxRevocableTokenLife); key.Revocable && g.Expires.After(end) {
+		g.Expires = end // made before the key was revocable
+	}
 	if !a.now().Before(g.Expires) {
-		return nil, pubsub.NewError(pubsub.CodeTokenExpired, "token expired")
+		return nil, tokenExpired()
 	}
 	var id string
 	if claims.ClientID != nil {
@@ -121,8 +129,11 @@ func (a *Authenticator) ablyToken(token string, claim clientClaim, clientType st
 	if clientType == "server" {
 		return nil, pubsub.NewError(pubsub.CodeClientTypeRequired, "clientType=server needs a JWT with the claim x-ably-clientType")
 	}
-	// The key may have fewer rights by now than when it vouched.
 	var err error
+	if g.userClaims, err = readUserClaims(claims.UserClaims); err != nil {
+		return nil, err
+	}
+	// The key may have fewer rights by now than when it vouched.
 	if g.Capability, err = narrowed(key.Capability, string(claims.Capability)); err != nil {
 		return nil, err
 	}

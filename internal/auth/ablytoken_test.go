@@ -25,7 +25,8 @@ type clocked struct {
 
 func newClocked(t testing.TB, secret string) *clocked {
 	c := &clocked{registry: auth.NewRegistry(newApp(t)), now: now}
-	c.Authenticator = auth.NewAuthenticator(c.registry, func() time.Time { return c.now }, auth.WithTokenSecret(secret))
+	clock := func() time.Time { return c.now }
+	c.Authenticator = auth.NewAuthenticator(c.registry, clock, auth.WithTokenSecret(secret), auth.WithNonces(store(clock)))
 	return c
 }
 

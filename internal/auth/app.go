@@ -36,7 +36,7 @@ type App struct {
 	fixtures   []Fixture
 	sandboxed  bool
 
-	used atomic.Int64 // ms since the epoch; when a credential of it was last accepted
+	used *atomic.Int64 // ms since the epoch; when a credential of it was last accepted
 }
 
 // appKey is a key with what all grants of it share.
@@ -54,7 +54,7 @@ func NewApp(id string, keys []Key, namespaces []Namespace) (*App, error) {
 	if !isKeyID(id) {
 		return nil, fmt.Errorf("app id %q: must be 1 to %d letters, digits, \"_\" or \"-\"", clip(id), maxKeyIDBytes)
 	}
-	a := &App{ID: id, keys: make(map[string]*appKey, len(keys)), namespaces: make(map[string]Namespace, len(namespaces))}
+	a := &App{ID: id, used: new(atomic.Int64), keys: make(map[string]*appKey, len(keys)), namespaces: make(map[string]Namespace, len(namespaces))}
 	for _, k := range keys {
 		if k.AppID == "" {
 			k.AppID = id
@@ -173,6 +173,23 @@ func (r *Registry) Remove(appID string) *App {
 		r.publishLocked()
 	}
 	return a
+}
+
+// Exchange puts an app in the place of the one with the same id that was added, to give it
+// other keys or rules; its fixtures stay. It reports false, and does nothing, if none was
+// added. Grants that were given before keep what they had; which of them are good no more is
+// for Authenticator.Recheck to say.
+func (r *Registry) Exchange(a *App) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	old := r.added[a.ID]
+	if old == nil {
+		return false
+	}
+	a.used, a.fixtures = old.used, old.fixtures
+	r.added[a.ID] = a
+	r.publishLocked()
+	return true
 }
 
 func (r *Registry) publishLocked() {

@@ -15,6 +15,8 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 
 	"letshare-server/internal/auth"
+	"letshare-server/internal/directory"
+	directorymemory "letshare-server/internal/directory/memory"
 	"letshare-server/internal/pubsub"
 )
 
@@ -41,7 +43,13 @@ func newApp(t testing.TB) *auth.App {
 }
 
 func authenticator(t testing.TB) *auth.Authenticator {
-	return auth.NewAuthenticator(auth.NewRegistry(newApp(t)), func() time.Time { return now })
+	clock := func() time.Time { return now }
+	return auth.NewAuthenticator(auth.NewRegistry(newApp(t)), clock, auth.WithNonces(store(clock)))
+}
+
+// store is what the nodes of a test know together.
+func store(now func() time.Time) directory.Directory {
+	return directorymemory.NewStore(directorymemory.Options{Now: now}).Node(directory.Node{Name: "n1"})
 }
 
 // code checks that err is an *pubsub.Error with a code and status, and returns its text.

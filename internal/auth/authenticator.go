@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/base64"
 	"net/http"
@@ -18,7 +19,17 @@ type Authenticator struct {
 	registry *Registry
 	now      func() time.Time
 	tokens   sealer
-	nonces   Nonces
+	nonces   Nonces // nil: token requests with a nonce are refused
+
+	revocations *Revocations // nil: none
+}
+
+// Nonces remembers which token requests were used. A directory.Directory does.
+type Nonces interface {
+	// UseNonce notes that a nonce was used with a key and keeps that until then. It reports
+	// false if the nonce was used before. Of two calls at once only one gets true, on
+	// whichever node they are.
+	UseNonce(ctx context.Context, keyName, nonce string, until time.Time) (fresh bool, err error)
 }
 
 // Option changes how an Authenticator is made.
@@ -33,8 +44,12 @@ func WithTokenSecret(secret string) Option {
 
 // WithNonces sets where the nonces of token requests are remembered. Authenticators that
 // accept the same keys share one, else a request could be used once with each. Without this
-// option each has a MemoryNonces of its own.
+// option requests that have a nonce, as all signed ones, are refused.
 func WithNonces(n Nonces) Option { return func(a *Authenticator) { a.nonces = n } }
+
+// WithRevocations has the authenticator refuse revoked tokens, and revoke more. Without this
+// option no token can be revoked.
+func WithRevocations(r *Revocations) Option { return func(a *Authenticator) { a.revocations = r } }
 
 // NewAuthenticator returns an authenticator for the apps of registry. A nil now means
 // time.Now.
@@ -48,9 +63,6 @@ func NewAuthenticator(registry *Registry, now func() time.Time, options ...Optio
 	}
 	if a.tokens.secret == nil {
 		a.tokens = sealer{[]byte(rand.Text() + rand.Text())}
-	}
-	if a.nonces == nil {
-		a.nonces = NewMemoryNonces(0, now)
 	}
 	return a
 }
@@ -223,7 +235,25 @@ func (a *Authenticator) key(text string, claim clientClaim, d door) (*Grant, err
 
 // grant is what a key allows by itself.
 func (k *appKey) grant() *Grant {
-	return &Grant{App: k.AppID, KeyName: k.name, Capability: k.Capability, LocalOnly: k.LocalOnly}
+	return &Grant{App: k.AppID, KeyName: k.name, Capability: k.Capability, LocalOnly: k.LocalOnly, key: k}
+}
+
+// Recheck reports why a grant that was given would not be given any more, nil if it would:
+// its app is gone (CodeAppDisabled), its key is, or has another secret (CodeKeyRevoked), or its
+// token is revoked (CodeTokenRevoked). Rights that a key has gained or lost are no reason, and
+// neither is the grant's end.
+func (a *Authenticator) Recheck(g *Grant) *pubsub.Error {
+	if g.KeyName != "" {
+		app := a.registry.Lookup(g.App)
+		if app == nil {
+			return pubsub.Errorf(pubsub.CodeAppDisabled, "application %s is gone", g.App)
+		}
+		key := app.keys[strings.TrimPrefix(g.KeyName, g.App+".")]
+		if key == nil || g.key != nil && key.fingerprint != g.key.fingerprint {
+			return pubsub.Errorf(pubsub.CodeKeyRevoked, "key %s is revoked", g.KeyName)
+		}
+	}
+	return a.revocations.Check(g)
 }
 
 func unknownApp(id string) *pubsub.Error {
@@ -232,12 +262,33 @@ func unknownApp(id string) *pubsub.Error {
 
 // token authenticates a token string of any kind (TN2, TN3).
 func (a *Authenticator) token(token string, claim clientClaim, clientType string) (*Grant, error) {
+	g, err := a.readToken(token, claim, clientType)
+	if err != nil {
+		return nil, err
+	}
+	if err := a.revocations.Check(g); err != nil {
+		return nil, err
+	}
+	return g, nil
+}
+
+func (a *Authenticator) readToken(token string, claim clientClaim, clientType string) (*Grant, error) {
 	if len(token) <= maxTokenBytes {
-		switch strings.Count(token, ".") {
+		dots := strings.Count(token, ".")
+		if dots == 2 || dots == 4 {
+			e, is, err := embedded(token)
+			switch {
+			case err != nil:
+				return nil, err
+			case is:
+				return a.embeddedToken(e, claim, clientType)
+			}
+		}
+		switch dots {
 		case 2:
 			return a.jwt(token, claim, clientType)
 		case 4:
-			return nil, pubsub.NewError(pubsub.CodeInvalidJWT, "invalid JWT format: encrypted tokens are not accepted")
+			return nil, invalidEnvelope("an encrypted token must have a token of this server in its header, as " + embeddedClaim)
 		case 0:
 		default:
 			return a.ablyToken(token, claim, clientType)

@@ -42,12 +42,20 @@ type Grant struct {
 	Capability *Capability
 	Expires    time.Time // zero means never
 
+	// Issued is when the token was made, and RevocationKey a name by which it can be revoked
+	// with others. A grant of a key has neither.
+	Issued        time.Time
+	RevocationKey string
+
 	// ByKey says that the party presented the key itself and not a token of it.
 	ByKey bool
 
 	// LocalOnly says that the credential is published with this software, so that only
 	// local peers may use it: CheckPeer.
 	LocalOnly bool
+
+	key        *appKey // that vouches for it; nil if KeyName is empty
+	userClaims []userClaim
 }
 
 // Ops returns the operations that g allows on a resource, see Capability.Ops.

@@ -135,6 +135,10 @@ type LetShare struct {
 	App         string // id of the app whose channels are the rooms
 	EnforceRoom bool   // a token with a room_id is good for that room only
 	LocalOnly   bool   // the secret is published; see Grant.LocalOnly
+
+	// Revocations of the app's keys count for its users' tokens too: those that name a
+	// clientId, and those that name the room of a token that is for one. Nil: there are none.
+	Revocations *Revocations
 }
 
 var (
@@ -144,7 +148,7 @@ var (
 
 // Authenticate verifies a token and returns its claims and what it allows: publishing and
 // subscribing, as the token's user, in all rooms or in the token's. Errors are those of
-// Verify.
+// Verify, and one of its kind for a token that is revoked.
 func (l *LetShare) Authenticate(token string) (LetShareClaims, *Grant, error) {
 	claims, err := l.Tokens.Verify(token)
 	if err != nil {
@@ -154,15 +158,23 @@ func (l *LetShare) Authenticate(token string) (LetShareClaims, *Grant, error) {
 	if l.EnforceRoom && claims.RoomID != "" {
 		capability = oneRoom(claims.RoomID)
 	}
-	return claims, &Grant{
+	g := &Grant{
 		App:        l.App,
 		ClientRule: ClientIdentified,
 		ClientID:   claims.UserID,
 		Capability: capability,
+		Issued:     claims.IssuedAt,
 		Expires:    claims.Expires,
 		LocalOnly:  l.LocalOnly,
-	}, nil
+	}
+	if l.Recheck(g) != nil {
+		return LetShareClaims{}, nil, refusal(pubsub.CodeTokenRevoked, "已被撤销")
+	}
+	return claims, g, nil
 }
+
+// Recheck reports whether the token of a grant was revoked meanwhile, as CodeTokenRevoked.
+func (l *LetShare) Recheck(g *Grant) *pubsub.Error { return l.Revocations.Check(g) }
 
 // oneRoom allows one channel. A room's name has none of the characters that mean something
 // in a capability; a token for such a name is good for no room, and not for many.

@@ -105,9 +105,21 @@ func (a *Authenticator) VouchForToken(keyName string, r *TokenRequest, q url.Val
 
 // signedBy reports whether the mac is that of key (RSA9g), in a time that tells nothing of it.
 func (r *TokenRequest) signedBy(key *appKey) bool {
+	if r.ambiguous() {
+		return false
+	}
 	matches := hmac.Equal([]byte(r.mac(key.Secret, r.TTL)), []byte(r.MAC))
 	// SDKs take a ttl of 0 for none when they sign, and send it nevertheless.
 	return matches || r.TTL == "0" && hmac.Equal([]byte(r.mac(key.Secret, "")), []byte(r.MAC))
+}
+
+// ambiguous reports whether the text that is signed could be that of other fields. Each of them
+// is a line, so that a line feed at the end of one might have been at the beginning of the
+// next: who had a request signed for the clientId "\nroot" would get a token for "root".
+// Within a capability a line feed is layout.
+func (r *TokenRequest) ambiguous() bool {
+	return strings.Contains(r.KeyName+r.TTL+r.ClientID+r.Timestamp+r.Nonce, "\n") ||
+		strings.HasPrefix(r.Capability, "\n") || strings.HasSuffix(r.Capability, "\n")
 }
 
 func (r *TokenRequest) mac(secret, ttl string) string {
@@ -150,6 +162,17 @@ func (a *Authenticator) IssueToken(ctx context.Context, g *Grant, r *TokenReques
 	claims := tokenClaims{
 		KeyID: key.ID, Key: key.fingerprint[:], Issued: d.Issued, Expires: d.Expires, Capability: []byte(d.Capability),
 	}
+	if !g.ByKey {
+		// Who revokes a token means also those that were made with it.
+		claims.Issued, claims.RevocationKey = g.Issued.UnixMilli(), g.RevocationKey
+		// Neither do they lose what its issuer says of the client.
+		for _, c := range g.userClaims {
+			if claims.UserClaims == nil {
+				claims.UserClaims = make(map[string]string, len(g.userClaims))
+			}
+			claims.UserClaims[c.claim] = c.value
+		}
+	}
 	if id != "" {
 		d.ClientID, claims.ClientID = id, &id
 	}
@@ -184,11 +207,17 @@ func (a *Authenticator) useNonce(ctx context.Context, keyName string, r *TokenRe
 	case len(r.Nonce) < minNonceBytes:
 		return pubsub.Errorf(pubsub.CodeNonceReplayed, "invalid nonce: shorter than %d characters", minNonceBytes)
 	}
-	fresh, err := a.nonces.Use(ctx, keyName, r.Nonce, now.Add(nonceLife))
-	if err == nil && !fresh {
-		err = pubsub.NewError(pubsub.CodeNonceReplayed, "Nonce value replayed")
+	if a.nonces == nil {
+		return pubsub.NewError(pubsub.CodeUnavailable, "requests for tokens are not taken")
 	}
-	return err
+	fresh, err := a.nonces.UseNonce(ctx, keyName, r.Nonce, now.Add(nonceLife))
+	switch {
+	case err != nil:
+		return pubsub.NewError(pubsub.CodeBusy, "requests for tokens cannot be checked now; try again in a few minutes").Because(err)
+	case !fresh:
+		return pubsub.NewError(pubsub.CodeNonceReplayed, "Nonce value replayed")
+	}
+	return nil
 }
 
 // life is how long the token is to live (RSA5, RSA9e, TK2a).

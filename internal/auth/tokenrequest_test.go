@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"letshare-server/internal/auth"
+	"letshare-server/internal/directory"
+	directorymemory "letshare-server/internal/directory/memory"
 	"letshare-server/internal/pubsub"
 )
 
@@ -330,41 +332,35 @@ func TestOfManyUsesOfOneRequestOneSucceeds(t *testing.T) {
 	}
 }
 
-func TestNoncesAreForgottenWhenTheyHaveExpired(t *testing.T) {
-	clock := now
-	n := auth.NewMemoryNonces(3, func() time.Time { return clock })
-	use := func(key, nonce string) (bool, error) { return n.Use(t.Context(), key, nonce, clock.Add(5*time.Minute)) }
-	for _, c := range []struct {
-		key, nonce string
-		fresh      bool
-	}{{"a", "1", true}, {"a", "1", false}, {"b", "1", true}, {"a", "2", true}, {"a", "2", false}} {
-		if fresh, err := use(c.key, c.nonce); fresh != c.fresh || err != nil {
-			t.Errorf("%s %s: %v %v", c.key, c.nonce, fresh, err)
-		}
+func TestARequestIsUsedOnceAmongNodes(t *testing.T) {
+	clock := func() time.Time { return now }
+	shared := directorymemory.NewStore(directorymemory.Options{Now: clock})
+	var nodes []*auth.Authenticator
+	for _, name := range []string{"n1", "n2"} {
+		nodes = append(nodes, auth.NewAuthenticator(auth.NewRegistry(newApp(t)), clock, auth.WithNonces(shared.Node(directory.Node{Name: name}))))
 	}
-	// Full: nothing is forgotten for the sake of others.
-	_, err := use("a", "3")
-	code(t, err, pubsub.CodeBusy, 503)
-	clock = clock.Add(4 * time.Minute)
-	if fresh, err := use("a", "1"); fresh || err != nil {
-		t.Errorf("got %v %v", fresh, err)
+	r := signed(request(), secret1)
+	if _, err := ask(nodes[0], "app001.key001", r, ""); err != nil {
+		t.Fatal(err)
 	}
-	clock = clock.Add(2 * time.Minute)
-	if fresh, err := use("a", "1"); !fresh || err != nil {
-		t.Errorf("got %v %v", fresh, err)
+	for _, a := range nodes {
+		_, err := ask(a, "app001.key001", r, "")
+		code(t, err, pubsub.CodeNonceReplayed, 401)
 	}
 }
 
 // failing is a store of nonces that cannot be reached.
 type failing struct{}
 
-func (failing) Use(context.Context, string, string, time.Time) (bool, error) {
+func (failing) UseNonce(context.Context, string, string, time.Time) (bool, error) {
 	return false, errors.New("no connection")
 }
 
 func TestWithoutItsNoncesARequestIsNotAnswered(t *testing.T) {
-	a := auth.NewAuthenticator(auth.NewRegistry(newApp(t)), func() time.Time { return now }, auth.WithNonces(failing{}))
-	if d, err := ask(a, "app001.key001", signed(request(), secret1), ""); err == nil || pubsub.ErrorFor(err).StatusCode != 500 {
-		t.Errorf("got %+v %v", d, err)
+	for _, options := range [][]auth.Option{nil, {auth.WithNonces(failing{})}} {
+		a := auth.NewAuthenticator(auth.NewRegistry(newApp(t)), func() time.Time { return now }, options...)
+		if d, err := ask(a, "app001.key001", signed(request(), secret1), ""); err == nil || pubsub.ErrorFor(err).StatusCode != 503 {
+			t.Errorf("got %+v %v", d, err)
+		}
 	}
 }

@@ -34,7 +34,8 @@ type command struct {
 func commands() []command {
 	return []command{
 		{"serve", "run the server (the default)", serve},
-		{"token", "print a token for LetShare's door", token},
+		{"token", "print a token for LetShare's door, or an Ably JWT", token},
+		{"key", "print a new API key", key},
 		{"load", "put a server under load and verify every delivery", load.Main},
 		{"health", "ask a running server whether it is healthy", health},
 		{"check-config", "check the configuration and say what is wrong with it", checkConfig},

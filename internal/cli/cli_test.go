@@ -39,7 +39,7 @@ func TestUsage(t *testing.T) {
 		if code != 0 || errs != "" {
 			t.Errorf("%v: code %d, %q", args, code, errs)
 		}
-		for _, name := range []string{"serve", "token", "load", "health", "check-config", "default-config", "version"} {
+		for _, name := range []string{"serve", "token", "key", "load", "health", "check-config", "default-config", "version"} {
 			if !strings.Contains(out, "  "+name+" ") {
 				t.Errorf("%v does not tell of %s", args, name)
 			}

@@ -205,7 +205,16 @@ func splitKey(text string) (Key, bool) {
 // makeSecret returns 52 letters and digits that nobody can guess.
 func makeSecret() string { return rand.Text() + rand.Text() }
 
-func makeKey() string { return rand.Text()[:6] + "." + rand.Text()[:6] + ":" + makeSecret() }
+func makeKey() string { return NewKey("") }
+
+// NewKey returns a key, appId.keyId:secret, that nobody can guess. Ids have six characters; an
+// empty app means a new one.
+func NewKey(app string) string {
+	if app == "" {
+		app = rand.Text()[:6]
+	}
+	return app + "." + rand.Text()[:6] + ":" + makeSecret()
+}
 
 // dataDir is where secrets are kept.
 func (c Config) dataDir() string {

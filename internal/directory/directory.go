@@ -25,6 +25,9 @@ var (
 	// ErrFull: the channel has as many connections, or the app as many connections, as the
 	// caller allows.
 	ErrFull = errors.New("directory: full")
+
+	// ErrTooMany: the store holds as many nonces or revocations as it may; nothing was kept.
+	ErrTooMany = errors.New("directory: too many records")
 )
 
 // Node names one process: a node that restarts is another Node with the same Name.
@@ -58,6 +61,17 @@ type Connection struct {
 	State       State
 	Deadline    time.Time // when a Disconnected or Reaped record expires; else zero
 	GrantDigest string    // what a resume must match: key lineage and clientId
+}
+
+// Revocation says that tokens of a key which were issued before some time are not to be
+// accepted any more. Times are in whole milliseconds.
+type Revocation struct {
+	App          string // app id
+	Key          string // name of the key, "appId.keyId"
+	Target       string // which of its tokens: "clientId:bob", "revocationKey:group", "channel:name"
+	IssuedBefore time.Time
+	AppliesAt    time.Time // from when on
+	Expires      time.Time // when no such token can be alive any more
 }
 
 // Directory is one node's access to the shared records.
@@ -122,6 +136,25 @@ type Directory interface {
 	// that it can be late but not many. The channel is never closed; it is bounded, and a
 	// notice that does not fit comes with the next change.
 	Changed() <-chan pubsub.ChannelID
+
+	// UseNonce notes that a nonce was used with a key, and keeps that until then or up to two
+	// minutes longer. It reports false if the nonce was used with the key before. Of calls at
+	// once only one gets true, on whichever node they are. It fails with ErrTooMany when the
+	// store is full, since to forget one would let its request be used again.
+	UseNonce(ctx context.Context, key, nonce string, until time.Time) (fresh bool, err error)
+
+	// Revoke records revocations, all or none, and tells every node through Revoked. It fails
+	// with ErrTooMany when there are too many that have not expired, of one app or of all.
+	Revoke(ctx context.Context, revocations []Revocation) error
+
+	// Revocations returns what was recorded after a position, in the order of recording, and
+	// the position to go on from; an empty one is the beginning. What has expired, or says
+	// less than what was recorded later, may be left out.
+	Revocations(ctx context.Context, after string) (list []Revocation, position string, err error)
+
+	// Revoked yields when there may be new revocations, however many. The channel is never
+	// closed. A notice may be lost, so that whoever waits for it asks from time to time, too.
+	Revoked() <-chan struct{}
 
 	// Superseded yields the connections of this node that another generation took over.
 	// The caller closes their transports silently. The channel is never closed; it is

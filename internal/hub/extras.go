@@ -58,6 +58,24 @@ func checkPresenceExtras(extras []byte) error {
 	return nil
 }
 
+// withUserClaim adds what the issuer of the publisher's token says of it to extras that were
+// checked, so that they are an object, null or nothing.
+func withUserClaim(extras []byte, claim string) []byte {
+	value, _ := json.Marshal(claim) // cannot fail
+	fields := bytes.TrimSpace(extras)
+	if len(fields) < 2 || fields[0] != '{' {
+		fields = []byte("{}")
+	}
+	fields = bytes.TrimSpace(fields[1 : len(fields)-1])
+	out := make([]byte, 0, len(fields)+len(value)+len(`{,"userClaim":}`))
+	out = append(out, '{')
+	if len(fields) > 0 {
+		out = append(append(out, fields...), ',')
+	}
+	out = append(append(out, `"userClaim":`...), value...)
+	return append(out, '}')
+}
+
 func isFlatObject(b []byte) bool {
 	var values map[string]json.RawMessage
 	if json.Unmarshal(b, &values) != nil || values == nil {

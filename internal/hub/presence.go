@@ -105,6 +105,7 @@ func (h *Hub) checkPresence(p *Presence) error {
 	if most := h.opts.Limits.For(p.Grant.App).MessageBytes; size > most {
 		return h.tooLarge(p.Grant.App, size, most)
 	}
+	claim, claimed := p.Grant.UserClaim(p.Channel.Resource())
 	for _, m := range p.Items {
 		switch m.Action {
 		case pubsub.PresenceEnter, pubsub.PresenceUpdate, pubsub.PresenceLeave:
@@ -123,6 +124,10 @@ func (h *Hub) checkPresence(p *Presence) error {
 		}
 		if err := checkPresenceExtras(m.Extras); err != nil {
 			return err
+		}
+		// A LEAVE without extras will have those of the member.
+		if claimed && (m.Action != pubsub.PresenceLeave || m.Extras != nil) {
+			m.Extras = withUserClaim(m.Extras, claim)
 		}
 		m.ClientID, m.ConnectionID, m.Timestamp = clientID, p.ConnectionID, 0
 	}

@@ -141,6 +141,7 @@ func (h *Hub) check(p *Publish) (*pubsub.Batch, engine.ID, error) {
 	if size := batch.Size(); size > most {
 		return nil, none, h.tooLarge(p.Grant.App, size, most)
 	}
+	claim, claimed := p.Grant.UserClaim(p.Channel.Resource())
 	for i, m := range p.Messages {
 		if err := completeMessage(p, ops, m); err != nil {
 			return nil, none, err
@@ -153,6 +154,9 @@ func (h *Hub) check(p *Publish) (*pubsub.Batch, engine.ID, error) {
 			return nil, none, pubsub.NewError(pubsub.CodeBadRequest, "ephemeral and other messages cannot be published together")
 		}
 		batch.Ephemeral = ephemeral
+		if claimed {
+			m.Extras = withUserClaim(m.Extras, claim)
+		}
 	}
 	batch.Ephemeral = batch.Ephemeral || p.Ephemeral
 	id, err := identify(p, batch)

@@ -139,6 +139,19 @@ func newConnectionID() string {
 	return base64.RawURLEncoding.EncodeToString(b[:])
 }
 
+// Recheck closes the connections whose token is revoked.
+func (d *Door) Recheck() {
+	d.mu.Lock()
+	all := make([]*member, 0, len(d.members))
+	for m := range d.members {
+		all = append(all, m)
+	}
+	d.mu.Unlock()
+	for _, m := range all {
+		m.recheck()
+	}
+}
+
 // Member is a connection of the door.
 type Member interface {
 	// Drain closes the connection because the server stops.

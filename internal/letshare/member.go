@@ -51,6 +51,14 @@ func (m *member) Opened(ws *wsconn.Conn) {
 	m.door.members[m] = struct{}{}
 	m.door.mu.Unlock()
 	m.door.opts.Metrics.LetShareOpened()
+	m.recheck() // what was revoked before the door knew the member has not reached it
+}
+
+// recheck closes the connection if its token is revoked.
+func (m *member) recheck() {
+	if m.door.opts.Auth.Recheck(m.grant) != nil {
+		m.ws.Close(socket.ClosePolicyViolation, "token revoked")
+	}
 }
 
 // Drain implements Member.

@@ -42,6 +42,7 @@ const (
 	CodeKeyUnknown             Code = 40130
 	CodeKeyRevoked             Code = 40131
 	CodeKeyExpired             Code = 40132
+	CodeKeyMismatch            Code = 40133
 	CodeTokenError             Code = 40140
 	CodeTokenRevoked           Code = 40141
 	CodeTokenExpired           Code = 40142
@@ -51,6 +52,7 @@ const (
 	CodeCapabilityDenied       Code = 40160
 	CodeIdentifiedClientNeeded Code = 40161
 	CodeBasicAuthRequired      Code = 40162
+	CodeTokensNotRevocable     Code = 40163
 	CodeModeNotGranted         Code = 40165
 	CodeClientTypeRequired     Code = 40167
 	CodeForbidden              Code = 40300

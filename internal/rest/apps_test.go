@@ -25,9 +25,10 @@ var nonce atomic.Int64
 func newSandbox(t *testing.T) (http.Handler, *auth.Registry) {
 	t.Helper()
 	me := directory.Node{Name: "n1", Incarnation: "i1"}
+	dir := directorymemory.NewStore(directorymemory.Options{}).Node(me)
 	h := hub.New(hub.Options{
 		Engine:    enginememory.NewStore(enginememory.Options{}).Node(me.Name),
-		Directory: directorymemory.NewStore(directorymemory.Options{}).Node(me), Node: me,
+		Directory: dir, Node: me,
 	})
 	t.Cleanup(h.Close)
 	reader, err := auth.ParseCapability(`{"*":["subscribe"]}`)
@@ -43,7 +44,8 @@ func newSandbox(t *testing.T) (http.Handler, *auth.Registry) {
 	}
 	registry := auth.NewRegistry(app)
 	api := rest.New(rest.Options{
-		Hub: h, Auth: auth.NewAuthenticator(registry, nil), Sandbox: auth.NewSandbox(auth.SandboxOptions{Registry: registry, MaxApps: 20}),
+		Hub: h, Sandbox: auth.NewSandbox(auth.SandboxOptions{Registry: registry, MaxApps: 20}),
+		Auth: auth.NewAuthenticator(registry, nil, auth.WithNonces(dir), auth.WithRevocations(auth.NewRevocations(auth.RevocationOptions{Store: dir}))),
 	})
 	// Whoever asks is local.
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

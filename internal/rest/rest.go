@@ -46,6 +46,8 @@ type Authenticator interface {
 	CheckKeyName(keyName string) error
 	VouchForToken(keyName string, r *auth.TokenRequest, q url.Values, h http.Header) (*auth.Grant, error)
 	IssueToken(ctx context.Context, g *auth.Grant, r *auth.TokenRequest) (*auth.TokenDetails, error)
+
+	RevokeTokens(ctx context.Context, g *auth.Grant, keyName string, r *auth.RevocationRequest) ([]auth.RevocationResult, error)
 }
 
 // Connections finds the connection that a connectionKey of an app names, and what it may do.
@@ -136,6 +138,8 @@ func route(path []string) map[string]handler {
 		return map[string]handler{http.MethodGet: (*API).time}
 	case len(path) == 3 && path[0] == "keys" && path[2] == "requestToken":
 		return map[string]handler{http.MethodPost: (*API).requestToken, http.MethodGet: (*API).noToken}
+	case len(path) == 3 && path[0] == "keys" && path[2] == "revokeTokens":
+		return map[string]handler{http.MethodPost: (*API).revokeTokens}
 	case len(path) == 1 && path[0] == "stats":
 		return map[string]handler{http.MethodGet: (*API).stats, http.MethodPost: (*API).postStats}
 	case len(path) == 1 && path[0] == "apps":

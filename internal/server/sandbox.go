@@ -4,7 +4,6 @@ import (
 	"context"
 
 	"letshare-server/internal/auth"
-	"letshare-server/internal/pubsub"
 )
 
 // appInUse reports whether a connection of an app is open.
@@ -39,15 +38,5 @@ func (s *Server) appRemoved(app *auth.App) {
 			s.log.Error("members of a fixture have not left", "app", app.ID, "channel", f.Channel, "error", err)
 		}
 	}
-	gone := pubsub.Errorf(pubsub.CodeNotFound, "application %s was deleted", app.ID)
-	for _, session := range s.sessions.Sessions() {
-		if session.Grant().App == app.ID {
-			session.Evict(gone)
-		}
-	}
-	for _, stream := range s.sse.Streams() {
-		if stream.Grant().App == app.ID {
-			stream.Evict(gone)
-		}
-	}
+	s.recheck()
 }

@@ -59,6 +59,7 @@ type Server struct {
 	sandbox  *auth.Sandbox // nil unless it is enabled
 	engine   engine.Engine
 	dir      directory.Directory
+	revoked  *auth.Revocations
 	hub      *hub.Hub
 	sessions *session.Manager
 	comet    *comet.Door
@@ -122,7 +123,9 @@ func New(c config.Config, secrets config.Secrets, log *slog.Logger) (*Server, er
 		Budget:   waiting,
 		Wheel:    s.wheel,
 	}
-	authenticator := auth.NewAuthenticator(s.apps, nil, auth.WithTokenSecret(string(secrets.TokenSecret)))
+	s.revoked = auth.NewRevocations(auth.RevocationOptions{Store: s.dir, Life: s.tokenLife, Log: log})
+	authenticator := auth.NewAuthenticator(s.apps, nil, auth.WithTokenSecret(string(secrets.TokenSecret)),
+		auth.WithNonces(s.dir), auth.WithRevocations(s.revoked))
 	if c.Sandbox.Enabled {
 		s.sandbox = auth.NewSandbox(auth.SandboxOptions{Registry: s.apps, InUse: s.appInUse, Added: s.appAdded, Removed: s.appRemoved})
 		log.Warn("sandbox.enabled: everybody who reaches the server can make apps with keys of their own")
@@ -149,6 +152,7 @@ func New(c config.Config, secrets config.Secrets, log *slog.Logger) (*Server, er
 			App:         secrets.DefaultApp,
 			EnforceRoom: c.JWT.EnforceRoom,
 			LocalOnly:   secrets.JWTLocalOnly,
+			Revocations: s.revoked,
 		},
 		MaxRoomUsers:   c.WebSocket.MaxRoomUsers,
 		PingInterval:   c.WebSocket.PingInterval,
@@ -199,8 +203,9 @@ func boundSendBuffer(c net.Conn) {
 }
 
 // Reload adopts the keys, namespaces, origins and limits of a checked configuration.
-// Connections go on with what they were granted, under the new limits. It returns the
-// settings that differ from those at the start and need a restart.
+// Connections go on with what they were granted, under the new limits, and end if their app
+// or key is gone. It returns the settings that differ from those at the start and need a
+// restart.
 func (s *Server) Reload(c config.Config, secrets config.Secrets) (needRestart []string, err error) {
 	if secrets.DefaultApp != s.secrets.DefaultApp {
 		return nil, fmt.Errorf("the default app cannot change from %s to %s without a restart", s.secrets.DefaultApp, secrets.DefaultApp)
@@ -210,6 +215,7 @@ func (s *Server) Reload(c config.Config, secrets config.Secrets) (needRestart []
 		return nil, err
 	}
 	s.apps.Replace(apps...)
+	s.recheck()
 	s.doors.setOrigins(c)
 	limits := c
 	limits.Limits.MaxFrameBytes = s.config.Limits.MaxFrameBytes
@@ -338,10 +344,15 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 			}
 		})
 	}
+	if err := s.revoked.Refresh(ctx); err != nil {
+		_ = l.Close()
+		return fmt.Errorf("read the revocations of tokens: %w", err)
+	}
 	run("engine", s.engine.Run)
 	run("directory", s.dir.Run)
 	run("hub", s.hub.Run)
 	run("sessions", s.sessions.Run)
+	run("revocations", func(ctx context.Context) error { return s.revoked.Run(ctx, s.recheck, s.sessions.Renew) })
 	run("timer wheel", s.wheel.Run)
 	run("metrics", s.metrics.Run)
 	run("memory", returnMemory)

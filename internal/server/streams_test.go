@@ -102,7 +102,7 @@ func TestStreamsEndWithTheirApp(t *testing.T) {
 	}
 	r := bufio.NewReader(res.Body)
 	line, err := r.ReadString('\n')
-	if err != nil || !strings.Contains(line, `"event":"error"`) || !strings.Contains(line, "40400") {
+	if err != nil || !strings.Contains(line, `"event":"error"`) || !strings.Contains(line, "40120") {
 		t.Errorf("%q %v", line, err)
 	}
 	if rest, err := r.ReadString('\n'); !errors.Is(err, io.EOF) {

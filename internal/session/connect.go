@@ -71,6 +71,7 @@ func (m *Manager) begin(ctx context.Context, r *Request, transport Transport) (*
 	connected.Error = wire.NewErrorInfo(lost)
 	transport.Send(connected, false)
 	s.watchExpiry()
+	s.recheck() // what was revoked before m knew the session has not reached it
 	return s, nil
 }
 

@@ -43,6 +43,19 @@ func (c credentials) RealtimeToken(token, _ string) (*auth.Grant, error) {
 	return nil, pubsub.NewError(pubsub.CodeInvalidJWT, "invalid JWT format")
 }
 
+// Recheck implements Authenticator: a token without a grant is revoked, a key never.
+func (c credentials) Recheck(g *auth.Grant) *pubsub.Error {
+	for _, known := range c {
+		if known == g {
+			return nil
+		}
+	}
+	if g.KeyName == "app.key" && g.ClientRule == auth.ClientAny {
+		return nil
+	}
+	return pubsub.NewError(pubsub.CodeTokenRevoked, "token revoked")
+}
+
 // deferring is an engine that answers Appends when the test says so.
 type deferring struct {
 	engine.Engine

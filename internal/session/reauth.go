@@ -31,6 +31,11 @@ func (s *Session) reauthorize(pm *wire.ProtocolMessage) {
 	s.mu.Lock()
 	s.grant = grant
 	s.mu.Unlock()
+	// What was revoked while the token was checked found the grant of before.
+	if err := s.manager.opts.Auth.Recheck(grant); err != nil {
+		s.fail(err)
+		return
+	}
 	s.watchExpiry()
 	s.transport.Send(s.connected(), true)
 
@@ -119,8 +124,7 @@ func (s *Session) watchExpiry() {
 		if s.Grant() != grant {
 			return // renewed meanwhile
 		}
-		s.transport.Close(&wire.ProtocolMessage{Action: wire.ActionDisconnected,
-			Error: wire.NewErrorInfo(pubsub.NewError(pubsub.CodeTokenExpired, "token expired"))})
+		s.disconnect(pubsub.NewError(pubsub.CodeTokenExpired, "token expired"))
 	})
 	s.stop = func() { stopPrompt(); stopEnd() }
 }

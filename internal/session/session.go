@@ -74,6 +74,9 @@ type Options struct {
 type Authenticator interface {
 	Realtime(q url.Values, h http.Header) (*auth.Grant, error)
 	RealtimeToken(token, clientID string) (*auth.Grant, error)
+
+	// Recheck reports why a grant would not be given any more.
+	Recheck(*auth.Grant) *pubsub.Error
 }
 
 // Metrics is what sessions report.
@@ -275,8 +278,7 @@ func (s *Session) heartbeat(pm *wire.ProtocolMessage) {
 // Drain asks the client to reconnect, which it does at once (RTN15h3), and closes the
 // transport. A status of 500 or more would send it to another host (RTN17f1).
 func (s *Session) Drain() {
-	s.transport.Close(&wire.ProtocolMessage{Action: wire.ActionDisconnected,
-		Error: wire.NewErrorInfo(pubsub.NewError(pubsub.CodeDisconnected, "the server is shutting down; please reconnect"))})
+	s.disconnect(pubsub.NewError(pubsub.CodeDisconnected, "the server is shutting down; please reconnect"))
 }
 
 // Sessions returns the sessions that have a transport now.

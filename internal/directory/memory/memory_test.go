@@ -178,3 +178,64 @@ func BenchmarkJoinAndLeave(b *testing.B) {
 		a.Adjust(b.Context(), id, nodeA, pubsub.Occupancy{}.Minus(one))
 	}
 }
+
+func TestNoncesAreBoundedAndNoneIsForgottenForAnother(t *testing.T) {
+	c := newClock()
+	a := NewStore(Options{Now: c.Now, Nonces: 2}).Node(nodeA)
+	for _, nonce := range []string{"1", "2"} {
+		if fresh, err := a.UseNonce(t.Context(), "app.key", nonce, c.Now().Add(5*time.Minute)); !fresh || err != nil {
+			t.Fatalf("got %v %v", fresh, err)
+		}
+	}
+	if fresh, err := a.UseNonce(t.Context(), "app.key", "3", c.Now().Add(5*time.Minute)); fresh || err != directory.ErrTooMany {
+		t.Errorf("when full: got %v %v", fresh, err)
+	}
+	if fresh, err := a.UseNonce(t.Context(), "app.key", "1", c.Now().Add(5*time.Minute)); fresh || err != nil {
+		t.Errorf("a used one, when full: got %v %v", fresh, err)
+	}
+	c.Advance(7 * time.Minute)
+	if fresh, err := a.UseNonce(t.Context(), "app.key", "3", c.Now().Add(5*time.Minute)); !fresh || err != nil {
+		t.Errorf("later: got %v %v", fresh, err)
+	}
+}
+
+func TestRevocationsAreBoundedForEachAppAndForAll(t *testing.T) {
+	c := newClock()
+	s := NewStore(Options{Now: c.Now, Revocations: 5, AppRevocations: 3})
+	a := s.Node(nodeA)
+	revoke := func(app, target string) error {
+		now := c.Now()
+		return a.Revoke(t.Context(), []directory.Revocation{{App: app, Key: app + ".key", Target: target,
+			IssuedBefore: now, AppliesAt: now, Expires: now.Add(time.Hour)}})
+	}
+	for i := range 10 { // what is said again takes no more room
+		c.Advance(time.Second)
+		if err := revoke("one", fmt.Sprint("clientId:", i%3)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := revoke("one", "clientId:another"); err != directory.ErrTooMany {
+		t.Errorf("more than an app may have: got %v", err)
+	}
+	for i := range 2 {
+		if err := revoke("two", fmt.Sprint("clientId:", i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := revoke("three", "clientId:1"); err != directory.ErrTooMany {
+		t.Errorf("more than all may have: got %v", err)
+	}
+	if list, _, _ := a.Revocations(t.Context(), ""); len(list) != 5 {
+		t.Errorf("%d are kept", len(list))
+	}
+	c.Advance(time.Hour)
+	if err := revoke("three", "clientId:1"); err != nil {
+		t.Errorf("when the others have expired: %v", err)
+	}
+	if list, _, _ := a.Revocations(t.Context(), ""); len(list) != 1 {
+		t.Errorf("%d are kept", len(list))
+	}
+	if n := len(s.revocations.apps); n != 1 {
+		t.Errorf("%d apps are counted", n)
+	}
+}

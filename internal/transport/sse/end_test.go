@@ -25,6 +25,8 @@ type fixed struct{ grant *auth.Grant }
 
 func (f fixed) REST(url.Values, http.Header) (*auth.Grant, error) { return f.grant, nil }
 
+func (f fixed) Recheck(*auth.Grant) *pubsub.Error { return nil }
+
 func overPipes(s *settings) { s.pipes = true }
 
 func TestSilenceIsNeverLongerThanPromised(t *testing.T) {
@@ -174,6 +176,23 @@ func TestAResumedStreamStandsAfterWhatItDoesNotWant(t *testing.T) {
 		last.close()
 		synctest.Wait()
 	})
+}
+
+func TestAStreamWhoseAppIsGoneEnds(t *testing.T) {
+	k := newKit(t)
+	c := k.open(t, "/sse"+params("channels", "a"))
+	waitFor(t, "the stream", func() bool { return len(k.door.Streams()) == 1 })
+	k.door.Recheck()
+	k.say(t, "a", "still there")
+	if got := c.texts(1); got != "still there" {
+		t.Errorf("got %q", got)
+	}
+	k.apps.Replace()
+	k.door.Recheck()
+	if e := c.next(); e.name != "error" || e.message(t).Code != 40120 {
+		t.Errorf("%+v", e)
+	}
+	c.ends()
 }
 
 func TestAStreamThatIsEvictedIsToldWhy(t *testing.T) {

@@ -40,6 +40,7 @@ var anyone = &auth.Grant{App: "app", KeyName: "app.key", ClientRule: auth.Client
 
 // kit is a door with all that is behind it, and a server in front.
 type kit struct {
+	apps  *auth.Registry
 	door  *sse.Door
 	hub   *hub.Hub
 	auth  *auth.Authenticator
@@ -93,13 +94,15 @@ func newKit(t testing.TB, choose ...func(*settings)) *kit {
 	if set.spy != nil {
 		set.spy.Engine, store = store, set.spy
 	}
+	dir := directorymemory.NewStore(directorymemory.Options{}).Node(me)
 	k := &kit{pipes: set.pipes, hub: hub.New(hub.Options{
 		Engine:    store,
-		Directory: directorymemory.NewStore(directorymemory.Options{}).Node(me), Node: me,
+		Directory: dir, Node: me,
 		Namespace: func(_, channel string) auth.Namespace { return app.Namespace(channel) },
 		Limits:    limit.NewSet(set.limits, limit.Options{}),
 	})}
-	k.auth = auth.NewAuthenticator(auth.NewRegistry(app), nil)
+	k.apps = auth.NewRegistry(app)
+	k.auth = auth.NewAuthenticator(k.apps, nil, auth.WithNonces(dir))
 	wheel, poller := socket.NewWheel(), socket.NewPoller(set.poller)
 	o := set.door
 	o.Hub, o.Wheel, o.Poller, o.Metrics = k.hub, wheel, poller, &k.count

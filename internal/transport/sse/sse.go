@@ -42,6 +42,9 @@ type Options struct {
 // *pubsub.Error.
 type Authenticator interface {
 	REST(q url.Values, h http.Header) (*auth.Grant, error)
+
+	// Recheck reports why a grant would not be given any more.
+	Recheck(*auth.Grant) *pubsub.Error
 }
 
 // Metrics is what the door reports.
@@ -166,6 +169,14 @@ func (d *Door) Drain() {
 	d.mu.Unlock()
 	for _, s := range all {
 		s.end(nil)
+	}
+}
+
+// Recheck ends the streams whose credentials are not good any more, because their app or key
+// is gone or their token is revoked. New ones with such credentials must be refused by then.
+func (d *Door) Recheck() {
+	for _, s := range d.Streams() {
+		s.(*stream).recheck()
 	}
 }
 

@@ -96,6 +96,7 @@ func (s *stream) open(w http.ResponseWriter, p *params) error {
 	d.mu.Unlock()
 	d.opts.Metrics.StreamOpened()
 	d.opts.Wheel.ScheduleSooner(&s.timer, (*expirer)(s), s.untilDue())
+	s.recheck() // what was withdrawn while it was not among the streams
 	if draining {
 		s.end(nil)
 	}
@@ -274,6 +275,13 @@ const endTimeout = 3 * time.Second
 
 // Grant implements Stream.
 func (s *stream) Grant() *auth.Grant { return s.grant }
+
+// recheck ends the stream if its credentials are not good any more.
+func (s *stream) recheck() {
+	if err := s.door.opts.Auth.Recheck(s.grant); err != nil {
+		s.Evict(err)
+	}
+}
 
 // Evict implements Stream.
 func (s *stream) Evict(err *pubsub.Error) { s.end(s.style.lastError(err)) }

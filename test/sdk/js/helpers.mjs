@@ -145,9 +145,10 @@ export async function failsWith(promise, code, statusCode) {
 const base64url = (value) => Buffer.from(typeof value === 'string' ? value : JSON.stringify(value)).toString('base64url');
 
 /** Mints an Ably JWT. ttl is in seconds. */
-export function jwt({ ttl = 600, clientId, capability, name = keyName, secret = keySecret, issued } = {}) {
+export function jwt({ ttl = 600, clientId, capability, revocationKey, name = keyName, secret = keySecret, issued, claims: more } = {}) {
   const now = issued ?? Math.floor(Date.now() / 1000);
-  const claims = { iat: now, exp: now + ttl };
+  const claims = { iat: now, exp: now + ttl, ...more };
+  if (revocationKey !== undefined) claims['x-ably-revocation-key'] = revocationKey;
   if (clientId !== undefined) claims['x-ably-clientId'] = clientId;
   if (capability !== undefined) claims['x-ably-capability'] = JSON.stringify(capability);
   const text = `${base64url({ alg: 'HS256', typ: 'JWT', kid: name })}.${base64url(claims)}`;

@@ -68,7 +68,7 @@ inBothFormats('an app is provisioned, used and deleted', async ({ rest, connecte
   const deleted = await fetch(`${httpURL}/apps/${app.appId}`, { method: 'DELETE', headers: basic(reader.keyStr) });
   assert.equal(deleted.status, 204);
   const change = await soon(failed, 'the end of the connection');
-  assert.equal(change.reason.code, 40400);
+  assert.equal(change.reason.code, 40120);
 
   await failsWith(rest({ ...options, key: all.keyStr }).channels.get('x').publish('a', 'b'), 40400, 404);
   await failsWith(rest({ ...options, token: details.token }).channels.get('x').publish('a', 'b'), 40400, 404);
