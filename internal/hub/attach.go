@@ -195,26 +195,27 @@ func (h *Hub) leave(id pubsub.ChannelID) {
 	_ = h.opts.Directory.Leave(ctx, id, h.opts.Node)
 }
 
-// send hands the attachment its part of p and returns the number of frames.
-func (a *Attachment) send(p *parcel) int {
+// send hands the attachment its part of p, and notes in p what it was.
+func (a *Attachment) send(p *parcel) {
 	if a.start <= p.first && !p.mixed && a.names.Load() == nil && a.wantsKind(p.kinds) &&
 		!(a.noEcho && p.kinds == engine.KindMessage && p.publishedBy(a.connID)) {
 		a.receiver.Receive(p.bytes, false)
-		return len(p.units)
+		p.whole++
+		return
 	}
-	return a.sendSome(p, a.receiver)
+	a.sendSome(p, a.receiver)
 }
 
 // sendSome hands the frames that pass the attachment's filters to a receiver, as few runs
 // of adjacent frames as possible.
-func (a *Attachment) sendSome(p *parcel, to Receiver) (frames int) {
+func (a *Attachment) sendSome(p *parcel, to Receiver) {
 	names := a.Names()
 	begin, end := 0, 0 // the run not yet handed over
 	at := 0            // where the unit begins
 	for i := range p.units {
 		u := &p.units[i]
 		if a.wants(p, u, names) {
-			frames++
+			p.receivers[i]++
 			if at != end {
 				if end > begin {
 					to.Receive(p.bytes[begin:end:end], true)
@@ -228,7 +229,6 @@ func (a *Attachment) sendSome(p *parcel, to Receiver) (frames int) {
 	if end > begin {
 		to.Receive(p.bytes[begin:end:end], false)
 	}
-	return frames
 }
 
 func (a *Attachment) wants(p *parcel, u *Unit, names []string) bool {

@@ -11,6 +11,7 @@ import (
 	"letshare-server/internal/auth"
 	"letshare-server/internal/engine"
 	"letshare-server/internal/pubsub"
+	"letshare-server/internal/stats"
 )
 
 // Presence is a request of a connection to change which of its members are in a channel.
@@ -39,14 +40,18 @@ type Presence struct {
 // CodeMessageTooLarge, CodeTooManyMembers, CodePresenceTooLarge, CodeUnavailable,
 // CodeTimeout.
 func (h *Hub) Presence(ctx context.Context, turn *Turn, p *Presence) error {
-	if err := h.checkPresence(p); err != nil {
+	id := p.Channel.ID(p.Grant.App)
+	c := h.lookup(id)
+	counts := h.counts(c, id)
+	rule := h.opts.Namespace(p.Grant.App, p.Channel.Base)
+	if err := h.checkPresence(p, rule); err != nil {
+		counts.Refused(stats.Realtime, stats.Presence, len(p.Items))
 		return err
 	}
 	if len(p.Items) == 0 {
 		return nil
 	}
-	id := p.Channel.ID(p.Grant.App)
-	if c := h.lookup(id); c != nil && c.crowded() {
+	if c != nil && c.crowded() {
 		turn.End()
 		c.waitForRoom()
 	}
@@ -66,6 +71,7 @@ func (h *Hub) Presence(ctx context.Context, turn *Turn, p *Presence) error {
 	if c := h.lookup(id); c != nil {
 		turn.touch(c)
 	}
+	p.count(counts, err, rule.Persisted)
 	switch {
 	case errors.Is(err, engine.ErrTooManyRecords):
 		return pubsub.Errorf(pubsub.CodeTooManyMembers, "a channel has %d presence members at most", h.opts.MaxPresenceMembers).Because(err)
@@ -77,13 +83,32 @@ func (h *Hub) Presence(ctx context.Context, turn *Turn, p *Presence) error {
 	return nil
 }
 
+// count counts the items of a request whose outcome is err. What changes nothing counts too.
+func (p *Presence) count(counts *stats.App, err error, persisted bool) {
+	items, size := len(p.Items), 0
+	for _, m := range p.Items {
+		size += m.Size()
+	}
+	switch {
+	case errors.Is(err, engine.ErrTooManyRecords), errors.Is(err, engine.ErrRecordsTooLarge):
+		counts.Refused(stats.Realtime, stats.Presence, items)
+	case err != nil:
+		counts.Failed(stats.Realtime, stats.Presence, items)
+	default:
+		counts.Published(stats.Realtime, stats.Presence, items, size)
+		if persisted {
+			counts.Persisted(stats.Presence, items, size)
+		}
+	}
+}
+
 // checkPresence validates a request, rights first and contents after, and completes its
 // items with their clientIds.
-func (h *Hub) checkPresence(p *Presence) error {
+func (h *Hub) checkPresence(p *Presence, rule auth.Namespace) error {
 	if p.Channel.Qualifier != "" || !p.Grant.Allows(auth.OpPresence, p.Channel.Resource()) {
 		return denied("be present on", p.Channel)
 	}
-	if h.opts.Namespace(p.Grant.App, p.Channel.Base).Identified && !p.Grant.Identified() {
+	if rule.Identified && !p.Grant.Identified() {
 		return pubsub.NewError(pubsub.CodeIdentifiedClientNeeded, "the channel requires an identified client")
 	}
 	if len(p.Items) > MaxMessagesPerPublish {
