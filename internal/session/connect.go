@@ -41,12 +41,15 @@ func (m *Manager) begin(ctx context.Context, r *Request, transport Transport) (*
 	if err != nil {
 		return nil, err
 	}
+	counts := m.opts.Stats.App(grant.App)
 	if err := grant.CheckPeer(r.Peer); err != nil {
+		counts.ConnectionRefused()
 		return nil, err
 	}
 	s := &Session{
 		manager:       m,
 		transport:     transport,
+		counts:        counts,
 		clientID:      r.Query.Get("clientId"),
 		echo:          r.Query.Get("echo") != "false",
 		remainPresent: remainPresent(r.Query),
@@ -58,6 +61,7 @@ func (m *Manager) begin(ctx context.Context, r *Request, transport Transport) (*
 	defer cancel()
 	lost, err := s.establish(ctx, r.Query)
 	if err != nil {
+		counts.ConnectionRefused()
 		return nil, err
 	}
 	m.enroll(s)

@@ -131,9 +131,22 @@ func (m *Manager) enroll(s *Session) {
 	}
 	m.sessions[s.id] = s
 	m.mu.Unlock()
+	s.join(old)
 	if old != nil {
 		old.supersede()
 		s.inherit(old)
+	}
+}
+
+// join counts the connection, which old has carried until now, if it is not nil.
+func (s *Session) join(old *Session) {
+	s.counted.Store(true)
+	switch {
+	case old != nil && old.counted.Swap(false): // it is counted already
+	case s.generation == 1:
+		s.counts.ConnectionOpened()
+	default:
+		s.counts.ConnectionResumed()
 	}
 }
 
@@ -150,6 +163,9 @@ func (m *Manager) dismiss(s *Session) {
 // connection lives on for connectionStateTtl, to be resumed, unless it was closed.
 func (s *Session) TransportClosed() {
 	s.gone.Store(true)
+	if s.counted.Swap(false) {
+		s.counts.ConnectionClosed()
+	}
 	s.stopTimers()
 	for _, a := range s.attachments {
 		a.hub.Detach()

@@ -13,6 +13,7 @@ import (
 	"letshare-server/internal/hub"
 	"letshare-server/internal/outbox"
 	"letshare-server/internal/pubsub"
+	"letshare-server/internal/stats"
 	"letshare-server/internal/wire"
 )
 
@@ -56,7 +57,7 @@ type Limits struct {
 	MaxInboundRateShown int // told to clients as maxInboundRate; zero means MaxMessagesPerSec
 }
 
-// Options configure a Manager. All of them are required but Limits, Log and Metrics.
+// Options configure a Manager. All of them are required but Limits, Log, Metrics and Stats.
 type Options struct {
 	Hub       *hub.Hub
 	Directory directory.Directory
@@ -68,6 +69,7 @@ type Options struct {
 	After     func(d time.Duration, f func()) (stop func()) // one coarse timer
 	Log       *slog.Logger
 	Metrics   Metrics
+	Stats     *stats.Counters // counts connections, by app; nil counts nothing
 }
 
 // Authenticator turns the credentials of a connection into a Grant. Its errors are
@@ -163,6 +165,7 @@ func (m *Manager) Publisher(app, key string) (id string, grant *auth.Grant, err 
 type Session struct {
 	manager    *Manager
 	transport  Transport
+	counts     *stats.App
 	id         string
 	generation uint64
 	clientID   string // the clientId parameter it was opened with
@@ -175,6 +178,7 @@ type Session struct {
 	remainPresent time.Duration
 	superseded    atomic.Bool // another transport carries the connection
 	gone          atomic.Bool // the transport has ended
+	counted       atomic.Bool // in the number of its app's connections
 
 	attachments []*attachment
 	members     *whereabouts

@@ -1,0 +1,72 @@
+package session_test
+
+import (
+	"maps"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"letshare-server/internal/auth"
+	"letshare-server/internal/hub"
+	"letshare-server/internal/session"
+	"letshare-server/internal/stats"
+	"letshare-server/internal/wire"
+)
+
+// A connection is one, over as many transports as it comes.
+func TestConnectionsAreCountedAndNotTheirTransports(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := stats.New(stats.Options{Store: stats.NewMemory(stats.MemoryOptions{})})
+		n := newNode(t, func(o *session.Options, _ *hub.Options) { o.Stats = c })
+		n.run(t)
+		ctx := t.Context()
+		go func() { _ = c.Run(ctx) }()
+		expect := func(when string, want map[string]float64) {
+			t.Helper()
+			time.Sleep(time.Second)
+			page, err := c.Read(t.Context(), "app", stats.Query{Unit: stats.Minute, Limit: 1})
+			if err != nil || len(page.Items) != 1 {
+				t.Fatal(when, page, err)
+			}
+			got, err := page.Items[0].Flat()
+			if err != nil {
+				t.Fatal(err)
+			}
+			picked := maps.Collect(got)
+			delete(picked, "connections.all.mean")
+			if !maps.Equal(picked, want) {
+				t.Errorf("%s: %v, want %v", when, picked, want)
+			}
+		}
+		first := n.connect(t, "")
+		key := first.only(t, wire.ActionConnected).ConnectionKey
+		other := n.connect(t, "")
+		expect("two connections", map[string]float64{"connections.all.opened": 2, "connections.all.peak": 2})
+
+		// The transport before still seems to live.
+		second := n.connect(t, "resume="+key)
+		key = second.only(t, wire.ActionConnected).ConnectionKey
+		first.session.TransportClosed()
+		expect("after a resume", map[string]float64{"connections.all.opened": 2, "connections.all.peak": 2})
+
+		time.Sleep(time.Minute)
+		expect("a minute later", map[string]float64{"connections.all.peak": 2, "connections.all.min": 2})
+		second.session.TransportClosed()
+		expect("without a transport", map[string]float64{"connections.all.peak": 2, "connections.all.min": 1})
+		third := n.connect(t, "resume="+key)
+		third.take()
+		expect("after a resume of what was lost", map[string]float64{"connections.all.peak": 2, "connections.all.min": 1})
+
+		third.session.TransportClosed()
+		other.session.TransportClosed()
+		time.Sleep(time.Minute)
+		n.connect(t, "").session.TransportClosed()
+		expect("one that comes and goes", map[string]float64{"connections.all.opened": 1, "connections.all.peak": 1})
+
+		n.tokens["other"] = &auth.Grant{App: "app", KeyName: "app.other", Capability: auth.FullCapability}
+		if _, err := n.tryConnect(t, "access_token=other&resume="+key); err == nil {
+			t.Error("was let in")
+		}
+		expect("one that is refused", map[string]float64{"connections.all.opened": 1, "connections.all.peak": 1, "connections.all.refused": 1})
+	})
+}
