@@ -16,6 +16,7 @@ import (
 	"letshare-server/internal/hub"
 	"letshare-server/internal/pubsub"
 	"letshare-server/internal/rest"
+	"letshare-server/internal/stats"
 )
 
 var nonce atomic.Int64
@@ -25,9 +26,10 @@ var nonce atomic.Int64
 func newSandbox(t *testing.T) (http.Handler, *auth.Registry) {
 	t.Helper()
 	me := directory.Node{Name: "n1", Incarnation: "i1"}
+	counters := stats.New(stats.Options{Store: stats.NewMemory(stats.MemoryOptions{})})
 	h := hub.New(hub.Options{
 		Engine:    enginememory.NewStore(enginememory.Options{}).Node(me.Name),
-		Directory: directorymemory.NewStore(directorymemory.Options{}).Node(me), Node: me,
+		Directory: directorymemory.NewStore(directorymemory.Options{}).Node(me), Node: me, Stats: counters,
 	})
 	t.Cleanup(h.Close)
 	reader, err := auth.ParseCapability(`{"*":["subscribe"]}`)
@@ -44,6 +46,7 @@ func newSandbox(t *testing.T) (http.Handler, *auth.Registry) {
 	registry := auth.NewRegistry(app)
 	api := rest.New(rest.Options{
 		Hub: h, Auth: auth.NewAuthenticator(registry, nil), Sandbox: auth.NewSandbox(auth.SandboxOptions{Registry: registry, MaxApps: 20}),
+		Stats: counters,
 	})
 	// Whoever asks is local.
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -275,34 +278,5 @@ func TestWithoutASandboxThereAreNoApps(t *testing.T) {
 	}
 	if res := do(t, api, request{method: http.MethodPost, path: "/stats", body: "[]"}); res.StatusCode != 405 {
 		t.Errorf("statistics: status %d", res.StatusCode)
-	}
-}
-
-func TestStatisticsAreTakenAndEmpty(t *testing.T) {
-	api, _ := newSandbox(t)
-	for _, format := range []string{jsonType, msgpackType} {
-		accept := map[string]string{"Accept": format, "Content-Type": format}
-		if res := do(t, api, request{method: http.MethodPost, path: "/stats", body: "[]", header: accept}); res.StatusCode != 201 {
-			t.Errorf("status %d", res.StatusCode)
-		}
-		res := do(t, api, request{path: "/stats?limit=2&unit=hour&direction=forwards", header: accept})
-		links := []string{`<./stats?direction=forwards&limit=2&unit=hour>; rel="first"`, `<./stats?direction=forwards&limit=2&unit=hour>; rel="current"`}
-		if list, ok := body(t, res).([]any); res.StatusCode != 200 || !ok || len(list) != 0 || !slices.Equal(res.Header["Link"], links) {
-			t.Errorf("status %d, %v, links %q", res.StatusCode, list, res.Header["Link"])
-		}
-	}
-	for _, c := range []struct {
-		r      request
-		status int
-		code   string
-	}{
-		{request{path: "/stats", key: "-"}, 401, "40101"},
-		{request{path: "/stats", key: "app.reader:secret"}, 401, "40160"},
-		{request{path: "/stats?limit=1001"}, 400, "40003"},
-		{request{method: http.MethodPost, path: "/stats", key: "-"}, 401, "40101"},
-	} {
-		if res := do(t, api, c.r); res.StatusCode != c.status || res.Header.Get("X-Ably-Errorcode") != c.code {
-			t.Errorf("%+v: status %d", c.r, res.StatusCode)
-		}
 	}
 }

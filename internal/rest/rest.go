@@ -14,6 +14,7 @@ import (
 	"letshare-server/internal/auth"
 	"letshare-server/internal/hub"
 	"letshare-server/internal/pubsub"
+	"letshare-server/internal/stats"
 	"letshare-server/internal/wire"
 )
 
@@ -25,6 +26,9 @@ type Options struct {
 
 	// Connections knows the connections that requests may publish for.
 	Connections Connections
+
+	// Stats counts requests, and answers for what was counted. Nil: nothing is.
+	Stats *stats.Counters
 
 	// Sandbox makes apps at run time. Nil: there is no such resource.
 	Sandbox *auth.Sandbox
@@ -70,6 +74,8 @@ type call struct {
 	query  url.Values
 	format wire.Format
 	path   []string // segments, decoded once
+
+	counts *stats.App // of the app that the credentials are of; nil until they are known
 }
 
 // answer is what a call ends with.
@@ -88,6 +94,7 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c := &call{Request: r, query: r.URL.Query()}
 	c.format = answerFormat(r, c.query)
 	ans, err := a.serve(c)
+	c.count(err)
 	if err != nil {
 		a.writeError(w, c, pubsub.ErrorFor(err))
 		return
@@ -172,6 +179,7 @@ func (a *API) authenticate(c *call) (*auth.Grant, error) {
 	if err != nil {
 		return nil, err
 	}
+	c.counts = a.opts.Stats.App(grant.App)
 	return grant, a.checkPeer(c, grant)
 }
 
