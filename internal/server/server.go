@@ -28,6 +28,7 @@ import (
 	"letshare-server/internal/rest"
 	"letshare-server/internal/session"
 	"letshare-server/internal/socket"
+	"letshare-server/internal/stats"
 	"letshare-server/internal/throttle"
 	"letshare-server/internal/transport/websocket"
 	"letshare-server/internal/wsconn"
@@ -47,6 +48,7 @@ type Server struct {
 
 	apps     *auth.Registry
 	sandbox  *auth.Sandbox // nil unless it is enabled
+	stats    *stats.Counters
 	engine   engine.Engine
 	dir      directory.Directory
 	hub      *hub.Hub
@@ -87,6 +89,7 @@ func New(c config.Config, secrets config.Secrets, log *slog.Logger) (*Server, er
 		Policy:   s.policy,
 	})
 	s.engine = store.Node(node.Name)
+	s.stats = stats.New(stats.Options{Store: stats.NewMemory(stats.MemoryOptions{}), Log: log})
 	s.dir = directorymemory.NewStore(directorymemory.Options{}).Node(node)
 	s.hub = hub.New(hub.Options{
 		Engine: s.engine, Directory: s.dir, Node: node,
@@ -94,7 +97,7 @@ func New(c config.Config, secrets config.Secrets, log *slog.Logger) (*Server, er
 		MaxMessageBytes:    c.Limits.MaxMessageBytes,
 		MaxPresenceMembers: c.Limits.PresenceMembers,
 		MaxPresenceBytes:   int64(c.Limits.PresenceBytes),
-		Metrics:            s.metrics,
+		Metrics:            s.metrics, Stats: s.stats,
 	})
 
 	s.wheel = socket.NewWheel()
@@ -120,7 +123,7 @@ func New(c config.Config, secrets config.Secrets, log *slog.Logger) (*Server, er
 			MaxChannels:       c.Limits.ChannelsPerConnection,
 			MaxMessagesPerSec: c.Limits.ConnectionProtocolsPerSecond,
 		},
-		After: after(s.wheel), Log: log, Metrics: s.metrics,
+		After: after(s.wheel), Log: log, Metrics: s.metrics, Stats: s.stats,
 	})
 	ably := websocket.New(websocket.Options{
 		Manager: s.sessions, Poller: s.poller, Wheel: s.wheel, Outbox: out, Proxies: proxies,
@@ -143,14 +146,14 @@ func New(c config.Config, secrets config.Secrets, log *slog.Logger) (*Server, er
 	})
 	s.doors = &doors{
 		node: s, ably: ably, letshare: s.letshare, metrics: s.metrics.Handler(),
-		rest: rest.New(rest.Options{Hub: s.hub, Connections: s.sessions, Auth: authenticator, Proxies: proxies, Sandbox: s.sandbox,
+		rest: rest.New(rest.Options{Hub: s.hub, Connections: s.sessions, Auth: authenticator, Proxies: proxies, Stats: s.stats, Sandbox: s.sandbox,
 			MaxBodyBytes: int64(c.Limits.MaxBodyBytes), Log: log}),
 	}
 	s.doors.setOrigins(c)
 	s.metrics.Watch(func() metrics.Held {
-		stats := store.Stats()
+		kept := store.Stats()
 		return metrics.Held{Sessions: s.sessions.Kept(), OutboxBytes: waiting.Used(),
-			LogBytes: stats.Bytes, IDBytes: stats.IDBytes, Evicted: stats.Evicted}
+			LogBytes: kept.Bytes, IDBytes: kept.IDBytes, Evicted: kept.Evicted}
 	})
 	s.http = &http.Server{
 		Handler:           s.doors,
@@ -290,6 +293,7 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 	run("sessions", s.sessions.Run)
 	run("timer wheel", s.wheel.Run)
 	run("metrics", s.metrics.Run)
+	run("statistics", s.stats.Run)
 	run("memory", returnMemory)
 	if s.sandbox != nil {
 		run("sandbox", s.sandbox.Run)
@@ -371,10 +375,14 @@ func (s *Server) ended(end wsconn.End) {
 // doorMetrics is Metrics as LetShare's door sees it.
 type doorMetrics struct{ s *Server }
 
-func (m doorMetrics) LetShareOpened() { m.s.metrics.ConnectionOpened(metrics.LetShare) }
+func (m doorMetrics) LetShareOpened() {
+	m.s.metrics.ConnectionOpened(metrics.LetShare)
+	m.s.stats.App(m.s.secrets.DefaultApp).ConnectionOpened()
+}
 
 func (m doorMetrics) LetShareClosed(end wsconn.End) {
 	m.s.metrics.ConnectionClosed(metrics.LetShare)
+	m.s.stats.App(m.s.secrets.DefaultApp).ConnectionClosed()
 	m.s.ended(end)
 }
 
