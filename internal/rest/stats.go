@@ -157,11 +157,11 @@ func statsBound(c *call, name string) (at time.Time, interval stats.Interval, er
 	return at, interval, nil
 }
 
-// statsSchema names the form of the entries (TS12q).
+// statsSchema names the form of the entries (TS12s).
 const statsSchema = "https://schemas.ably.com/json/app-stats-0.0.5.json"
 
 // appendStats appends an item as JSON, in the form for versions from 3 on: what was counted
-// is a flat list of entries (TS12).
+// is a flat list of entries (TS12, TS12r, TS12t).
 func appendStats(dst []byte, app string, item *stats.Item) ([]byte, error) {
 	entries, err := item.Flat()
 	if err != nil {
@@ -227,7 +227,8 @@ func appendNested(dst []byte, entries iter.Seq2[string, float64]) []byte {
 	return dst
 }
 
-// appendInterval begins an object with what both forms tell of the interval.
+// appendInterval begins an object with what both forms tell of the interval (TS12a, TS12c,
+// TS12q).
 func appendInterval(dst []byte, item *stats.Item) []byte {
 	dst = append(dst, `{"intervalId":`...)
 	dst = appendString(dst, item.Interval.String())

@@ -407,7 +407,7 @@ type Item struct {
 	Until time.Time
 }
 
-// Flat returns the item's entries that are not zero, sorted by name (TS12r).
+// Flat returns the item's entries that are not zero, sorted by name.
 func (i *Item) Flat() (iter.Seq2[string, float64], error) { return i.entries(flatNames) }
 
 // Nested returns the same as paths in the form that clients of protocol versions below 3
