@@ -130,11 +130,13 @@ func (m *Manager) enroll(s *Session) {
 		return
 	}
 	m.sessions[s.id] = s
+	if old != nil {
+		s.inherit(old) // before the next one inherits from s
+	}
 	m.mu.Unlock()
 	s.join(old)
 	if old != nil {
 		old.supersede()
-		s.inherit(old)
 	}
 }
 

@@ -2,6 +2,7 @@ package session_test
 
 import (
 	"maps"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -68,5 +69,57 @@ func TestConnectionsAreCountedAndNotTheirTransports(t *testing.T) {
 			t.Error("was let in")
 		}
 		expect("one that is refused", map[string]float64{"connections.all.opened": 1, "connections.all.peak": 1, "connections.all.refused": 1})
+	})
+}
+
+// Transports that come and go in any order, several of one connection at a time.
+func TestTheNumberOfConnectionsIsRightAfterManyResumes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := stats.New(stats.Options{Store: stats.NewMemory(stats.MemoryOptions{})})
+		n := newNode(t, func(o *session.Options, _ *hub.Options) { o.Stats = c })
+		n.run(t)
+		ctx := t.Context()
+		go func() { _ = c.Run(ctx) }()
+		var clients sync.WaitGroup
+		for range 20 {
+			clients.Go(func() {
+				l := n.connect(t, "")
+				key := l.only(t, wire.ActionConnected).ConnectionKey
+				for range 20 {
+					var both sync.WaitGroup
+					lines := make([]*line, 3)
+					for i := range lines {
+						both.Go(func() { lines[i] = n.connect(t, "resume="+key) })
+					}
+					both.Go(l.session.TransportClosed)
+					both.Wait()
+					for _, other := range lines[1:] {
+						both.Go(other.session.TransportClosed)
+					}
+					both.Wait()
+					l = lines[0]
+					if told := l.take(); len(told) > 0 { // otherwise it came too late
+						key = told[0].ConnectionKey
+					}
+				}
+				l.session.TransportClosed()
+			})
+		}
+		clients.Wait()
+		time.Sleep(2 * time.Minute)
+		last := n.connect(t, "")
+		time.Sleep(10 * time.Second)
+		page, err := c.Read(t.Context(), "app", stats.Query{Unit: stats.Minute, Limit: 1})
+		if err != nil || len(page.Items) != 1 {
+			t.Fatal(page, err)
+		}
+		got, err := page.Items[0].Flat()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if peak := maps.Collect(got)["connections.all.peak"]; peak != 1 {
+			t.Errorf("%v connections where there is one", peak)
+		}
+		last.session.TransportClosed()
 	})
 }
