@@ -53,9 +53,8 @@ fuzz: ## run every fuzzer for FUZZTIME (30s)
 bench: ## run the benchmarks of the code, and the load tool against a server
 	@GO="$(GO)" ./test/bench.sh
 
-spec: ## list the clauses of Ably's specification that the code cites
-	@grep -rnoE '\b(RT[NLPO]|RTAN|RS[CALPN]|RSAN|T[A-Z]{1,3}|CD|CSV|PBR|PC|AD)[0-9]+[a-z]?[0-9]*[a-z]?\b' --include='*.go' internal \
-		| grep -v _test.go | awk -F: '{print $$3 "\t" $$1}' | sort -u
+spec: ## write the tables of docs/protocol-coverage.md from docs/spec-items.txt and what the code cites
+	$(GO) test ./test/docs -run Clauses -update
 
 clean: ## remove what the other targets made
 	rm -rf bin test/sdk/js/node_modules internal/wsconn/testdata/node_modules

@@ -34,6 +34,7 @@ type App struct {
 	order      []*Key
 	namespaces map[string]Namespace
 	fixtures   []Fixture
+	sandboxed  bool
 
 	used atomic.Int64 // ms since the epoch; when a credential of it was last accepted
 }
@@ -108,6 +109,9 @@ func (a *App) Keys() []*Key { return a.order }
 
 // Namespace returns the rule for a channel, given its name without qualifier.
 func (a *App) Namespace(channel string) Namespace { return a.namespaces[pubsub.Namespace(channel)] }
+
+// Sandboxed reports whether a Sandbox made the app.
+func (a *App) Sandboxed() bool { return a.sandboxed }
 
 // touch notes that the app is in use.
 func (a *App) touch(now time.Time) { a.used.Store(now.UnixMilli()) }

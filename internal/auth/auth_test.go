@@ -224,6 +224,7 @@ func TestErrorsAreThoseOfTheMatrix(t *testing.T) {
 	code(t, err, 40101, 401)
 }
 
+// RSA3a-c, RSA11
 func TestTheAuthorizationHeaderGoesBeforeTokenAndKey(t *testing.T) {
 	a := authenticator(t)
 	token := sign(t, "app001.key002", secret2, nil)
@@ -261,6 +262,7 @@ func TestTheAuthorizationHeaderGoesBeforeTokenAndKey(t *testing.T) {
 	code(t, err, 40101, 401)
 }
 
+// RSA7a, RSA7c, RSA12a, RSA15a-c
 func TestIdentityComesFromCredentialAndParameter(t *testing.T) {
 	a := authenticator(t)
 	named := func(id any) string {
@@ -327,6 +329,7 @@ func TestARESTPublisherIsNamedByHeaderOrParameter(t *testing.T) {
 	code(t, err, 40004, 400)
 }
 
+// RSA8f1-4, RSL1m1-4, RTL6g2-3
 func TestAnItemsClientIDMustFitThePublisher(t *testing.T) {
 	alice := &auth.Grant{ClientRule: auth.ClientIdentified, ClientID: "alice"}
 	anyone := &auth.Grant{ClientRule: auth.ClientAny}
@@ -389,6 +392,7 @@ func TestAClientMustBeAllowedToCallItselfAServer(t *testing.T) {
 	}
 }
 
+// RTC8a2
 func TestARenewalKeepsAppKeyAndIdentity(t *testing.T) {
 	old := &auth.Grant{App: "a", KeyName: "a.b", ClientRule: auth.ClientIdentified, ClientID: "x"}
 	same := *old

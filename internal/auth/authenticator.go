@@ -64,7 +64,8 @@ const (
 )
 
 // Realtime authenticates a realtime connection from its URL's parameters (key,
-// access_token or accessToken, clientId, clientType) and its headers (Authorization).
+// access_token or accessToken, clientId, clientType) and its headers (Authorization); see
+// RTN2d, RTN2e, RSA3c and RSA7e1.
 func (a *Authenticator) Realtime(q url.Values, h http.Header) (*Grant, error) {
 	key, token, err := presented(q, h, realtimeDoor)
 	if err != nil {
@@ -77,7 +78,7 @@ func (a *Authenticator) Realtime(q url.Values, h http.Header) (*Grant, error) {
 	return a.token(token, claim, q.Get("clientType"))
 }
 
-// RealtimeToken authenticates a token that came over a living connection, in AUTH.
+// RealtimeToken authenticates a token that came over a living connection, in AUTH (RTC8a4).
 // clientID is the clientId parameter that the connection was opened with, empty for none.
 // Whether the grant fits the connection is for CheckRenewal to say.
 func (a *Authenticator) RealtimeToken(token, clientID string) (*Grant, error) {
@@ -120,8 +121,8 @@ func headerClientClaim(h http.Header) (clientClaim, error) {
 	return clientClaim{id: id, present: true}, nil
 }
 
-// presented finds the key or the token of a request: in the Authorization header, else in
-// access_token or accessToken, else in key. Exactly one of the two comes back.
+// presented finds the key (RSA11) or the token (RSA3a) of a request: in the Authorization
+// header, else in access_token or accessToken, else in key. Exactly one of the two comes back.
 func presented(q url.Values, h http.Header, d door) (key, token string, err error) {
 	if header := strings.TrimSpace(h.Get("Authorization")); header != "" {
 		scheme, value, _ := strings.Cut(header, " ")
@@ -229,7 +230,7 @@ func unknownApp(id string) *pubsub.Error {
 	return pubsub.Errorf(pubsub.CodeNotFound, "no application %s", clip(id))
 }
 
-// token authenticates a token string of any kind.
+// token authenticates a token string of any kind (TN2, TN3).
 func (a *Authenticator) token(token string, claim clientClaim, clientType string) (*Grant, error) {
 	if len(token) <= maxTokenBytes {
 		switch strings.Count(token, ".") {
@@ -255,7 +256,8 @@ type clientClaim struct {
 	present bool
 }
 
-// applyToKey settles the identity of a party that has a key: any, unless it chose one.
+// applyToKey settles the identity of a party that has a key: any, unless it chose one, which
+// is not "*" (RSA7c).
 func (c clientClaim) applyToKey(g *Grant) error {
 	switch {
 	case !c.present:
@@ -270,7 +272,7 @@ func (c clientClaim) applyToKey(g *Grant) error {
 }
 
 // applyToToken settles the identity of a party whose token names tokenID, "*" or nobody
-// (RSA7, RSA15).
+// (RSA7a, RSA12a, RSA15a-c).
 func (c clientClaim) applyToToken(g *Grant, tokenID string, named bool) error {
 	switch {
 	case named && tokenID == "":

@@ -60,7 +60,7 @@ func (g *Grant) Allows(op Operation, resource string) bool { return g.Capability
 func (g *Grant) Identified() bool { return g.ClientRule == ClientIdentified }
 
 // ReportedClientID is the clientId for connectionDetails: the party's own, "*" if it may
-// use any, empty if it is anonymous (CD2a).
+// use any, empty if it is anonymous (CD2a, RSA7b3-4).
 func (g *Grant) ReportedClientID() string {
 	if g.ClientRule == ClientAny {
 		return wildcardClientID
@@ -70,7 +70,8 @@ func (g *Grant) ReportedClientID() string {
 
 // CheckClientID decides under which clientId an item is published, given the one that it
 // carries; present is false if it carries none. An empty result means none. A clientId that
-// the party may not use, an empty one and "*" are CodeInvalidClientID (RTL6g, RSL1m).
+// the party may not use, an empty one and "*" are CodeInvalidClientID (RSA7a1, RSA8f1-4,
+// RSL1m1-4, RTL6e1, RTL6g1b, RTL6g2-4).
 func (g *Grant) CheckClientID(itemClientID string, present bool) (effective string, err *pubsub.Error) {
 	if !present {
 		return g.ClientID, nil

@@ -42,7 +42,8 @@ func ParseTrustedProxies(list []string) (TrustedProxies, error) {
 	return t, nil
 }
 
-func (t TrustedProxies) contain(addr netip.Addr) bool {
+// Contain reports whether addr is that of a trusted proxy.
+func (t TrustedProxies) Contain(addr netip.Addr) bool {
 	for _, prefix := range t {
 		if prefix.Contains(addr) {
 			return true
@@ -71,7 +72,7 @@ func (t TrustedProxies) Peer(r *http.Request) Peer {
 			p.Local = false
 		}
 	}
-	if !t.contain(addr) {
+	if !t.Contain(addr) {
 		return p
 	}
 	hops := strings.Split(strings.Join(r.Header["X-Forwarded-For"], ","), ",")
@@ -81,7 +82,7 @@ func (t TrustedProxies) Peer(r *http.Request) Peer {
 			break
 		}
 		p.Addr = hop
-		if !t.contain(hop) {
+		if !t.Contain(hop) {
 			break
 		}
 	}

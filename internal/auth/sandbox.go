@@ -144,7 +144,7 @@ func (spec *AppSpec) newApp() (*App, error) {
 	if err != nil {
 		return nil, pubsub.Errorf(pubsub.CodeBadRequest, "invalid app: %v", err)
 	}
-	app.fixtures = spec.Fixtures
+	app.fixtures, app.sandboxed = spec.Fixtures, true
 	return app, nil
 }
 

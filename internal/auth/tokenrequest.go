@@ -16,7 +16,7 @@ import (
 	"letshare-server/internal/pubsub"
 )
 
-// TokenRequest asks for an Ably token (TE1). Every field is the text that came, since the
+// TokenRequest asks for an Ably token (TE2-5). Every field is the text that came, since the
 // signature is over it; an absent one is empty.
 type TokenRequest struct {
 	KeyName     string
@@ -29,7 +29,7 @@ type TokenRequest struct {
 	MAC         string // empty: unsigned
 }
 
-// TokenDetails is an Ably token and what a client may know of it (TD1).
+// TokenDetails is an Ably token and what a client may know of it (TD2-6).
 type TokenDetails struct {
 	Token      string
 	KeyName    string
@@ -74,8 +74,8 @@ func (a *Authenticator) namedKey(keyName string) (*appKey, error) {
 }
 
 // VouchForToken returns the grant on whose strength a request for a token of a key is to be
-// answered. A signed request counts for the key itself. An unsigned one needs credentials in
-// the URL's parameters or headers: the key, or a token of it.
+// answered. A signed request counts for the key itself, whoever brings it (RSA9a). An
+// unsigned one needs credentials in the URL's parameters or headers: the key, or a token of it.
 //
 // Whether the request is current and what it asks for is for IssueToken to check.
 func (a *Authenticator) VouchForToken(keyName string, r *TokenRequest, q url.Values, h http.Header) (*Grant, error) {
@@ -103,7 +103,7 @@ func (a *Authenticator) VouchForToken(keyName string, r *TokenRequest, q url.Val
 	return g, nil
 }
 
-// signedBy reports whether the mac is that of key, in a time that tells nothing of it.
+// signedBy reports whether the mac is that of key (RSA9g), in a time that tells nothing of it.
 func (r *TokenRequest) signedBy(key *appKey) bool {
 	matches := hmac.Equal([]byte(r.mac(key.Secret, r.TTL)), []byte(r.MAC))
 	// SDKs take a ttl of 0 for none when they sign, and send it nevertheless.
@@ -140,7 +140,7 @@ func (a *Authenticator) IssueToken(ctx context.Context, g *Grant, r *TokenReques
 	if err != nil {
 		return nil, err
 	}
-	capability, err := narrowed(g.Capability, r.Capability) // (RSA5)
+	capability, err := narrowed(g.Capability, r.Capability) // (RSA6, RSA9f, TK2b)
 	if err != nil {
 		return nil, err
 	}
@@ -162,7 +162,7 @@ func (a *Authenticator) IssueToken(ctx context.Context, g *Grant, r *TokenReques
 	return d, nil
 }
 
-// checkTimestamp refuses requests of another time. Only unsigned ones may do without a
+// checkTimestamp refuses requests of another time (RSA9d, TK2d). Only unsigned ones may do without a
 // timestamp.
 func (r *TokenRequest) checkTimestamp(now time.Time) error {
 	if r.Timestamp == "" && r.MAC == "" {
@@ -175,7 +175,8 @@ func (r *TokenRequest) checkTimestamp(now time.Time) error {
 	return nil
 }
 
-// useNonce refuses requests that were used before. Only unsigned ones may do without a nonce.
+// useNonce refuses requests that were used before (RSA9c, TK2e). Only unsigned ones may do
+// without a nonce.
 func (a *Authenticator) useNonce(ctx context.Context, keyName string, r *TokenRequest, now time.Time) error {
 	switch {
 	case r.Nonce == "" && r.MAC == "":
@@ -190,7 +191,7 @@ func (a *Authenticator) useNonce(ctx context.Context, keyName string, r *TokenRe
 	return err
 }
 
-// life is how long the token is to live.
+// life is how long the token is to live (RSA5, RSA9e, TK2a).
 func (r *TokenRequest) life(now time.Time, g *Grant, revocable bool) (time.Duration, error) {
 	longest := maxTokenLife
 	if revocable {
@@ -214,7 +215,7 @@ func (r *TokenRequest) life(now time.Time, g *Grant, revocable bool) (time.Durat
 	return time.Duration(ms) * time.Millisecond, nil
 }
 
-// clientID is the token's clientId, or empty.
+// clientID is the token's clientId, or empty (TK2c).
 func (r *TokenRequest) clientID(g *Grant) (string, error) {
 	switch {
 	case r.HasClientID && (r.ClientID == "" || !utf8.ValidString(r.ClientID)):

@@ -55,6 +55,7 @@ func ask(a *auth.Authenticator, keyName string, r *auth.TokenRequest, credential
 
 func basic(key string) string { return "Basic " + b64(key) }
 
+// RSA5, RSA6, RSA9e-f, TK2a-c
 func TestASignedRequestGetsWhatItAsksFor(t *testing.T) {
 	for _, c := range []struct {
 		name       string
@@ -162,6 +163,7 @@ func TestRequestsForTokensAreRefused(t *testing.T) {
 	}
 }
 
+// RSA9g
 func TestASignatureIsOverEveryFieldAsItCame(t *testing.T) {
 	a := authenticator(t)
 	full := func() *auth.TokenRequest {
@@ -305,6 +307,7 @@ func TestATokenOfAPublishedKeyIsForLocalPeersToo(t *testing.T) {
 	}
 }
 
+// RSA9c
 func TestOfManyUsesOfOneRequestOneSucceeds(t *testing.T) {
 	a, r := authenticator(t), signed(request(), secret1)
 	var wg sync.WaitGroup

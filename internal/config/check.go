@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Check reports everything that is wrong with c. It quotes no secrets.
@@ -160,13 +161,22 @@ func checkNamespaces(path string, list []Namespace, fail failFunc) {
 }
 
 func (c *Config) checkLimits(fail failFunc) {
-	for _, s := range settings(c) {
+	normal := Default(c.Mode)
+	defaults := settings(&normal)
+	for i, s := range settings(c) {
 		if !strings.HasPrefix(s.path, "limits.") || s.value.Kind() != reflect.Int {
 			continue
 		}
-		if s.value.Int() < 1 {
-			fail(s.path, "must be at least 1")
+		// Those without a default may be off.
+		if least := min(defaults[i].value.Int(), 1); s.value.Int() < least {
+			fail(s.path, "must be at least %d", least)
 		}
+	}
+	if !slices.Contains([]string{"", ablyProfile}, c.Limits.Profile) {
+		fail("limits.profile", "must be empty or %s", ablyProfile)
+	}
+	if c.Limits.Burst < time.Second || c.Limits.Burst > time.Minute {
+		fail("limits.burst", "must be from 1s to 1m")
 	}
 	if c.Limits.MaxFrameBytes < c.Limits.MaxMessageBytes {
 		fail("limits.max_frame_bytes", "must be at least limits.max_message_bytes")

@@ -59,7 +59,7 @@ type Config struct {
 	Redis   Redis   `yaml:"redis" doc:"Several nodes that share one Redis."`
 	Sandbox Sandbox `yaml:"sandbox" doc:"Apps made at run time, for the test suites of SDKs."`
 	TLS     TLS     `yaml:"tls" doc:"TLS of the listener."`
-	Limits  Limits  `yaml:"limits" doc:"What one client, channel or message may use. Sizes are in bytes."`
+	Limits  Limits  `yaml:"limits" doc:"What one client, channel, app or message may use. Sizes are in bytes."`
 }
 
 // Server is where the server listens.
@@ -154,18 +154,34 @@ type TLS struct {
 	KeyFile  string `yaml:"key_file" later:"yes" doc:"Its private key in PEM."`
 }
 
-// Limits is what one client, channel or message may use.
+// Limits is what one client, channel, app or message may use.
 type Limits struct {
-	MaxMessageBytes int `yaml:"max_message_bytes" doc:"Size of all messages of one publish."`
-	MaxFrameBytes   int `yaml:"max_frame_bytes" doc:"Size of one WebSocket message, inclusive."`
-	MaxBodyBytes    int `yaml:"max_body_bytes" doc:"Size of the body of one HTTP request."`
+	Profile string `yaml:"profile" reload:"yes" doc:"ably: settings of this section that are not set have the values that Ably documents. Empty: they have those below."`
 
-	ChannelsPerConnection int `yaml:"channels_per_connection" doc:"Attachments of one connection."`
+	MaxMessageBytes int `yaml:"max_message_bytes" reload:"yes" doc:"Size of all messages of one publish."`
+	MaxFrameBytes   int `yaml:"max_frame_bytes" doc:"Size of one WebSocket message, or of one protocol message of a comet request, inclusive."`
+	MaxBodyBytes    int `yaml:"max_body_bytes" reload:"yes" doc:"Size of the body of one HTTP request."`
 
-	PresenceMembers int `yaml:"presence_members" doc:"Presence members of one channel."`
-	PresenceBytes   int `yaml:"presence_bytes" doc:"What the members of one channel take together; everybody who attaches is sent all of them."`
+	Burst time.Duration `yaml:"burst" reload:"yes" doc:"For how long what a rate allows may be saved up, and then be used at once."`
 
-	ConnectionProtocolsPerSecond int `yaml:"connection_protocol_messages_per_second" doc:"Protocol messages of any kind that one connection may send; one that sends more is closed."`
+	ConnectionMessagesPerSecond         int `yaml:"connection_messages_per_second" reload:"yes" doc:"Messages and presence messages that one connection may send; more are refused, and 20 times as many end it. 0: no limit."`
+	ConnectionOutboundMessagesPerSecond int `yaml:"connection_outbound_messages_per_second" reload:"yes" doc:"Messages that one connection is sent; more are dropped, and its client is told. A change from 0 counts for channels attached later. 0: no limit."`
+	ConnectionProtocolsPerSecond        int `yaml:"connection_protocol_messages_per_second" reload:"yes" doc:"Protocol messages of any kind that one connection may send; one that sends more is closed."`
+	ChannelsPerConnection               int `yaml:"channels_per_connection" reload:"yes" doc:"Attachments of one connection."`
+
+	ChannelMessagesPerSecond int `yaml:"channel_messages_per_second" reload:"yes" doc:"Messages and presence messages to one channel. 0: no limit."`
+	ChannelBytesPerSecond    int `yaml:"channel_bytes_per_second" reload:"yes" doc:"Their size. 0: no limit."`
+	PresenceMembers          int `yaml:"presence_members" reload:"yes" doc:"Presence members of one channel."`
+	PresenceBytes            int `yaml:"presence_bytes" reload:"yes" doc:"What the members of one channel take together; everybody who attaches is sent all of them."`
+
+	AppConnections            int `yaml:"app_connections" reload:"yes" doc:"Ably connections of one app that are open. 0: no limit."`
+	AppConnectionsPerSecond   int `yaml:"app_connections_per_second" reload:"yes" doc:"New Ably connections of one app. 0: no limit."`
+	AppChannels               int `yaml:"app_channels" reload:"yes" doc:"Channels of one app that have an attachment. 0: no limit."`
+	AppRequestsPerSecond      int `yaml:"app_requests_per_second" reload:"yes" doc:"REST requests of one app, those for tokens aside. 0: no limit."`
+	AppTokenRequestsPerSecond int `yaml:"app_token_requests_per_second" reload:"yes" doc:"Requests of one app for tokens. 0: no limit."`
+
+	AddressSockets           int `yaml:"address_sockets" reload:"yes" doc:"Sockets from one address on which nobody has authenticated yet. IPv6 addresses with the same 64 bits in front count as one; local and private ones are not counted."`
+	AddressFailuresPerSecond int `yaml:"address_failures_per_second" reload:"yes" doc:"Failed authentications from such an address; then it gets 429."`
 
 	OutboxBytes      int `yaml:"outbox_bytes" doc:"Bytes that wait for one connection; one that falls further behind is closed and resumes."`
 	OutboxTotalBytes int `yaml:"outbox_total_bytes" doc:"Bytes that wait for all connections together."`
@@ -189,12 +205,16 @@ func Default(mode Mode) Config {
 			MaxFrameBytes:   512 << 10,
 			MaxBodyBytes:    2 << 20,
 
-			ChannelsPerConnection: 1000,
+			Burst: 5 * time.Second,
+
+			ConnectionProtocolsPerSecond: 20_000,
+			ChannelsPerConnection:        1000,
 
 			PresenceMembers: 1000,
 			PresenceBytes:   1 << 20,
 
-			ConnectionProtocolsPerSecond: 20_000,
+			AddressSockets:           1000,
+			AddressFailuresPerSecond: 10,
 
 			OutboxBytes:      4 << 20,
 			OutboxTotalBytes: 256 << 20,

@@ -82,6 +82,40 @@ func TestLaterSourcesWin(t *testing.T) {
 	}
 }
 
+func TestAProfileChangesTheDefaultsOfLimitsAndWhatIsSetWins(t *testing.T) {
+	want := config.Default(config.Local)
+	want.Limits.Profile = "ably"
+	want.Limits.ConnectionMessagesPerSecond = 50
+	want.Limits.ConnectionOutboundMessagesPerSecond = 50
+	want.Limits.ConnectionProtocolsPerSecond = 2000
+	want.Limits.ChannelsPerConnection = 200
+	want.Limits.ChannelMessagesPerSecond = 50
+	want.Limits.ChannelBytesPerSecond = 1 << 20
+	want.Limits.PresenceMembers = 200
+	want.Limits.AppConnections = 200
+	want.Limits.AppChannels = 200
+	want.Limits.AppRequestsPerSecond = 50
+	want.Limits.AppTokenRequestsPerSecond = 50
+	for name, o := range map[string]config.Options{
+		"the file":        {File: write(t, "limits: {profile: ably}\n")},
+		"the environment": {Dir: t.TempDir(), Environ: []string{"LETSHARE_LIMITS_PROFILE=ably"}},
+		"a flag":          {Dir: t.TempDir(), Flags: map[string]string{"limits.profile": "ably"}},
+	} {
+		if c := mustLoad(t, o); !reflect.DeepEqual(c, want) {
+			t.Errorf("from %s: %+v, want %+v", name, c.Limits, want.Limits)
+		}
+	}
+	c := mustLoad(t, config.Options{
+		File:    write(t, "limits: {profile: ably, presence_members: 1000, app_channels: 7}\n"),
+		Environ: []string{"LETSHARE_LIMITS_CONNECTION_MESSAGES_PER_SECOND=0"},
+		Flags:   map[string]string{"limits.app_channels": "8"},
+	})
+	want.Limits.PresenceMembers, want.Limits.AppChannels, want.Limits.ConnectionMessagesPerSecond = 1000, 8, 0
+	if !reflect.DeepEqual(c, want) {
+		t.Errorf("got %+v, want %+v", c.Limits, want.Limits)
+	}
+}
+
 func TestTheFixedNamesOfTheEnvironment(t *testing.T) {
 	c := mustLoad(t, config.Options{Dir: t.TempDir(), Environ: []string{
 		"LETSHARE_SERVER_PORT=9000", "LETSHARE_JWT_SECRET=s=e=c", "LETSHARE_LOG_LEVEL=error", "LETSHARE_LOG_DIR=some/logs",
@@ -142,6 +176,9 @@ func TestFaultsNameThePlaceAndTheNearestName(t *testing.T) {
 		{"namespace", "namespaces: [{id: 'a:b'}]", "", "namespaces[0].id: must have no colon"},
 		{"a namespace", "namespaces: [{id: n, tls_only: true}]", "", "namespaces[0].tls_only: not supported yet; remove it"},
 		{"limit", "limits: {max_message_bytes: 0}", "", "limits.max_message_bytes: must be at least 1"},
+		{"limit that may be off", "limits: {app_channels: -1}", "", "limits.app_channels: must be at least 0"},
+		{"profile", "limits: {profile: able}", "", "limits.profile: must be empty or ably"},
+		{"burst", "limits: {burst: 10ms}", "", "limits.burst: must be from 1s to 1m"},
 		{"frame", "limits: {max_frame_bytes: 10}", "", "limits.max_frame_bytes: must be at least limits.max_message_bytes"},
 		{"idle", "websocket: {idle_timeout: 30s}", "", "websocket.idle_timeout: must be at least twice"},
 		{"room", "websocket: {max_room_users: 0}", "", "websocket.max_room_users: must be at least 1"},

@@ -38,8 +38,19 @@ func Load(o Options) (c Config, warnings []string, err error) {
 	}
 	warnings, unknown := unknownVariables(env)
 	c = Default(mode)
-	if err := errors.Join(decodeYAML(name, text, &c), applyEnvironment(env, &c), applyFlags(o.Flags, &c), unknown); err != nil {
+	apply := func() error {
+		return errors.Join(decodeYAML(name, text, &c), applyEnvironment(env, &c), applyFlags(o.Flags, &c))
+	}
+	if err := errors.Join(apply(), unknown); err != nil {
 		return Config{}, warnings, err
+	}
+	if profile := c.Limits.Profile; profile != "" { // changes the defaults, and what is set wins over these
+		c = Default(mode)
+		c.Limits.Profile = profile
+		c.Limits.adoptProfile()
+		if err := apply(); err != nil {
+			return Config{}, warnings, err
+		}
 	}
 	return c, warnings, c.Check()
 }

@@ -22,8 +22,9 @@ var (
 	// ErrExists: a record with that id exists.
 	ErrExists = errors.New("directory: connection exists")
 
-	// ErrFull: the channel has as many attachments as the caller allows.
-	ErrFull = errors.New("directory: channel is full")
+	// ErrFull: the channel has as many connections, or the app as many connections, as the
+	// caller allows.
+	ErrFull = errors.New("directory: full")
 )
 
 // Node names one process: a node that restarts is another Node with the same Name.
@@ -62,8 +63,10 @@ type Connection struct {
 // Directory is one node's access to the shared records.
 type Directory interface {
 	// Create records a new connection of this node with generation 1, committed.
-	// It fails with ErrExists when the id is taken.
-	Create(ctx context.Context, c Connection) error
+	// It fails with ErrExists when the id is taken. With max > 0 it fails with ErrFull when
+	// max connections of the app are Connected, on all nodes. A Resume is never refused for
+	// that: the connection was admitted before.
+	Create(ctx context.Context, c Connection, max int) error
 
 	// Lookup returns the record, or ErrNotFound.
 	Lookup(ctx context.Context, id string) (Connection, error)
@@ -93,16 +96,32 @@ type Directory interface {
 	// Close removes the record, if generation is still the newest.
 	Close(ctx context.Context, id string, generation uint64) error
 
-	// Join adds one attachment of this node to the channel's count and returns the count
-	// over all nodes. With max > 0 it fails with ErrFull, and changes nothing, when the
-	// count would exceed max.
-	Join(ctx context.Context, channel pubsub.ChannelID, node Node, max int) (count int, err error)
+	// Join counts a connection of the node that attaches to a channel: add is what its modes
+	// make it, or, if it is attached already, what they make it more. It returns the channel's
+	// occupancy over all nodes. With max > 0 it fails with ErrFull, and changes nothing, when
+	// there would be more than max connections.
+	Join(ctx context.Context, channel pubsub.ChannelID, node Node, add pubsub.Occupancy, max int) (pubsub.Occupancy, error)
 
-	// Leave takes one attachment of this node off the channel's count, if it has any.
-	Leave(ctx context.Context, channel pubsub.ChannelID, node Node) error
+	// Adjust changes what the node counts on a channel, when one of its connections leaves it
+	// or changes its modes. Adjustments commute. No count of a node falls below zero, and a
+	// node that counts nothing there, for instance because a later life of it has begun,
+	// changes nothing.
+	Adjust(ctx context.Context, channel pubsub.ChannelID, node Node, by pubsub.Occupancy) error
 
-	// Occupancy returns the channel's count over all nodes.
-	Occupancy(ctx context.Context, channel pubsub.ChannelID) (int, error)
+	// Occupancy returns a channel's occupancy over all nodes, without the presence members:
+	// they are records of the engine. After it this node is told of the next change again, if
+	// it watches the channel.
+	Occupancy(ctx context.Context, channel pubsub.ChannelID) (pubsub.Occupancy, error)
+
+	// Watch begins or ends that this node is told, through Changed, when the occupancy of a
+	// channel changes, be it by itself. Beginning or ending twice does nothing.
+	Watch(ctx context.Context, channel pubsub.ChannelID, on bool) error
+
+	// Changed yields the channels that this node watches whose occupancy has changed. A
+	// channel that was told of is not told of again until Occupancy was called for it, so
+	// that it can be late but not many. The channel is never closed; it is bounded, and a
+	// notice that does not fit comes with the next change.
+	Changed() <-chan pubsub.ChannelID
 
 	// Superseded yields the connections of this node that another generation took over.
 	// The caller closes their transports silently. The channel is never closed; it is

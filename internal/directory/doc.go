@@ -1,5 +1,5 @@
 // Package directory is what nodes know together that belongs to no channel's log: which
-// connections exist and who owns them, and how many attachments each channel has.
+// connections exist and who owns them, and how many of them are attached to each channel as what.
 //
 // An implementation passes directorytest.Run. All methods may be called at once from any
 // goroutine; none calls back.

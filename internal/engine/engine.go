@@ -60,6 +60,10 @@ const (
 	KindPresence
 	KindAnnotation
 	KindObject
+
+	// KindMeta and all above it are no kinds for Append: what a node tells of the channel
+	// itself, in messages, to those of its receivers who asked for it.
+	KindMeta Kind = 16
 )
 
 // Entry is one place in a channel's order: an envelope, all of whose values the engine

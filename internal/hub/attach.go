@@ -9,6 +9,7 @@ import (
 	"letshare-server/internal/auth"
 	"letshare-server/internal/directory"
 	"letshare-server/internal/engine"
+	"letshare-server/internal/filter"
 	"letshare-server/internal/pubsub"
 )
 
@@ -24,7 +25,11 @@ type Attach struct {
 	Modes pubsub.Mode
 
 	ConnectionID string
-	NoEcho       bool // leave out what this connection published
+	NoEcho       bool // leave out what this connection published (RTL7f)
+
+	// Beside is another attachment of the connection to the channel, under another name, if
+	// there is one: the two count as one connection.
+	Beside *Attachment
 
 	// Names restricts messages to those with one of these names; nil means all.
 	Names []string
@@ -33,36 +38,59 @@ type Attach struct {
 	// all nodes; zero means no limit.
 	MaxMembers int
 
+	// Allow is asked before items (messages and the like) are handed over, with no lock
+	// held. Those that it refuses are not, and are the receiver's to tell its client of. Nil
+	// allows all.
+	Allow func(items int) bool
+
 	Form     Form
 	Receiver Receiver
 }
 
 // Attachment is a receiver's membership in a channel, from Attach to Detach.
 type Attachment struct {
-	channel  *channel
-	form     Form
+	// What every delivery looks at comes first.
 	receiver Receiver
 	connID   string
-	noEcho   bool
-	modes    atomic.Uint32 // pubsub.Mode
+	start    uint64               // entries delivered before it began
+	allow    func(items int) bool // nil: always
 	names    atomic.Pointer[[]string]
-	start    uint64        // entries delivered before it began
-	position pubsub.Serial // where it began
+	modes    atomic.Uint32 // pubsub.Mode, and an OccupancyView in viewBits; changed under channel.mu
+	noEcho   bool
+
+	channel  *channel
+	form     Form
+	filter   *filter.Filter // nil: all messages
+	beside   *Attachment    // the next of the connection's own here, in a ring; nil: no other
+	position pubsub.Serial  // where it began
 }
 
 // Attach makes a.Receiver a member of the channel: it is sent every entry after
 // Attachment.Position, as far as the granted modes allow, perhaps before Attach returns.
 // The receiver holds them back until it has told its client of the attachment.
 //
-// Errors are *pubsub.Error (RTL4e): CodeInvalidChannelName, CodeCapabilityDenied,
-// CodeIdentifiedClientNeeded, CodeUnavailable; or ErrRoomFull in the chain.
+// Errors are *pubsub.Error (RTL14): CodeInvalidChannelName, also for a filter that is no
+// expression, CodeCapabilityDenied, CodeIdentifiedClientNeeded, CodeTooManyChannels if the
+// channel has too many different filters, CodeChannelLimit, CodeUnavailable; or ErrRoomFull
+// in the chain.
 func (h *Hub) Attach(ctx context.Context, a *Attach) (*Attachment, error) {
 	modes, err := h.grantModes(a.Grant, a.Channel, a.Modes)
 	if err != nil {
 		return nil, err
 	}
+	var sieve *filter.Filter
+	if a.Channel.Qualifier == "filter" {
+		if sieve, err = filter.Decode(a.Channel.Filter); err != nil {
+			return nil, err
+		}
+	}
 	id := a.Channel.ID(a.Grant.App)
-	if _, err := h.opts.Directory.Join(ctx, id, h.opts.Node, a.MaxMembers); err != nil {
+	var before pubsub.Mode // what the connection has there already
+	if a.Beside != nil {
+		before = a.Beside.together()
+	}
+	add := pubsub.OccupancyOf(before | modes).Minus(pubsub.OccupancyOf(before))
+	if _, err := h.opts.Directory.Join(ctx, id, h.opts.Node, add, a.MaxMembers); err != nil {
 		if errors.Is(err, directory.ErrFull) {
 			return nil, pubsub.NewError(pubsub.CodeForbidden, "the room is full").Because(ErrRoomFull)
 		}
@@ -70,7 +98,7 @@ func (h *Hub) Attach(ctx context.Context, a *Attach) (*Attachment, error) {
 	}
 	c, err := h.acquire(ctx, id)
 	if err != nil {
-		h.leave(id)
+		h.adjust(id, pubsub.Occupancy{}.Minus(add))
 		return nil, clientError(err)
 	}
 	at := &Attachment{
@@ -79,6 +107,8 @@ func (h *Hub) Attach(ctx context.Context, a *Attach) (*Attachment, error) {
 		receiver: a.Receiver,
 		connID:   a.ConnectionID,
 		noEcho:   a.NoEcho,
+		filter:   sieve,
+		allow:    a.Allow,
 	}
 	at.modes.Store(uint32(modes))
 	if a.Names != nil {
@@ -86,17 +116,22 @@ func (h *Hub) Attach(ctx context.Context, a *Attach) (*Attachment, error) {
 	}
 	c.mu.Lock()
 	at.start, at.position = c.delivered, c.position
-	c.addLocked(at)
+	added := c.addLocked(at)
+	if added && a.Beside != nil {
+		at.joinRingLocked(a.Beside)
+	}
 	c.mu.Unlock()
+	if !added {
+		h.release(c)
+		h.adjust(id, pubsub.Occupancy{}.Minus(add))
+		return nil, pubsub.Errorf(pubsub.CodeTooManyChannels, "a channel may be attached to with %d different filters", maxFilters)
+	}
 	return at, nil
 }
 
 // grantModes checks that the grant may attach and returns the modes it gets: those asked
 // for that its capability covers (RTL4m).
 func (h *Hub) grantModes(g *auth.Grant, name pubsub.ChannelName, asked pubsub.Mode) (pubsub.Mode, error) {
-	if name.Qualifier == "filter" {
-		return 0, pubsub.NewError(pubsub.CodeInvalidChannelName, "this server does not support filtered channels")
-	}
 	if h.opts.Namespace(g.App, name.Base).Identified && !g.Identified() {
 		return 0, pubsub.NewError(pubsub.CodeIdentifiedClientNeeded, "the channel requires an identified client")
 	}
@@ -139,32 +174,109 @@ func modesOf(ops auth.OpSet) pubsub.Mode {
 	return m
 }
 
-// Regrant recomputes the modes after the connection's grant changed (RTC8a1). It returns
-// the new modes, or an error when nothing is left of them.
-func (a *Attachment) Regrant(g *auth.Grant, name pubsub.ChannelName, asked pubsub.Mode) (pubsub.Mode, error) {
-	modes, err := a.channel.hub.grantModes(g, name, asked)
-	if err != nil {
-		return 0, err
+// Allowed is which of the modes asked for a grant allows, for Mark (RTC8a1). It is an error
+// when nothing is left of them, the same as of Attach.
+func (a *Attachment) Allowed(g *auth.Grant, name pubsub.ChannelName, asked pubsub.Mode) (pubsub.Mode, error) {
+	return a.channel.hub.grantModes(g, name, asked)
+}
+
+// together is what a connection may do under all the names that it is attached to the channel
+// by.
+func (a *Attachment) together() pubsub.Mode {
+	a.channel.mu.Lock()
+	defer a.channel.mu.Unlock()
+	return a.togetherLocked()
+}
+
+func (a *Attachment) togetherLocked() pubsub.Mode {
+	modes := a.Modes()
+	for other := a.beside; other != nil && other != a; other = other.beside {
+		modes |= other.Modes()
 	}
-	a.modes.Store(uint32(modes))
-	return modes, nil
+	return modes
+}
+
+// joinRingLocked makes a one of the attachments of other's connection.
+func (a *Attachment) joinRingLocked(other *Attachment) {
+	if a.beside = other.beside; a.beside == nil {
+		a.beside = other
+	}
+	other.beside = a
+}
+
+// leaveRingLocked makes a the only one of its ring, and returns another one of it, if there
+// is any.
+func (a *Attachment) leaveRingLocked() (rest *Attachment) {
+	if a.beside == nil {
+		return nil
+	}
+	rest = a.beside
+	last := rest
+	for last.beside != a {
+		last = last.beside
+	}
+	if last.beside = a.beside; last == rest {
+		last.beside = nil // alone
+	}
+	a.beside = nil
+	return rest
 }
 
 // Position is the channel's position when the attachment began: everything after it was or
 // will be received.
 func (a *Attachment) Position() pubsub.Serial { return a.position }
 
-// Reached is a position up to which everything was handed to the receiver, as far as the
-// modes allow. What is being sent right now may be beyond it. Clients keep the position of
-// every ATTACHED, so that one sent later must not take them back to the beginning.
-func (a *Attachment) Reached() pubsub.Serial {
-	a.channel.mu.Lock()
-	defer a.channel.mu.Unlock()
-	return max(a.position, a.channel.sent)
+// Change is what can become of an attachment while it lasts.
+type Change struct {
+	Modes  pubsub.Mode // as Allowed has returned them
+	NoEcho bool        // as in Attach
+}
+
+// Mark calls f between two deliveries and returns the position there: everything up to it
+// was handed to the receiver, as far as the modes allow, and nothing after it. Clients keep
+// the position of every ATTACHED, so that one sent later must take them neither back nor past
+// anything. From there on the attachment is as change says, unless that is nil. f runs with
+// the channel locked; it must not block. Mark may wait for one fan-out.
+func (a *Attachment) Mark(change *Change, f func()) pubsub.Serial {
+	c := a.channel
+	m := mark{done: make(chan struct{})}
+	var more pubsub.Occupancy
+	m.f = func() {
+		if change != nil {
+			before := pubsub.OccupancyOf(a.togetherLocked())
+			a.modes.Store(uint32(change.Modes) | a.modes.Load()&viewBits)
+			more = pubsub.OccupancyOf(a.togetherLocked()).Minus(before)
+			a.noEcho = change.NoEcho
+		}
+		f()
+		m.sent = c.sent
+		close(m.done)
+	}
+	c.mu.Lock()
+	if c.flushing {
+		c.marks = append(c.marks, &m)
+	} else {
+		m.f()
+	}
+	c.mu.Unlock()
+	<-m.done
+	c.hub.adjust(c.id, more)
+	return max(a.position, m.sent)
 }
 
 // Modes are the granted modes.
-func (a *Attachment) Modes() pubsub.Mode { return pubsub.Mode(a.modes.Load()) }
+func (a *Attachment) Modes() pubsub.Mode { return pubsub.Mode(a.modes.Load()) & pubsub.AllModes }
+
+// viewBits are bits that no mode has.
+const viewBits = 0xf
+
+func (a *Attachment) occupancy() OccupancyView { return OccupancyView(a.modes.Load() & viewBits) }
+
+func (a *Attachment) setOccupancy(view OccupancyView) {
+	a.channel.mu.Lock()
+	defer a.channel.mu.Unlock()
+	a.modes.Store(a.modes.Load()&^viewBits | uint32(view))
+}
 
 // Names returns the names that messages are restricted to; nil means all.
 func (a *Attachment) Names() []string {
@@ -179,24 +291,39 @@ func (a *Attachment) SetNames(names []string) { a.names.Store(&names) }
 
 // Detach ends the membership. A fan-out that was under way may still call the receiver.
 func (a *Attachment) Detach() {
+	a.endOccupancy()
 	c := a.channel
 	c.mu.Lock()
 	c.removeLocked(a)
+	before := pubsub.OccupancyOf(a.togetherLocked())
+	var after pubsub.Occupancy
+	if rest := a.leaveRingLocked(); rest != nil {
+		after = pubsub.OccupancyOf(rest.togetherLocked())
+	}
 	c.mu.Unlock()
 	c.hub.release(c)
-	c.hub.leave(c.id)
+	c.hub.adjust(c.id, after.Minus(before))
 }
 
-// leave takes one attachment off the shared count. A directory that cannot be reached
+// adjust changes what this node counts on a channel. A directory that cannot be reached
 // learns it from the node's next report.
-func (h *Hub) leave(id pubsub.ChannelID) {
+func (h *Hub) adjust(id pubsub.ChannelID, by pubsub.Occupancy) {
+	if by == (pubsub.Occupancy{}) {
+		return
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), h.opts.AppendTimeout)
 	defer cancel()
-	_ = h.opts.Directory.Leave(ctx, id, h.opts.Node)
+	_ = h.opts.Directory.Adjust(ctx, id, h.opts.Node, by)
 }
 
-// send hands the attachment its part of p, and notes in p what it was.
+// send hands the attachment its part of p, unless that is above its rate, and notes in p what
+// it was.
 func (a *Attachment) send(p *parcel) {
+	if a.allow != nil {
+		if n := a.itemsOf(p); n > 0 && !a.allow(n) {
+			return
+		}
+	}
 	if a.start <= p.first && !p.mixed && a.names.Load() == nil && a.wantsKind(p.kinds) &&
 		!(a.noEcho && p.kinds == engine.KindMessage && p.publishedBy(a.connID)) {
 		a.receiver.Receive(p.bytes, false)
@@ -204,6 +331,21 @@ func (a *Attachment) send(p *parcel) {
 		return
 	}
 	a.sendSome(p, a.receiver)
+}
+
+// itemsOf is how many items of p are for a.
+func (a *Attachment) itemsOf(p *parcel) (n int) {
+	names := a.Names()
+	for i := range p.units {
+		if u := &p.units[i]; a.wants(p, u, names) {
+			if body := p.batch[u.Entry].Body; u.Item == AllItems {
+				n += len(body.Messages) + len(body.Presence) + len(body.Annotations)
+			} else {
+				n++
+			}
+		}
+	}
+	return n
 }
 
 // sendSome hands the frames that pass the attachment's filters to a receiver, as few runs
@@ -272,12 +414,12 @@ func (a *Attachment) wantsKind(k engine.Kind) bool {
 	case engine.KindObject:
 		return modes&pubsub.ModeObjectSubscribe != 0
 	}
-	return false
+	return k > engine.KindMeta && OccupancyView(k-engine.KindMeta) == a.occupancy() && modes&pubsub.ModeSubscribe != 0
 }
 
 func (p *parcel) publishedBy(connID string) bool {
 	for _, e := range p.batch {
-		if e.Body.ConnectionID == connID {
+		if e != nil && e.Body.ConnectionID == connID {
 			return true
 		}
 	}

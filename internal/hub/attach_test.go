@@ -371,6 +371,7 @@ func TestARoomThatIsFullRefusesOthersUntilSomebodyLeaves(t *testing.T) {
 	attach(t, h, hub.Attach{Channel: name("another"), MaxMembers: 1})
 }
 
+// RTL4l, RTL4m, TB2d
 func TestModesAreThoseAskedForThatTheCapabilityCovers(t *testing.T) {
 	h := newHub(t)
 	for _, c := range []struct {
@@ -412,20 +413,20 @@ func TestModesAreThoseAskedForThatTheCapabilityCovers(t *testing.T) {
 	}
 }
 
+// RTC8a1
 func TestANewGrantChangesModesOrEndsThem(t *testing.T) {
 	h := newHub(t)
 	box := new(inbox)
 	at := attach(t, h, hub.Attach{Receiver: box})
 	say(t, h, "1")
-	modes, err := at.Regrant(capability(t, `{"room":["publish"]}`), name("room"), 0)
-	if err != nil || modes != pubsub.ModePublish || at.Modes() != modes {
-		t.Fatalf("modes %x, %v", modes, err)
+	if err := regrant(at, capability(t, `{"room":["publish"]}`), name("room"), 0); err != nil || at.Modes() != pubsub.ModePublish {
+		t.Fatalf("modes %x, %v", at.Modes(), err)
 	}
 	say(t, h, "2")
-	if _, err := at.Regrant(capability(t, `{"other":["*"]}`), name("room"), 0); codeOf(err) != pubsub.CodeCapabilityDenied {
+	if err := regrant(at, capability(t, `{"other":["*"]}`), name("room"), 0); codeOf(err) != pubsub.CodeCapabilityDenied {
 		t.Fatalf("got %v", err)
 	}
-	if _, err := at.Regrant(anyone, name("room"), 0); err != nil {
+	if err := regrant(at, anyone, name("room"), 0); err != nil {
 		t.Fatal(err)
 	}
 	say(t, h, "3")
@@ -453,31 +454,66 @@ func TestANamespaceMayRequireIdentifiedClients(t *testing.T) {
 	publish(t, h, new(hub.Turn), hub.Publish{Grant: bob, Channel: members, Messages: message("n", "x")})
 }
 
-func TestReachedIsWhereEverythingBeforeWasSent(t *testing.T) {
+func TestAMarkIsWhereEverythingBeforeWasSent(t *testing.T) {
 	h := newHub(t)
+	reached := func(at *hub.Attachment) pubsub.Serial { return at.Mark(nil, func() {}) }
 	at := attach(t, h, hub.Attach{})
-	if at.Reached() != at.Position() {
-		t.Errorf("at the beginning it is %s, want %s", at.Reached(), at.Position())
+	if reached(at) != at.Position() {
+		t.Errorf("at the beginning it is %s, want %s", reached(at), at.Position())
 	}
 	first := say(t, h, "1")
-	if at.Reached() != first.Serial {
-		t.Errorf("after one entry it is %s, want %s", at.Reached(), first.Serial)
+	if reached(at) != first.Serial {
+		t.Errorf("after one entry it is %s, want %s", reached(at), first.Serial)
 	}
 	var turn hub.Turn
 	second := publish(t, h, &turn, hub.Publish{Messages: message("n", "2")})
-	if at.Reached() != first.Serial {
-		t.Errorf("before the turn's end it is %s, want %s", at.Reached(), first.Serial)
+	if reached(at) != first.Serial {
+		t.Errorf("before the turn's end it is %s, want %s", reached(at), first.Serial)
 	}
 	later := attach(t, h, hub.Attach{})
-	if later.Reached() != second.Serial {
-		t.Errorf("of one that came later it is %s, want %s", later.Reached(), second.Serial)
+	if reached(later) != second.Serial {
+		t.Errorf("of one that came later it is %s, want %s", reached(later), second.Serial)
 	}
 	turn.End()
-	if at.Reached() != second.Serial {
-		t.Errorf("after the turn's end it is %s, want %s", at.Reached(), second.Serial)
+	if reached(at) != second.Serial {
+		t.Errorf("after the turn's end it is %s, want %s", reached(at), second.Serial)
 	}
 }
 
+// However much is under way, a mark is exactly behind what was received.
+func TestAMarkIsBetweenTwoDeliveries(t *testing.T) {
+	for _, members := range []int{1, 100} { // sent by the publisher, and by a goroutine of the room
+		h := newHub(t)
+		in := &inbox{}
+		for range members - 1 {
+			attach(t, h, hub.Attach{Receiver: new(inbox)})
+		}
+		at := attach(t, h, hub.Attach{Receiver: in})
+		var publisher sync.WaitGroup
+		publisher.Go(func() {
+			for i := range 2000 {
+				say(t, h, strconv.Itoa(i))
+			}
+		})
+		for range 500 {
+			var last pubsub.Serial
+			position := at.Mark(nil, func() {
+				if serials, _ := in.got(); len(serials) > 0 {
+					last = serials[len(serials)-1]
+				}
+			})
+			if last == "" {
+				last = at.Position()
+			}
+			if position != last {
+				t.Fatalf("the mark is at %s, and %s was received", position, last)
+			}
+		}
+		publisher.Wait()
+	}
+}
+
+// RTL12
 func TestAllAreToldWhenEntriesAreLost(t *testing.T) {
 	spy := new(spied)
 	h := newHub(t, func(o *hub.Options) { spy.Engine = o.Engine; o.Engine = spy })

@@ -16,6 +16,7 @@ const (
 	MaxRewind = 100
 
 	backlogPage     = 500     // entries read at a time
+	maxSifted       = 1000    // messages that a filtered rewind looks through
 	maxBacklogBytes = 2 << 20 // of frames; a longer gap is told as lost
 )
 
@@ -65,40 +66,50 @@ func discontinuity(err error) *pubsub.Error {
 	return clientError(err)
 }
 
-// Rewind returns the last messages before Position: those of the last window of time, or
-// the newest if window is zero; limit at most, and MaxRewind in any case. They leave a client
-// at Position, where it is already. Err is CodeBacklogTooLong, as a warning, if the window
-// had more.
-func (a *Attachment) Rewind(ctx context.Context, window time.Duration, limit int) Backlog {
-	limit = min(limit, MaxRewind)
+// Rewind returns messages before Position, as r says, and MaxRewind at most, of those that
+// pass the attachment's filter. They leave a client at Position, where it is already. Err is
+// CodeBacklogTooLong, as a warning, if the window had more.
+func (a *Attachment) Rewind(ctx context.Context, r Rewind) Backlog {
+	window, limit := r.Window, min(r.Limit, MaxRewind)
 	query := engine.Query{
 		Kinds: engine.Kinds(engine.KindMessage), Backwards: true, UpTo: a.position, Limit: limit + 1,
 	}
 	if window > 0 {
 		query.Start = time.Now().Add(-window).UnixMilli()
 	}
-	page, err := a.channel.hub.opts.Engine.Read(ctx, a.channel.id, query)
-	if err != nil {
-		return Backlog{Err: clientError(err)}
-	}
 	var past []*engine.Entry
-	messages := 0
-	for _, e := range page.Entries {
-		if messages >= limit {
-			break
+	messages, read, cut := 0, 0, false
+	for more := true; more && !cut; {
+		page, err := a.channel.hub.opts.Engine.Read(ctx, a.channel.id, query)
+		if err != nil {
+			return Backlog{Err: clientError(err)}
 		}
-		messages += len(e.Body.Messages)
-		// As of old, it is no place to resume from.
-		seen := *e
-		seen.Unlogged, seen.Prev = true, a.position
-		past = append(past, &seen)
+		for _, e := range a.sift(page.Entries) {
+			if e == nil {
+				continue
+			}
+			if cut = messages >= limit; cut {
+				break
+			}
+			messages += len(e.Body.Messages)
+			// As of old, it is no place to resume from.
+			seen := *e
+			seen.Unlogged, seen.Prev = true, a.position
+			past = append(past, &seen)
+		}
+		read += len(page.Entries)
+		if more = page.More && a.filter != nil; more {
+			cut = cut || read >= maxSifted
+			query.Before = page.Entries[len(page.Entries)-1].Serial
+			query.Limit = backlogPage
+		}
 	}
 	slices.Reverse(past)
 	var sent tally
 	b := Backlog{Frames: a.render(past, &sent)}
 	sent.count(a.channel.counts)
-	if window > 0 && len(past) < len(page.Entries) {
-		b.Err = pubsub.Errorf(pubsub.CodeBacklogTooLong, "the rewind was cut to %d messages", limit)
+	if window > 0 && cut {
+		b.Err = pubsub.Errorf(pubsub.CodeBacklogTooLong, "the rewind was cut to %d messages", messages)
 	}
 	return b
 }
@@ -106,15 +117,25 @@ func (a *Attachment) Rewind(ctx context.Context, window time.Duration, limit int
 // render encodes entries in the attachment's form and returns what passes its filters, which
 // it adds to sent.
 func (a *Attachment) render(entries []*engine.Entry, sent *tally) [][]byte {
-	p := parcel{batch: entries, first: a.start, mixed: true}
-	for i, e := range entries {
-		p.bytes, p.units = a.form.AppendFrames(p.bytes, p.units, e, i)
+	p := parcel{batch: a.sift(entries), first: a.start, mixed: true}
+	for i, e := range p.batch {
+		if e != nil {
+			p.bytes, p.units = a.form.AppendFrames(p.bytes, p.units, e, i)
+		}
 	}
 	var frames collector
 	p.receivers = make([]int32, len(p.units))
 	a.sendSome(&p, &frames)
 	sent.add(&p)
 	return frames
+}
+
+// sift returns what of each entry passes the attachment's filter, nil if nothing does.
+func (a *Attachment) sift(entries []*engine.Entry) []*engine.Entry {
+	if a.filter == nil {
+		return entries
+	}
+	return new(sieve).sift(a.filter, entries)
 }
 
 // collector is a Receiver that keeps what it receives.

@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"letshare-server/internal/engine"
+	"letshare-server/internal/filter"
 	"letshare-server/internal/pubsub"
 	"letshare-server/internal/stats"
 )
@@ -40,7 +41,7 @@ type channel struct {
 	// mu guards the fields below.
 	mu           sync.Mutex
 	caughtUp     sync.Cond // on mu: signalled each time pending was taken
-	groups       []group   // by form; copied before a change while shared
+	groups       []group   // by form and filter; copied before a change while shared
 	shared       bool      // a fan-out is reading groups
 	members      int
 	pending      []*engine.Entry // delivered by the engine, not yet sent
@@ -49,13 +50,23 @@ type channel struct {
 	spare        []*engine.Entry // the backing array not in use
 	flushing     bool            // a goroutine is sending, and will send all that is pending
 	delivered    uint64          // entries ever delivered here, the pending ones included
+	watched      *watch          // nil before anybody asked for the occupancy
 	position     pubsub.Serial   // where the newest delivered entry stands
 	sent         pubsub.Serial   // where the newest entry stands that was sent to all
+	marks        []*mark         // to be made when the fan-out under way is over
 }
 
-// group is the attachments that share one form.
+// mark is a call that waits for the end of a fan-out.
+type mark struct {
+	f    func()        // with the channel locked; sets the others
+	sent pubsub.Serial // where the channel was
+	done chan struct{} // closed when f was called
+}
+
+// group is the attachments that share one form and one filter, and so their bytes.
 type group struct {
 	form   Form
+	filter *filter.Filter // nil: all messages
 	subs   []*Attachment
 	shared bool // a fan-out is reading subs
 }
@@ -93,6 +104,9 @@ func (c *channel) Deliver(entries []*engine.Entry) {
 	}
 	c.delivered += uint64(len(entries))
 	c.position = entries[len(entries)-1].Position()
+	if c.watched != nil {
+		c.watched.entriesSeen(entries)
+	}
 	c.mu.Unlock()
 }
 
@@ -140,9 +154,10 @@ func (c *channel) send(yield bool) {
 		c.mu.Unlock()
 
 		var sent tally
+		var sifted sieve
 		for i := range groups {
 			if len(batch) > 0 {
-				c.fanOut(&groups[i], batch, first, yield, &sent)
+				c.fanOut(&groups[i], batch, first, &sifted, yield, &sent)
 			}
 			if lost {
 				groups[i].tellLost(reached)
@@ -154,6 +169,10 @@ func (c *channel) send(yield bool) {
 
 		c.mu.Lock()
 		c.sent = max(c.sent, reached)
+		for _, m := range c.marks {
+			m.f()
+		}
+		c.marks = nil
 		if cap(batch) <= 256 {
 			c.spare = batch[:0]
 		}
@@ -197,18 +216,21 @@ const maxScratchBytes = 256 << 10
 
 // fanOut encodes batch once in the group's form, if somebody wants it, and hands each
 // attachment its part. It adds what was handed over to sent.
-func (c *channel) fanOut(g *group, batch []*engine.Entry, first uint64, yield bool, sent *tally) {
+func (c *channel) fanOut(g *group, batch []*engine.Entry, first uint64, sifted *sieve, yield bool, sent *tally) {
 	p := parcel{batch: batch, first: first}
 	p.kinds, p.mixed = kindsOf(batch)
 	encoded := false
 	for i, a := range g.subs {
 		if a.wantsAny(&p) {
 			if !encoded {
+				if g.filter != nil {
+					p.batch = sifted.sift(g.filter, batch)
+				}
 				p.encode(g.form)
 				encoded = true
 			}
 			if len(p.units) == 0 {
-				break // the form has no words for any of it
+				break // nothing passes, or the form has no words for it
 			}
 			a.send(&p)
 		}
@@ -224,8 +246,8 @@ func (c *channel) fanOut(g *group, batch []*engine.Entry, first uint64, yield bo
 
 // parcel is what a group is sent in one go: the frames of several entries, joined.
 type parcel struct {
-	batch []*engine.Entry
-	first uint64 // number of entries that came before batch[0]
+	batch []*engine.Entry // what passes the group's filter; nil in the place of what does not
+	first uint64          // number of entries that came before batch[0]
 	units []Unit
 	bytes []byte
 	kinds engine.Kind // the kind of all entries, unless mixed
@@ -242,7 +264,9 @@ func (p *parcel) encode(form Form) {
 	s := scratches.Get().(*scratch)
 	s.buf, s.units = s.buf[:0], s.units[:0]
 	for i, e := range p.batch {
-		s.buf, s.units = form.AppendFrames(s.buf, s.units, e, i)
+		if e != nil {
+			s.buf, s.units = form.AppendFrames(s.buf, s.units, e, i)
+		}
 	}
 	s.receivers = slices.Grow(s.receivers[:0], len(s.units))[:len(s.units)]
 	clear(s.receivers)
@@ -281,19 +305,34 @@ func (c *channel) unshareLocked() {
 	}
 }
 
-// addLocked makes a a member: entries delivered from now on are sent to it.
-func (c *channel) addLocked(a *Attachment) {
+// addLocked makes a a member: entries delivered from now on are sent to it. It does not if
+// the channel has as many different filters as it may.
+func (c *channel) addLocked(a *Attachment) bool {
 	c.unshareLocked()
-	c.members++
+	filters := 0
 	for i := range c.groups {
-		if g := &c.groups[i]; g.form == a.form {
-			a.form = g.form // one copy for all
+		g := &c.groups[i]
+		if g.form == a.form && sameFilter(g.filter, a.filter) {
+			a.form, a.filter = g.form, g.filter // one copy for all
 			g.unshare()
 			g.subs = append(g.subs, a)
-			return
+			c.members++
+			return true
+		}
+		if g.filter != nil {
+			filters++
 		}
 	}
-	c.groups = append(c.groups, group{form: a.form, subs: []*Attachment{a}})
+	fresh := group{form: a.form, filter: a.filter, subs: []*Attachment{a}}
+	if a.filter == nil {
+		c.groups = slices.Insert(c.groups, 0, fresh) // those who filter come last
+	} else if filters < maxFilters {
+		c.groups = append(c.groups, fresh)
+	} else {
+		return false
+	}
+	c.members++
+	return true
 }
 
 // removeLocked ends a's membership. A fan-out under way may still send to it.
@@ -301,7 +340,7 @@ func (c *channel) removeLocked(a *Attachment) {
 	c.unshareLocked()
 	for i := range c.groups {
 		g := &c.groups[i]
-		if g.form != a.form {
+		if g.form != a.form || g.filter != a.filter {
 			continue
 		}
 		at := slices.Index(g.subs, a)

@@ -7,5 +7,6 @@
 // The hub knows nothing of sockets, HTTP or encodings. Publish runs on its caller's
 // goroutine and Deliver on the engine's; the fan-out runs on the goroutine that ends the
 // Turn, or, in rooms of more than inlineMembers, on one goroutine per busy room that lives
-// until nothing is pending. Close waits for these.
+// until nothing is pending. Close waits for these. Run tells attachments of the occupancy of
+// their channels, where they ask for it.
 package hub

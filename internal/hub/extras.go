@@ -8,7 +8,7 @@ import (
 	"letshare-server/internal/pubsub"
 )
 
-// allowedExtras are the top-level keys of extras that a client may publish.
+// allowedExtras are the top-level keys of extras that a client may publish (TM2i, REX2a-b).
 var allowedExtras = map[string]bool{
 	"headers": true, "push": true, "ref": true, "ephemeral": true, "privileged": true, "delta": true, "ai": true,
 }

@@ -182,6 +182,15 @@ func complete(a *hub.Attach) *hub.Attach {
 var sharedLines = newLines("shared")
 
 // message makes one message.
+// regrant gives an attachment the modes that a grant allows.
+func regrant(a *hub.Attachment, g *auth.Grant, name pubsub.ChannelName, asked pubsub.Mode) error {
+	modes, err := a.Allowed(g, name, asked)
+	if err == nil {
+		a.Mark(&hub.Change{Modes: modes}, func() {})
+	}
+	return err
+}
+
 func message(name, data string) []*pubsub.Message {
 	return []*pubsub.Message{{Name: name, Data: pubsub.Text(data)}}
 }

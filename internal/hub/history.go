@@ -31,7 +31,7 @@ type HistoryPage struct {
 }
 
 // Messages returns a page of the channel's messages as subscribers received them, newest
-// first unless q.Forwards.
+// first unless q.Forwards (RSL2a).
 //
 // Errors are *pubsub.Error: CodeCapabilityDenied, CodeInvalidParameterValue,
 // CodeUnavailable.

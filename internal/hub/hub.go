@@ -10,6 +10,7 @@ import (
 	"letshare-server/internal/auth"
 	"letshare-server/internal/directory"
 	"letshare-server/internal/engine"
+	"letshare-server/internal/limit"
 	"letshare-server/internal/pubsub"
 	"letshare-server/internal/stats"
 )
@@ -23,15 +24,8 @@ type Options struct {
 	// Namespace returns the rules of a channel; nil means no rules at all.
 	Namespace func(app, channel string) auth.Namespace
 
-	// MaxMessageBytes bounds the sum of sizes of one publish. Zero means 65536.
-	MaxMessageBytes int
-
-	// MaxPresenceMembers bounds the members of a channel. Zero means 1000.
-	MaxPresenceMembers int
-
-	// MaxPresenceBytes bounds what the members of a channel take together, since everybody
-	// who attaches is sent all of them. Zero means 1 MiB.
-	MaxPresenceBytes int64
+	// Limits are those of the hub and of its doors. Nil means the defaults.
+	Limits *limit.Set
 
 	// AppendTimeout is how long the store may take to apply a publish. Zero means 5 s.
 	AppendTimeout time.Duration
@@ -57,6 +51,16 @@ type Hub struct {
 	seed   maphash.Seed
 	shards [shardCount]shard
 	fans   sync.WaitGroup // the goroutines that serve large rooms
+
+	dueMu   sync.Mutex    // guards due and entered; taken last, nothing is done under it
+	due     []*watch      // whose timer has ended, for Run
+	entered []*watch      // whose channel's members have changed, for Run
+	wake    chan struct{} // a token when there are some
+
+	messageRates, byteRates limit.Buckets[pubsub.ChannelID] // of what is published
+
+	appsMu      sync.Mutex     // comes after a shard's mu; nothing is locked under it
+	appChannels map[string]int // channels in the shards, by app
 }
 
 const shardCount = 64
@@ -70,14 +74,8 @@ type shard struct {
 
 // New returns a hub with no channels. It starts nothing.
 func New(opts Options) *Hub {
-	if opts.MaxMessageBytes == 0 {
-		opts.MaxMessageBytes = 65536
-	}
-	if opts.MaxPresenceMembers == 0 {
-		opts.MaxPresenceMembers = 1000
-	}
-	if opts.MaxPresenceBytes == 0 {
-		opts.MaxPresenceBytes = 1 << 20
+	if opts.Limits == nil {
+		opts.Limits = limit.NewSet(limit.Limits{}, limit.Options{})
 	}
 	if opts.AppendTimeout == 0 {
 		opts.AppendTimeout = 5 * time.Second
@@ -88,7 +86,7 @@ func New(opts Options) *Hub {
 	if opts.Metrics == nil {
 		opts.Metrics = noMetrics{}
 	}
-	h := &Hub{opts: opts, seed: maphash.MakeSeed()}
+	h := &Hub{opts: opts, seed: maphash.MakeSeed(), wake: make(chan struct{}, 1), appChannels: make(map[string]int)}
 	for i := range h.shards {
 		h.shards[i].channels = make(map[pubsub.ChannelID]*channel)
 	}
@@ -98,6 +96,9 @@ func New(opts Options) *Hub {
 // Close waits until the fan-out of everything published so far is done. Publish and Attach
 // must not be called any more.
 func (h *Hub) Close() { h.fans.Wait() }
+
+// Limits are the limits in force, for the doors that lead here.
+func (h *Hub) Limits() *limit.Set { return h.opts.Limits }
 
 // Rooms is the number of channels with at least one attachment on this node.
 func (h *Hub) Rooms() int {
@@ -130,6 +131,10 @@ func (h *Hub) acquire(ctx context.Context, id pubsub.ChannelID) (*channel, error
 	s.mu.Lock()
 	c := s.channels[id]
 	if c == nil {
+		if err := h.countChannel(id.App); err != nil {
+			s.mu.Unlock()
+			return nil, err
+		}
 		c = newChannel(h, id)
 		s.channels[id] = c
 		h.opts.Metrics.ChannelOpened()
@@ -173,6 +178,7 @@ func (h *Hub) release(c *channel) {
 	s.mu.Lock()
 	if c.users == 0 && s.channels[c.id] == c {
 		delete(s.channels, c.id)
+		h.uncountChannel(c.id.App)
 		h.opts.Metrics.ChannelClosed()
 		c.counts.ChannelClosed()
 	}

@@ -10,6 +10,7 @@ import (
 
 	"letshare-server/internal/auth"
 	"letshare-server/internal/engine"
+	"letshare-server/internal/limit"
 	"letshare-server/internal/pubsub"
 	"letshare-server/internal/stats"
 )
@@ -19,7 +20,8 @@ type Presence struct {
 	Grant   *auth.Grant
 	Channel pubsub.ChannelName
 
-	// Items enter, update or leave, in this order and all or none. They are handed over.
+	// Items enter, update or leave, in this order and all or none, for whichever clientIds the
+	// grant permits (RTP14a, RTP15a, RTP15f). They are handed over.
 	Items []*pubsub.PresenceMessage
 
 	// ConnectionID owns the members. MsgSerial is the number that it gave the request, by
@@ -37,8 +39,8 @@ type Presence struct {
 //
 // Errors are *pubsub.Error: CodeCapabilityDenied, CodeIdentifiedClientNeeded,
 // CodePresenceNoClientID, CodeInvalidClientID, CodeInvalidExtras, CodeTooManyMessages,
-// CodeMessageTooLarge, CodeTooManyMembers, CodePresenceTooLarge, CodeUnavailable,
-// CodeTimeout.
+// CodeMessageTooLarge, CodeChannelMessageRate, CodeChannelByteRate, CodeTooManyMembers,
+// CodePresenceTooLarge, CodeUnavailable, CodeTimeout.
 func (h *Hub) Presence(ctx context.Context, turn *Turn, p *Presence) error {
 	id := p.Channel.ID(p.Grant.App)
 	c := h.lookup(id)
@@ -50,6 +52,13 @@ func (h *Hub) Presence(ctx context.Context, turn *Turn, p *Presence) error {
 	}
 	if len(p.Items) == 0 {
 		return nil
+	}
+	limits := h.opts.Limits.For(id.App)
+	if limits.ChannelMessages > 0 || limits.ChannelBytes > 0 {
+		if err := h.pace(limits, id, len(p.Items), p.size()); err != nil {
+			counts.Refused(stats.Realtime, stats.Presence, len(p.Items))
+			return err
+		}
 	}
 	if c != nil && c.crowded() {
 		turn.End()
@@ -63,7 +72,7 @@ func (h *Hub) Presence(ctx context.Context, turn *Turn, p *Presence) error {
 		a := p.change(members)
 		a.Channel, a.Deadline = id, deadline
 		a.Bounds = []engine.Bound{{
-			Space: engine.RecordPresence, MaxRecords: h.opts.MaxPresenceMembers, MaxBytes: h.opts.MaxPresenceBytes,
+			Space: engine.RecordPresence, MaxRecords: limits.PresenceMembers, MaxBytes: limits.PresenceBytes,
 		}}
 		return a, nil
 	})
@@ -71,12 +80,15 @@ func (h *Hub) Presence(ctx context.Context, turn *Turn, p *Presence) error {
 	if c := h.lookup(id); c != nil {
 		turn.touch(c)
 	}
+	h.noteFull(err, id.App)
 	p.count(counts, err, rule.Persisted)
 	switch {
 	case errors.Is(err, engine.ErrTooManyRecords):
-		return pubsub.Errorf(pubsub.CodeTooManyMembers, "a channel has %d presence members at most", h.opts.MaxPresenceMembers).Because(err)
+		h.opts.Limits.Exceeded(limit.PresenceMembers, id.App)
+		return pubsub.Errorf(pubsub.CodeTooManyMembers, "a channel has %d presence members at most", limits.PresenceMembers).Because(err)
 	case errors.Is(err, engine.ErrRecordsTooLarge):
-		return pubsub.Errorf(pubsub.CodePresenceTooLarge, "the members of a channel have %d bytes of data at most", h.opts.MaxPresenceBytes).Because(err)
+		h.opts.Limits.Exceeded(limit.PresenceBytes, id.App)
+		return pubsub.Errorf(pubsub.CodePresenceTooLarge, "the members of a channel have %d bytes of data at most", limits.PresenceBytes).Because(err)
 	case err != nil:
 		return clientError(err)
 	}
@@ -85,10 +97,7 @@ func (h *Hub) Presence(ctx context.Context, turn *Turn, p *Presence) error {
 
 // count counts the items of a request whose outcome is err. What changes nothing counts too.
 func (p *Presence) count(counts *stats.App, err error, persisted bool) {
-	items, size := len(p.Items), 0
-	for _, m := range p.Items {
-		size += m.Size()
-	}
+	items, size := len(p.Items), p.size()
 	switch {
 	case errors.Is(err, engine.ErrTooManyRecords), errors.Is(err, engine.ErrRecordsTooLarge):
 		counts.Refused(stats.Realtime, stats.Presence, items)
@@ -102,8 +111,8 @@ func (p *Presence) count(counts *stats.App, err error, persisted bool) {
 	}
 }
 
-// checkPresence validates a request, rights first and contents after, and completes its
-// items with their clientIds.
+// checkPresence validates a request, rights first (RTP8h) and contents after (RTP8i), and
+// completes its items with their clientIds (RTP8c, RTP9d, RTP10c).
 func (h *Hub) checkPresence(p *Presence, rule auth.Namespace) error {
 	if p.Channel.Qualifier != "" || !p.Grant.Allows(auth.OpPresence, p.Channel.Resource()) {
 		return denied("be present on", p.Channel)
@@ -112,14 +121,12 @@ func (h *Hub) checkPresence(p *Presence, rule auth.Namespace) error {
 		return pubsub.NewError(pubsub.CodeIdentifiedClientNeeded, "the channel requires an identified client")
 	}
 	if len(p.Items) > MaxMessagesPerPublish {
+		h.opts.Limits.Exceeded(limit.PublishMessages, p.Grant.App)
 		return pubsub.Errorf(pubsub.CodeTooManyMessages, "a request has %d presence messages at most, got %d", MaxMessagesPerPublish, len(p.Items))
 	}
-	size := 0
-	for _, m := range p.Items {
-		size += m.Size()
-	}
-	if size > h.opts.MaxMessageBytes {
-		return pubsub.Errorf(pubsub.CodeMessageTooLarge, "maximum message size exceeded: %d bytes, allowed are %d", size, h.opts.MaxMessageBytes)
+	size := p.size()
+	if most := h.opts.Limits.For(p.Grant.App).MessageBytes; size > most {
+		return h.tooLarge(p.Grant.App, size, most)
 	}
 	for _, m := range p.Items {
 		switch m.Action {
@@ -145,6 +152,14 @@ func (h *Hub) checkPresence(p *Presence, rule auth.Namespace) error {
 	return nil
 }
 
+// size is the sum of the sizes of the items.
+func (p *Presence) size() (n int) {
+	for _, m := range p.Items {
+		n += m.Size()
+	}
+	return n
+}
+
 // change makes the Append that applies p to the members as they were read. What changes
 // nothing leaves no trace in it but the request's own id, so that a repeat of the request
 // after later ones changes nothing either.
@@ -158,7 +173,7 @@ func (p *Presence) change(members membersOf) *engine.Append {
 		switch {
 		case item.Action == pubsub.PresenceLeave:
 			if m.now == nil {
-				continue
+				continue // (RTP10d)
 			}
 			completeLeave(&item, m.now)
 			m.now = nil
@@ -171,9 +186,9 @@ func (p *Presence) change(members membersOf) *engine.Append {
 			item.Action, item.Timestamp = pubsub.PresenceEnter, 0
 		default:
 			if m.now == nil {
-				item.Action = pubsub.PresenceEnter
+				item.Action = pubsub.PresenceEnter // (RTP9b)
 			}
-			m.now = &item
+			m.now = &item // (RTP9a)
 		}
 		m.changed = true
 		batch.Presence = append(batch.Presence, &item)
@@ -186,7 +201,7 @@ func (p *Presence) change(members membersOf) *engine.Append {
 	return a
 }
 
-// completeLeave gives a LEAVE without data the last data of the member (RTP10a).
+// completeLeave gives a LEAVE without data the last data of the member (RTP8e, RTP10a).
 func completeLeave(leave, member *pubsub.PresenceMessage) {
 	if leave.Data.Kind == pubsub.NoData {
 		leave.Data, leave.Encoding = member.Data, member.Encoding

@@ -14,7 +14,7 @@ type PresenceHistoryPage struct {
 }
 
 // PresenceHistory returns a page of the channel's presence events as subscribers received
-// them, newest first unless q.Forwards (RSP4). Errors are those of Messages.
+// them, newest first unless q.Forwards (RSP4a). Errors are those of Messages.
 func (h *Hub) PresenceHistory(ctx context.Context, q *History) (*PresenceHistoryPage, error) {
 	events, next, err := readItems(ctx, h, q, engine.KindPresence, presenceOf)
 	if err != nil {

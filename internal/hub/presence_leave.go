@@ -112,7 +112,8 @@ func (h *Hub) leaveChannel(ctx context.Context, id pubsub.ChannelID, connectionI
 
 // leave makes the Append by which the first of the members leave, and says how many. The
 // leaves are synthesised: their ids do not begin with the connection's, so that clients
-// compare them by time, which is not before that of what the member did last (RTP2b1).
+// compare them by time, which is not before that of what the member did last (RTP2b1), and
+// enter such members again (RTP17b).
 func (m membersOf) leave() (a *engine.Append, count int) {
 	clients := make([]string, 0, len(m.byClient))
 	for clientID := range m.byClient {

@@ -190,7 +190,7 @@ type MembersPage struct {
 	Next    string // the Cursor of the next page; empty if this is the last
 }
 
-// Members returns a page of a channel's members (RSP3). Errors are *pubsub.Error:
+// Members returns a page of a channel's members (RSP3a). Errors are *pubsub.Error:
 // CodeCapabilityDenied, CodeUnavailable.
 func (h *Hub) Members(ctx context.Context, q *Members) (*MembersPage, error) {
 	if q.Channel.Qualifier != "" || !q.Grant.Allows(auth.OpSubscribe, q.Channel.Resource()) {
@@ -224,9 +224,12 @@ func (h *Hub) Members(ctx context.Context, q *Members) (*MembersPage, error) {
 func (a *Attachment) Channel() pubsub.ChannelID { return a.channel.id }
 
 // Members returns the members that the attachment's client may know of now: all of the
-// channel's with PRESENCE_SUBSCRIBE, else those of its own connection (RTP17a). Everything
-// that happens after the call began is received.
+// channel's with PRESENCE_SUBSCRIBE, else those of its own connection (RTP17a), and none if
+// it has a filter. Everything that happens after the call began is received.
 func (a *Attachment) Members(ctx context.Context) ([]*pubsub.PresenceMessage, error) {
+	if a.filter != nil {
+		return nil, nil
+	}
 	connectionID := a.connID
 	if a.Modes()&pubsub.ModePresenceSubscribe != 0 {
 		connectionID = ""

@@ -38,7 +38,7 @@ func (presenceLines) AppendFrames(dst []byte, units []hub.Unit, e *engine.Entry,
 }
 
 // watcher is a client that knows members from SYNCs and events, and applies them by the
-// rules of clients (RTP2, RTP18, RTP19).
+// rules of clients (RTP2b1-2, RTP18a-b, RTP19).
 type watcher struct {
 	inbox
 	at    *hub.Attachment
@@ -97,7 +97,7 @@ func (w *watcher) apply(t testing.TB, m *pubsub.PresenceMessage) {
 	}
 }
 
-// newerToClients is the rule by which clients tell which event is the newer one (RTP2b).
+// newerToClients is the rule by which clients tell which event is the newer one (RTP2b1-2).
 func newerToClients(m, old *pubsub.PresenceMessage) bool {
 	serial, index, ok := eventID(m)
 	oldSerial, oldIndex, oldOK := eventID(old)

@@ -13,6 +13,7 @@ import (
 	"letshare-server/internal/engine"
 	enginememory "letshare-server/internal/engine/memory"
 	"letshare-server/internal/hub"
+	"letshare-server/internal/limit"
 	"letshare-server/internal/pubsub"
 )
 
@@ -119,6 +120,7 @@ func TestOneRequestMayChangeAMemberSeveralTimes(t *testing.T) {
 	expect(t, members(t, h, hub.Members{}).Members, "present conn:0:5 a=3")
 }
 
+// RTP10d
 func TestWhoIsNoMemberLeavesSilently(t *testing.T) {
 	h := newHub(t)
 	w := watch(t, h, hub.Attach{})
@@ -139,6 +141,7 @@ func TestMembersOfConnectionsAreTheirOwn(t *testing.T) {
 	}
 }
 
+// RTP17g
 func TestAReEntryWithWhatIsKnownChangesNothing(t *testing.T) {
 	h := newHub(t)
 	w := watch(t, h, hub.Attach{})
@@ -213,12 +216,13 @@ func TestARequestThatIsSentAgainChangesNothing(t *testing.T) {
 	expect(t, w.catchUp(t), "enter conn:1:0 a=1, leave conn:2:0 a=1, enter conn:3:0 a=2")
 }
 
+// RTP8h, RTP8i, RTP15f
 func TestPresenceIsRefusedForReasons(t *testing.T) {
 	restricted := capability(t, `{"room":["subscribe"],"mine":["presence"]}`)
 	me := &auth.Grant{App: "app", ClientRule: auth.ClientIdentified, ClientID: "me", Capability: auth.FullCapability}
 	anonymous := &auth.Grant{App: "app", ClientRule: auth.ClientAnonymous, Capability: auth.FullCapability}
 	h := newHub(t, func(o *hub.Options) {
-		o.MaxMessageBytes = 100
+		o.Limits = limit.NewSet(limit.Limits{MessageBytes: 100}, limit.Options{})
 		o.Namespace = func(_, channel string) auth.Namespace { return auth.Namespace{Identified: channel == "strict"} }
 	})
 	w := watch(t, h, hub.Attach{})
@@ -281,7 +285,7 @@ func TestPresenceIsRefusedForReasons(t *testing.T) {
 }
 
 func TestAChannelHasRoomForSoManyMembers(t *testing.T) {
-	h := newHub(t, func(o *hub.Options) { o.MaxPresenceMembers = 3; o.MaxPresenceBytes = 300 })
+	h, _, exceeded := limited(t, limit.Limits{PresenceMembers: 3, PresenceBytes: 300})
 	w := watch(t, h, hub.Attach{})
 	do(t, h, request("conn", 0, enter("a", "1"), enter("b", "1")))
 	refused := func(code pubsub.Code, p *hub.Presence) {
@@ -293,6 +297,8 @@ func TestAChannelHasRoomForSoManyMembers(t *testing.T) {
 	}
 	refused(pubsub.CodeTooManyMembers, request("conn2", 0, enter("c", ""), enter("d", "")))
 	refused(pubsub.CodePresenceTooLarge, request("conn2", 1, enter("c", strings.Repeat("x", 300))))
+	exceeded.expect(t, limit.PresenceMembers, 1)
+	exceeded.expect(t, limit.PresenceBytes, 1)
 	do(t, h, request("conn2", 2, enter("c", "")))
 	do(t, h, request("conn", 1, update("a", "2")))
 	do(t, h, request("conn", 2, leave("a", ""), enter("d", "3")))
@@ -442,6 +448,7 @@ func TestAStoreThatFailsIsTold(t *testing.T) {
 	}
 }
 
+// RTP17a
 func TestWithoutPresenceSubscribeAConnectionSeesItself(t *testing.T) {
 	h := newHub(t)
 	do(t, h, request("self", 0, enter("a", "1")))
@@ -472,6 +479,7 @@ func TestWithoutPresenceSubscribeAConnectionSeesItself(t *testing.T) {
 	}
 }
 
+// RSP3a
 func TestMembersComeInPages(t *testing.T) {
 	h := newHub(t)
 	var items []*pubsub.PresenceMessage

@@ -10,6 +10,7 @@ import (
 
 	"letshare-server/internal/auth"
 	"letshare-server/internal/engine"
+	"letshare-server/internal/limit"
 	"letshare-server/internal/pubsub"
 	"letshare-server/internal/stats"
 )
@@ -26,20 +27,23 @@ type Publish struct {
 	Messages []*pubsub.Message
 
 	// ConnectionID is the publisher's connection, and MsgSerial the number that it gave
-	// the publish, by which a repeat is recognised (RTN7b, RTN19a). Without a connection
+	// the publish, by which a repeat is recognised (RTN7b, RTN19a, RTN19a2). Without a connection
 	// the publish is a request of its own.
 	ConnectionID string
 	MsgSerial    int64
 
 	// OnBehalf is the connection that a request without one publishes for: the messages
-	// seem to come from it, and its echo rules apply.
+	// seem to come from it, and its echo rules apply (TM2h).
 	OnBehalf string
 
 	// Final says that the connection never sends the publish again, so that its id need not
 	// be remembered.
 	Final bool
 
-	// MaxBytes bounds the sum of the messages' sizes. Zero means the hub's default.
+	// Ephemeral says that nothing of it is kept, whatever the messages say.
+	Ephemeral bool
+
+	// MaxBytes bounds the sum of the messages' sizes. Zero means the app's limit.
 	MaxBytes int
 }
 
@@ -54,6 +58,8 @@ type Published struct {
 // Publish checks p, hands it to the engine and returns; done is told the outcome exactly
 // once, perhaps before Publish returns. What was published is sent when turn ends. An
 // error means that p was refused and done will not be called.
+//
+// A publish above the rates of its channel is CodeChannelMessageRate or CodeChannelByteRate.
 //
 // Publish may wait while the room's fan-out is far behind.
 func (h *Hub) Publish(turn *Turn, p *Publish, done func(Published)) error {
@@ -71,11 +77,18 @@ func (h *Hub) Publish(turn *Turn, p *Publish, done func(Published)) error {
 		done(Published{})
 		return nil
 	}
+	size := batch.Size()
+	if l := h.opts.Limits.For(channelID.App); l.ChannelMessages > 0 || l.ChannelBytes > 0 {
+		if err := h.pace(l, channelID, count, size); err != nil {
+			counts.Refused(transport, stats.Messages, count)
+			return err
+		}
+	}
 	if c != nil && c.crowded() {
 		turn.End()
 		c.waitForRoom()
 	}
-	size, persisted := batch.Size(), rule.Persisted && !batch.Ephemeral
+	persisted := rule.Persisted && !batch.Ephemeral
 	first := p.Messages[0].ID
 	if first == "" {
 		first = pubsub.ItemID(batch.ID, 0)
@@ -90,6 +103,7 @@ func (h *Hub) Publish(turn *Turn, p *Publish, done func(Published)) error {
 		if len(r.Serials) > 0 {
 			out.Serial = r.Serials[0]
 		}
+		h.noteFull(r.Err, channelID.App)
 		switch {
 		case r.Err != nil:
 			counts.Failed(transport, stats.Messages, count)
@@ -117,7 +131,7 @@ func (p *Publish) transport() stats.Transport {
 	return stats.Realtime
 }
 
-// publisher is the connection that the messages come from, if any.
+// publisher is the connection that the messages come from, if any (RTL6f).
 func (p *Publish) publisher() string { return cmp.Or(p.ConnectionID, p.OnBehalf) }
 
 // crowded reports whether publishers have to wait.
@@ -128,7 +142,7 @@ func (c *channel) crowded() bool {
 }
 
 // check validates a publish, rights first and contents after, and makes its batch and the id
-// that repeats of it are recognised by.
+// that repeats of it are recognised by (RSL1k4-5).
 func (h *Hub) check(p *Publish, rule auth.Namespace) (*pubsub.Batch, engine.ID, error) {
 	none := engine.ID{}
 	ops := p.Grant.Ops(p.Channel.Resource())
@@ -139,15 +153,16 @@ func (h *Hub) check(p *Publish, rule auth.Namespace) (*pubsub.Batch, engine.ID, 
 		return nil, none, pubsub.NewError(pubsub.CodeIdentifiedClientNeeded, "the channel requires an identified client")
 	}
 	if len(p.Messages) > MaxMessagesPerPublish {
+		h.opts.Limits.Exceeded(limit.PublishMessages, p.Grant.App)
 		return nil, none, pubsub.Errorf(pubsub.CodeTooManyMessages, "a publish has %d messages at most, got %d", MaxMessagesPerPublish, len(p.Messages))
 	}
 	batch := &pubsub.Batch{ConnectionID: p.publisher(), Messages: p.Messages}
-	limit := p.MaxBytes
-	if limit == 0 {
-		limit = h.opts.MaxMessageBytes
+	most := p.MaxBytes
+	if most == 0 {
+		most = h.opts.Limits.For(p.Grant.App).MessageBytes
 	}
-	if size := batch.Size(); size > limit {
-		return nil, none, pubsub.Errorf(pubsub.CodeMessageTooLarge, "maximum message size exceeded: %d bytes, allowed are %d", size, limit)
+	if size := batch.Size(); size > most {
+		return nil, none, h.tooLarge(p.Grant.App, size, most)
 	}
 	for i, m := range p.Messages {
 		if err := completeMessage(p, ops, m); err != nil {
@@ -162,8 +177,14 @@ func (h *Hub) check(p *Publish, rule auth.Namespace) (*pubsub.Batch, engine.ID, 
 		}
 		batch.Ephemeral = ephemeral
 	}
+	batch.Ephemeral = batch.Ephemeral || p.Ephemeral
 	id, err := identify(p, batch)
 	return batch, id, err
+}
+
+func (h *Hub) tooLarge(app string, size, most int) *pubsub.Error {
+	h.opts.Limits.Exceeded(limit.MessageBytes, app)
+	return pubsub.Errorf(pubsub.CodeMessageTooLarge, "maximum message size exceeded: %d bytes, allowed are %d", size, most)
 }
 
 // completeMessage checks one message and fills in what the server sets.
@@ -188,7 +209,7 @@ func completeMessage(p *Publish, ops auth.OpSet, m *pubsub.Message) error {
 }
 
 // identify gives the batch its id base and returns what a repeat is recognised by. Client
-// ids are all "<base>:<index>", or one arbitrary string for a single message (RSL1k).
+// ids are all "<base>:<index>", or one arbitrary string for a single message (RSL1k1-3).
 func identify(p *Publish, b *pubsub.Batch) (engine.ID, error) {
 	if len(b.Messages) == 0 {
 		return engine.ID{}, nil
@@ -223,7 +244,12 @@ func identify(p *Publish, b *pubsub.Batch) (engine.ID, error) {
 		}
 	}
 	b.ID = base
-	id := engine.ID{Client: base}
+	// A message "a", a message "a:0" and a batch that begins with "a:0" are no repeats of
+	// each other, so that none of them is taken for published that was not.
+	id := engine.ID{Client: given}
+	if n := len(b.Messages); n > 1 {
+		id.Client = base + "\x00" + strconv.Itoa(n)
+	}
 	if p.ConnectionID != "" && !p.Final {
 		id.ConnectionID, id.MsgSerial = p.ConnectionID, p.MsgSerial
 	}

@@ -16,6 +16,7 @@ import (
 	"letshare-server/internal/stats"
 )
 
+// RSL1i, RSL1k3, TM2i
 func TestAPublishIsRefusedWithTheCodeThatSaysWhy(t *testing.T) {
 	h := newHub(t)
 	bob := &auth.Grant{App: "app", ClientRule: auth.ClientIdentified, ClientID: "bob", Capability: auth.FullCapability}
@@ -113,6 +114,7 @@ func TestTheServerCompletesAMessageAndTrustsNothingThatIsItsOwnToGive(t *testing
 	}
 }
 
+// RSL1k4-5, RTN19a
 func TestARepeatGetsTheFirstSerialsAndIsNotDelivered(t *testing.T) {
 	h := newHub(t)
 	box := new(inbox)
@@ -137,8 +139,17 @@ func TestARepeatGetsTheFirstSerialsAndIsNotDelivered(t *testing.T) {
 	}
 	// An id of the client's never meets one of the server's.
 	publish(t, h, &turn, hub.Publish{Messages: []*pubsub.Message{{ID: "c1:3:0", Data: pubsub.Text("not swallowed")}}})
+	// Nor do ids that only begin alike.
+	publish(t, h, &turn, hub.Publish{Messages: []*pubsub.Message{{ID: "id:0", Data: pubsub.Text("first")}}})
+	pair := func() hub.Publish {
+		return hub.Publish{Messages: []*pubsub.Message{{ID: "id:0", Data: pubsub.Text("both")}, {ID: "id:1", Data: pubsub.Text("both")}}}
+	}
+	both := publish(t, h, &turn, pair())
+	if again := publish(t, h, &turn, pair()); again.Serial != both.Serial {
+		t.Errorf("%+v and then %+v", both, again)
+	}
 	turn.End()
-	if got := box.data(); got != "m i not swallowed" {
+	if got := box.data(); got != "m i not swallowed first both" {
 		t.Errorf("got %q", got)
 	}
 }
@@ -154,8 +165,8 @@ func TestEphemeralMessagesAreDeliveredAndNotKept(t *testing.T) {
 	if got := box.data(); got != "kept gone" {
 		t.Errorf("got %q", got)
 	}
-	if at.Reached() != kept.Serial {
-		t.Errorf("an ephemeral message is a position: %s, want %s", at.Reached(), kept.Serial)
+	if reached := at.Mark(nil, func() {}); reached != kept.Serial {
+		t.Errorf("an ephemeral message is a position: %s, want %s", reached, kept.Serial)
 	}
 	page, err := h.Messages(t.Context(), &hub.History{Grant: anyone, Channel: name("room"), Limit: 10})
 	if err != nil || len(page.Messages) != 1 {
@@ -194,6 +205,7 @@ func TestTroubleOfTheStoreIsToldAsWhatTheClientCanDo(t *testing.T) {
 	}
 }
 
+// RSL2a, TG4
 func TestPagesOfAnySizeAreTogetherTheWholeHistory(t *testing.T) {
 	h := newHub(t)
 	var all []string

@@ -10,6 +10,7 @@ import (
 	"letshare-server/internal/auth"
 	"letshare-server/internal/engine"
 	"letshare-server/internal/hub"
+	"letshare-server/internal/limit"
 	"letshare-server/internal/pubsub"
 	"letshare-server/internal/stats"
 )
@@ -121,6 +122,74 @@ func TestDeliveriesAreCountedForEachReceiver(t *testing.T) {
 	}
 }
 
+// Of a filtered channel what passes is counted, and not what it is a part of.
+func TestDeliveriesOfAFilteredChannelAreCounted(t *testing.T) {
+	h, so := counting(t)
+	at := attach(t, h, hub.Attach{Grant: wide, Channel: filtered("name == 'yes'")})
+	attach(t, h, hub.Attach{Grant: wide, Channel: filtered("name == 'yes'"), Form: lines{label: "single", items: true, count: sharedLines.count}})
+	attach(t, h, hub.Attach{Grant: wide, Channel: filtered("name == 'no'"), ConnectionID: "c", NoEcho: true})
+	var turn hub.Turn
+	publish(t, h, &turn, hub.Publish{Messages: append(message("no", "1234"), message("yes", "12")...), ConnectionID: "d"})
+	turn.End()
+	publish(t, h, &turn, hub.Publish{Messages: append(message("no", "1234"), message("yes", "12")...), ConnectionID: "c"})
+	publish(t, h, &turn, hub.Publish{Messages: message("neither", "1"), ConnectionID: "d", MsgSerial: 1})
+	turn.End()
+	if b := at.Rewind(t.Context(), hub.Rewind{Limit: 1}); b.Err != nil || len(b.Frames) != 0 {
+		t.Fatal(b) // nothing is older than the attachment
+	}
+	again := attach(t, h, hub.Attach{Grant: wide, Channel: filtered("name == 'yes'")})
+	if b := again.Rewind(t.Context(), hub.Rewind{Limit: 1}); b.Err != nil || len(b.Frames) != 1 {
+		t.Fatal(b)
+	}
+	// Two messages to those who want "yes", one of them once more, and one to who wants "no".
+	expectFigures(t, "outbound", so("messages.outbound.realtime.messages"), map[string]float64{
+		"messages.outbound.realtime.messages.count": 2*2 + 1 + 1, "messages.outbound.realtime.messages.data": 5*5 + 6,
+	})
+}
+
+// Events of the occupancy are no messages of the channel.
+func TestOccupancyEventsAreNotCounted(t *testing.T) {
+	h, so := counting(t)
+	at := attach(t, h, hub.Attach{})
+	if frames, err := at.ShowOccupancy(t.Context(), hub.AllOccupancy, at.Position()); err != nil || len(frames) != 1 {
+		t.Fatal(frames, err)
+	}
+	expectFigures(t, "messages", so("messages"), map[string]float64{})
+}
+
+func TestWhatLimitsRefuseIsCounted(t *testing.T) {
+	h, so := counting(t, func(o *hub.Options) {
+		o.Limits = limit.NewSet(limit.Limits{Burst: time.Second, Rates: limit.Rates{ChannelMessages: 3}, AppChannels: 1}, limit.Options{})
+	})
+	attach(t, h, hub.Attach{})
+	if _, err := h.Attach(t.Context(), &hub.Attach{Grant: anyone, Channel: name("another"), Form: sharedLines, Receiver: new(inbox)}); code(err) != pubsub.CodeChannelLimit {
+		t.Error(err)
+	}
+	var turn hub.Turn
+	defer turn.End()
+	more := append(message("n", "1"), append(message("n", "2"), message("n", "3")...)...)
+	publish(t, h, &turn, hub.Publish{Messages: message("n", "x"), ConnectionID: "c", MsgSerial: 1})
+	err := h.Publish(&turn, &hub.Publish{Grant: anyone, Channel: name("room"), Messages: more}, func(hub.Published) {})
+	if code(err) != pubsub.CodeChannelMessageRate {
+		t.Error(err)
+	}
+	items := []*pubsub.PresenceMessage{
+		{Action: pubsub.PresenceEnter, ClientID: "a"}, {Action: pubsub.PresenceEnter, ClientID: "b"},
+		{Action: pubsub.PresenceEnter, ClientID: "c"}, {Action: pubsub.PresenceEnter, ClientID: "d"},
+	}
+	err = h.Presence(t.Context(), &turn, &hub.Presence{Grant: anyone, Channel: name("room"), Items: items, ConnectionID: "c", MsgSerial: 2})
+	if code(err) != pubsub.CodeChannelMessageRate {
+		t.Error(err)
+	}
+	got := so("messages.inbound")
+	if got["messages.inbound.rest.messages.refused"] != 3 || got["messages.inbound.realtime.presence.refused"] != 4 || got["messages.inbound.all.all.count"] != 1 {
+		t.Error(got)
+	}
+	if got := so("channels"); got["channels.refused"] != 1 || got["channels.opened"] != 1 {
+		t.Error(got)
+	}
+}
+
 func TestWhatIsSentAgainIsCountedAgain(t *testing.T) {
 	h, so := counting(t)
 	first := attach(t, h, hub.Attach{})
@@ -131,7 +200,7 @@ func TestWhatIsSentAgainIsCountedAgain(t *testing.T) {
 	if b := at.Resume(t.Context(), first.Position()); b.Err != nil {
 		t.Fatal(b.Err)
 	}
-	if b := at.Rewind(t.Context(), 0, 2); b.Err != nil {
+	if b := at.Rewind(t.Context(), hub.Rewind{Limit: 2}); b.Err != nil {
 		t.Fatal(b.Err)
 	}
 	expectFigures(t, "outbound", so("messages.outbound.realtime.messages"), map[string]float64{
@@ -141,7 +210,7 @@ func TestWhatIsSentAgainIsCountedAgain(t *testing.T) {
 
 func TestPresenceIsCounted(t *testing.T) {
 	h, so := counting(t, func(o *hub.Options) {
-		o.MaxPresenceMembers = 2
+		o.Limits = limit.NewSet(limit.Limits{PresenceMembers: 2}, limit.Options{})
 		o.Namespace = func(_, _ string) auth.Namespace { return auth.Namespace{Persisted: true} }
 	})
 	attach(t, h, hub.Attach{})

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"letshare-server/internal/auth"
+	"letshare-server/internal/guard"
 	"letshare-server/internal/hub"
 	"letshare-server/internal/outbox"
 	"letshare-server/internal/pubsub"
@@ -34,9 +35,6 @@ type Options struct {
 	// means no bound.
 	MaxRoomUsers int
 
-	// MaxRooms bounds the rooms that one connection is in. Zero means 1000.
-	MaxRooms int
-
 	// PingInterval is after how much silence a peer is pinged, and IdleTimeout after how
 	// much it is given up. Zero means 25 s and 70 s.
 	PingInterval, IdleTimeout time.Duration
@@ -45,6 +43,7 @@ type Options struct {
 	// the original server did. Otherwise an event reaches exactly its subscribers.
 	WildcardEvents bool
 
+	Guard   *guard.Guard // is told how authentications end; nil: nobody is
 	Metrics Metrics
 	Log     *slog.Logger // nil discards
 }
@@ -68,9 +67,6 @@ type Door struct {
 
 // New returns the endpoint. It starts nothing.
 func New(opts Options) *Door {
-	if opts.MaxRooms == 0 {
-		opts.MaxRooms = 1000
-	}
 	if opts.Log == nil {
 		opts.Log = slog.New(slog.DiscardHandler)
 	}
@@ -92,6 +88,7 @@ func New(opts Options) *Door {
 // then 400 (the origin was checked before).
 func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	claims, grant, err := d.opts.Auth.Authenticate(param(r.URL.RawQuery, "token"))
+	d.opts.Guard.Authenticated(r.Context(), d.opts.Proxies.Peer(r).Addr, err)
 	if err == nil {
 		if refused := grant.CheckPeer(d.opts.Proxies.Peer(r)); refused != nil {
 			err = pubsub.NewError(refused.Code, "token验证失败: 默认密钥只能在本机或内网使用")

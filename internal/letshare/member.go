@@ -9,6 +9,7 @@ import (
 
 	"letshare-server/internal/auth"
 	"letshare-server/internal/hub"
+	"letshare-server/internal/limit"
 	"letshare-server/internal/outbox"
 	"letshare-server/internal/pubsub"
 	"letshare-server/internal/socket"
@@ -27,7 +28,8 @@ type member struct {
 	published int64  // messages so far, which number them
 	lastRoom  string // that the latest publish went to
 	turn      hub.Turn
-	left      bool // its places are given up
+	rate      limit.Bucket // of what it publishes
+	left      bool         // its places are given up
 }
 
 // room is a member's place in a room. It is the hub's Receiver.
@@ -71,6 +73,7 @@ func (m *member) TurnEnd() { m.turn.End() }
 
 // Oversize implements wsconn.OversizeHandler.
 func (m *member) Oversize() {
+	m.exceeded(limit.FrameBytes)
 	m.ws.Outbox().Queue(errorFrame(fail("message_too_large", fmt.Sprintf("消息太大，最多 %d KB", maxMessageBytes>>10))))
 }
 
@@ -148,8 +151,9 @@ func (m *member) enter(r *request) *failure {
 	if m.onlyRoom != "" && m.onlyRoom != r.Channel {
 		return &failure{403, "room_not_allowed", "该token只能进入房间: " + clip(m.onlyRoom)}
 	}
-	if len(m.rooms) >= opts.MaxRooms {
-		return fail("too_many_rooms", fmt.Sprintf("最多同时进入 %d 个房间", opts.MaxRooms))
+	if most := m.limits().ConnectionChannels; len(m.rooms) >= most {
+		m.exceeded(limit.ConnectionChannels)
+		return fail("too_many_rooms", fmt.Sprintf("最多同时进入 %d 个房间", most))
 	}
 	place := &room{member: m, name: r.Channel, events: []string{r.Event}}
 	m.ws.Outbox().Hold(&place.gate)
@@ -168,6 +172,7 @@ func (m *member) enter(r *request) *failure {
 		Receiver:     place,
 	})
 	if errors.Is(err, hub.ErrRoomFull) {
+		m.exceeded(limit.RoomUsers)
 		return fail("room_full", fmt.Sprintf("房间已满，最多支持%d个用户", opts.MaxRoomUsers))
 	}
 	if err != nil {
@@ -177,6 +182,12 @@ func (m *member) enter(r *request) *failure {
 	m.ws.Outbox().Release(&place.gate, statusFrame("subscribed", r))
 	return nil
 }
+
+// limits are those of the member's app, as they are now.
+func (m *member) limits() *limit.Limits { return m.door.opts.Hub.Limits().For(m.grant.App) }
+
+// exceeded tells of an excess.
+func (m *member) exceeded(n limit.Name) { m.door.opts.Hub.Limits().Exceeded(n, m.grant.App) }
 
 // enterTimeout bounds the entry into a room.
 const enterTimeout = 5 * time.Second
@@ -224,6 +235,10 @@ func (m *member) publish(r *request) *failure {
 	if m.find(r.Channel) == nil {
 		return fail("not_subscribed", "客户端未订阅房间: "+clip(r.Channel))
 	}
+	if most := m.limits().ConnectionMessages; !m.door.opts.Hub.Limits().Allow(&m.rate, most, 1) {
+		m.exceeded(limit.ConnectionMessages)
+		return errTooFast
+	}
 	if m.lastRoom != r.Channel {
 		// A turn sends room by room; this one's messages to another room come before.
 		m.turn.End()
@@ -245,6 +260,8 @@ func (m *member) publish(r *request) *failure {
 	return nil
 }
 
+var errTooFast = fail("rate_limited", "发送太频繁，请稍后重试")
+
 // maxAddedBytes is room for what the door adds to a message, and for its names.
 const maxAddedBytes = 64 << 10
 
@@ -263,6 +280,10 @@ func (m *member) failureFor(err error) *failure {
 		return &failure{403, "forbidden", "没有权限访问该房间"}
 	case pubsub.CodeMessageTooLarge:
 		return fail("message_too_large", fmt.Sprintf("消息太大，最多 %d KB", maxMessageBytes>>10))
+	case pubsub.CodeChannelMessageRate, pubsub.CodeChannelByteRate:
+		return errTooFast
+	case pubsub.CodeChannelLimit:
+		return fail("server_full", "服务器上的房间太多，请稍后重试")
 	}
 	m.door.opts.Log.Error("request failed", "code", int(e.Code), "error", e)
 	return fail("unavailable", "服务器繁忙，请稍后重试")

@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"letshare-server/internal/limit"
 	"letshare-server/internal/pubsub"
 )
 
@@ -23,10 +24,11 @@ type Door uint8
 const (
 	Ably Door = iota
 	LetShare
+	SSE
 	doors
 )
 
-func (d Door) String() string { return [...]string{"ably", "letshare"}[d] }
+func (d Door) String() string { return [...]string{"ably", "letshare", "sse"}[d] }
 
 // Metrics counts. All methods may be called from any goroutine, and cost an atomic
 // operation or two.
@@ -40,6 +42,8 @@ type Metrics struct {
 	delivered  atomic.Int64
 	rooms      atomic.Int64
 	slowClosed atomic.Int64
+	comet      atomic.Int64
+	exceeded   [limit.Names]atomic.Int64
 	rate       rate
 
 	mu      sync.Mutex
@@ -95,6 +99,15 @@ func (m *Metrics) SessionClosed() { m.ConnectionClosed(Ably) }
 // SessionRefused counts an Ably connection that did not get in.
 func (m *Metrics) SessionRefused(code pubsub.Code) { m.Refused(strconv.Itoa(int(code))) }
 
+// StreamOpened counts an event stream.
+func (m *Metrics) StreamOpened() { m.ConnectionOpened(SSE) }
+
+// StreamClosed counts the end of an event stream.
+func (m *Metrics) StreamClosed() { m.ConnectionClosed(SSE) }
+
+// StreamRefused counts an event stream that did not get in.
+func (m *Metrics) StreamRefused(code pubsub.Code) { m.Refused(strconv.Itoa(int(code))) }
+
 // Refused counts a connection that did not get in. reason is one of a small, fixed set.
 func (m *Metrics) Refused(reason string) {
 	m.mu.Lock()
@@ -102,8 +115,18 @@ func (m *Metrics) Refused(reason string) {
 	m.mu.Unlock()
 }
 
+// CometOpened counts a transport over HTTP. The connection that it carries is counted too, as
+// any other.
+func (m *Metrics) CometOpened() { m.comet.Add(1) }
+
+// CometClosed counts the end of a transport over HTTP.
+func (m *Metrics) CometClosed() { m.comet.Add(-1) }
+
 // SlowConsumerClosed counts a socket that was closed because it did not keep up.
 func (m *Metrics) SlowConsumerClosed() { m.slowClosed.Add(1) }
+
+// LimitExceeded counts what a limit has refused, dropped or ended.
+func (m *Metrics) LimitExceeded(n limit.Name) { m.exceeded[n].Add(1) }
 
 // rateSamples is the number of seconds over which the rate of messages is averaged.
 const rateSamples = 10

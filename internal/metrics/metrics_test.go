@@ -14,6 +14,8 @@ import (
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
 	"go.uber.org/goleak"
+
+	"letshare-server/internal/limit"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -72,16 +74,25 @@ func busy() *Metrics {
 	m.SessionOpened()
 	m.SessionOpened()
 	m.SessionClosed()
+	m.StreamOpened()
+	m.StreamOpened()
+	m.StreamOpened()
+	m.StreamClosed()
 	m.Published(3)
 	m.Delivered(7)
 	m.ChannelOpened()
 	m.ChannelOpened()
 	m.ChannelClosed()
+	m.CometOpened()
+	m.CometOpened()
+	m.CometClosed()
 	m.SlowConsumerClosed()
+	m.LimitExceeded(limit.MessageBytes)
 	m.Refused("token")
 	m.Refused("token")
 	m.SessionRefused(40101)
 	m.Watch(func() Held { return Held{Sessions: 1, OutboxBytes: 2, LogBytes: 3, IDBytes: 4, Evicted: 5} })
+	m.StreamRefused(40160)
 	return m
 }
 
@@ -113,8 +124,8 @@ func TestTheJSONFormHasTheKeysThatAreDocumented(t *testing.T) {
 		}
 	}
 	for name, want := range map[string]float64{
-		"total_connections": 4, "active_connections": 2, "total_messages": 3, "total_deliveries": 7, "total_rooms": 1,
-		"messages_per_second": 0, "slow_consumers_closed": 1,
+		"total_connections": 7, "active_connections": 4, "total_messages": 3, "total_deliveries": 7, "total_rooms": 1,
+		"messages_per_second": 0, "comet_transports": 1, "slow_consumers_closed": 1,
 	} {
 		if got := all["websocket"][name]; got != want {
 			t.Errorf("%s is %v, want %v", name, got, want)
@@ -184,17 +195,23 @@ func TestTheTextFormIsWhatScrapersExpect(t *testing.T) {
 		{"letshare_connections_total", []string{"door=ably"}, 2},
 		{"letshare_connections", []string{"door=letshare"}, 1},
 		{"letshare_connections", []string{"door=ably"}, 1},
+		{"letshare_connections_total", []string{"door=sse"}, 3},
+		{"letshare_connections", []string{"door=sse"}, 2},
+		{"letshare_connections_refused_total", []string{"reason=40160"}, 1},
 		{"letshare_connections_refused_total", []string{"reason=token"}, 2},
 		{"letshare_connections_refused_total", []string{"reason=40101"}, 1},
 		{"letshare_messages_published_total", nil, 3},
 		{"letshare_frames_delivered_total", nil, 7},
 		{"letshare_channels", nil, 1},
+		{"letshare_comet_transports", nil, 1},
 		{"letshare_slow_consumers_closed_total", nil, 1},
 		{"letshare_sessions", nil, 1},
 		{"letshare_outbox_bytes", nil, 2},
 		{"letshare_log_bytes", nil, 3},
 		{"letshare_id_bytes", nil, 4},
 		{"letshare_messages_evicted_total", nil, 5},
+		{"letshare_limit_exceeded_total", []string{"limit=max_message_bytes"}, 1},
+		{"letshare_limit_exceeded_total", []string{"limit=channel_messages_per_second"}, 0},
 	} {
 		if got := value(test.name, test.labels...); got != test.want {
 			t.Errorf("%s %v is %v, want %v", test.name, test.labels, got, test.want)

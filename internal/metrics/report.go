@@ -10,6 +10,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"letshare-server/internal/limit"
 )
 
 // Health is the body of /health.
@@ -56,6 +58,7 @@ type report struct {
 		TotalRooms        int64            `json:"total_rooms"`
 		MessagesPerSecond float64          `json:"messages_per_second"`
 		ByDoor            map[string]int64 `json:"active_connections_by_door"`
+		Comet             int64            `json:"comet_transports"`
 		SlowClosed        int64            `json:"slow_consumers_closed"`
 		Refused           map[string]int64 `json:"refused"`
 	} `json:"websocket"`
@@ -87,6 +90,7 @@ func (m *Metrics) report() *report {
 	r.WebSocket.TotalDeliveries = m.delivered.Load()
 	r.WebSocket.TotalRooms = m.rooms.Load()
 	r.WebSocket.MessagesPerSecond = math.Round(m.rate.perSecond()*100) / 100
+	r.WebSocket.Comet = m.comet.Load()
 	r.WebSocket.SlowClosed = m.slowClosed.Load()
 	r.WebSocket.Refused = m.refusals()
 	r.System.Memory.HealthMemory = HealthMemory{megabytes(mem.alloc), megabytes(mem.totalAlloc), megabytes(mem.sys), mem.cycles}
@@ -146,12 +150,14 @@ var (
 	publishedTotal   = desc("messages_published_total", "Messages accepted from publishers of all doors.")
 	deliveredTotal   = desc("frames_delivered_total", "Frames handed to the queues of subscribers.")
 	roomsNow         = desc("channels", "Channels with at least one attachment on this node.")
-	slowClosedTotal  = desc("slow_consumers_closed_total", "Sockets closed because they did not keep up.")
+	cometNow         = desc("comet_transports", "Ably connections that HTTP requests carry instead of a WebSocket.")
+	slowClosedTotal  = desc("slow_consumers_closed_total", "Transports closed because their client did not keep up.")
 	sessionsNow      = desc("sessions", "Ably connections whose state is kept, those that wait to be resumed included.")
 	outboxBytes      = desc("outbox_bytes", "Bytes that wait for slow sockets.")
 	logBytes         = desc("log_bytes", "Bytes of limits.log_bytes in use: messages, presence members and overheads.")
 	idBytes          = desc("id_bytes", "Bytes of the ids by which what is sent again is known.")
 	evictedTotal     = desc("messages_evicted_total", "Messages dropped before their time for want of room.")
+	exceededTotal    = desc("limit_exceeded_total", "Times that a limit has refused, dropped or ended something.", "limit")
 	uptimeSeconds    = desc("uptime_seconds", "Seconds since the start.")
 	heapBytes        = desc("memory_heap_bytes", "Bytes of heap objects.")
 	sysBytes         = desc("memory_system_bytes", "Bytes of memory obtained from the system.")
@@ -185,6 +191,7 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	counter(publishedTotal, float64(m.published.Load()))
 	counter(deliveredTotal, float64(m.delivered.Load()))
 	gauge(roomsNow, float64(m.rooms.Load()))
+	gauge(cometNow, float64(m.comet.Load()))
 	counter(slowClosedTotal, float64(m.slowClosed.Load()))
 	held := m.held()
 	gauge(sessionsNow, float64(held.Sessions))
@@ -192,6 +199,9 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	gauge(logBytes, float64(held.LogBytes))
 	gauge(idBytes, float64(held.IDBytes))
 	counter(evictedTotal, float64(held.Evicted))
+	for n := range limit.Names {
+		counter(exceededTotal, float64(m.exceeded[n].Load()), n.String())
+	}
 	gauge(uptimeSeconds, time.Since(m.started).Seconds())
 	gauge(heapBytes, float64(mem.alloc))
 	gauge(sysBytes, float64(mem.sys))

@@ -3,10 +3,11 @@ package pubsub
 import (
 	"errors"
 	"fmt"
+	"strings"
 )
 
 // Code is an error code of Ably's public registry. Codes 40140 to 40149 mean "renew the
-// token" to every SDK (RSA4b) and are used for nothing else.
+// token" to every SDK (RSA4b, RSC10) and are used for nothing else.
 type Code int
 
 // The codes that this server sends.
@@ -36,6 +37,7 @@ const (
 	CodeTimestampNotCurrent    Code = 40104
 	CodeNonceReplayed          Code = 40105
 	CodeConnectionLimit        Code = 40111
+	CodeChannelLimit           Code = 40114
 	CodeAppDisabled            Code = 40120
 	CodeKeyUnknown             Code = 40130
 	CodeKeyRevoked             Code = 40131
@@ -57,6 +59,11 @@ const (
 	CodeMethodNotAllowed       Code = 40500
 	CodeRateLimited            Code = 42910
 	CodeConnectionRateExceeded Code = 42911
+	CodeChannelMessageRate     Code = 42913
+	CodeChannelByteRate        Code = 42914
+	CodeRequestRate            Code = 42918
+	CodeConnectionFlood        Code = 42921
+	CodeAddressRate            Code = 42922
 	CodeProtocolMessageFlood   Code = 42924
 	CodeInternalError          Code = 50000
 	CodeTimeout                Code = 50003
@@ -69,6 +76,7 @@ const (
 	CodeConnectionClosed       Code = 80017
 	CodeInvalidConnectionKey   Code = 80018
 	CodeContinuityLostByRate   Code = 80020
+	CodeNewConnectionRate      Code = 80021
 	CodeConnectionNotFound     Code = 80022
 	CodeVersionRetired         Code = 80024
 	CodeNotAttached            Code = 90001
@@ -85,19 +93,22 @@ const (
 	CodeMutableRuleMissing     Code = 93002
 )
 
-// StatusCode is the HTTP status that goes with c, also sent as statusCode on the wire.
+// StatusCode is the HTTP status that goes with c, also sent as statusCode on the wire. SDKs
+// try another host on 500 to 504, which therefore mean trouble that may pass (RSC15l3).
 // Most codes carry it in their first three digits; the others are listed here.
 func (c Code) StatusCode() int {
 	switch c {
 	case CodeMessageTooLarge:
 		return 413
+	case CodeConnectionLimit, CodeChannelLimit:
+		return 403
 	case CodeTimeout, CodeBusy, CodeUnavailable:
 		return 503
 	case CodeConnectionSuperseded, CodeConnectionNotFound:
 		return 410
 	case CodeNotAttached, CodeMessagesExpired, CodeBacklogTooLong, CodeOtherSite:
 		return 404
-	case CodeChannelRateExceeded:
+	case CodeNewConnectionRate, CodeChannelRateExceeded:
 		return 429
 	case CodePresenceLost:
 		return 500
@@ -107,6 +118,10 @@ func (c Code) StatusCode() int {
 	}
 	return 400
 }
+
+// MayPass reports whether c means trouble of the server's that may be over at the next try
+// (RSC15l3).
+func (c Code) MayPass() bool { return c.StatusCode() >= 500 || c == CodeNewConnectionRate }
 
 // Error is an error that a client may see. Message is safe to send; Err is for the log
 // and never leaves the server.
@@ -140,6 +155,16 @@ func (e *Error) WithStatus(status int) *Error {
 	c := *e
 	c.StatusCode = status
 	return &c
+}
+
+// HeaderText is Message made fit for an HTTP header: one line of printable ASCII.
+func (e *Error) HeaderText() string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r > '~' {
+			return '?'
+		}
+		return r
+	}, e.Message)
 }
 
 func (e *Error) Error() string {

@@ -37,7 +37,7 @@ const (
 	MessageAppend
 )
 
-// Message is one message (TM2). Absent strings are empty; EmptyName tells a name that is
+// Message is one message (TM2b-j, TM2r). Absent strings are empty; EmptyName tells a name that is
 // empty from none.
 type Message struct {
 	ID           string
@@ -52,14 +52,14 @@ type Message struct {
 	EmptyName    bool // Name is empty and not absent
 	Serial       string
 	Version      *Version
-	Summary      []byte // annotations.summary as JSON, or nil
+	Summary      []byte // annotations.summary as JSON, or nil (TM2u, TM8a)
 
 	// ConnectionKey is what a REST publish on behalf of a connection carries; it is never
 	// sent to anyone.
 	ConnectionKey string
 }
 
-// Version identifies one version of a message that was changed (TM2s).
+// Version identifies one version of a message (TM2s1-5).
 type Version struct {
 	Serial      string
 	Timestamp   int64 // ms since the epoch
@@ -68,7 +68,7 @@ type Version struct {
 	Metadata    []byte // JSON object of strings, or nil
 }
 
-// Size is the message's size as limits count it (TM6): name, data, clientId and the JSON
+// Size is the message's size as limits count it (TM6a-f): name, data, clientId and the JSON
 // text of extras, in bytes, with binary data at its raw length.
 func (m *Message) Size() int {
 	return len(m.Name) + len(m.Data.Bytes) + len(m.ClientID) + len(m.Extras)
@@ -86,7 +86,7 @@ const (
 	PresenceUpdate
 )
 
-// PresenceMessage is one presence event, or one member of a presence set (TP3).
+// PresenceMessage is one presence event, or one member of a presence set (TP3a-i).
 type PresenceMessage struct {
 	ID           string
 	Action       PresenceAction
@@ -112,7 +112,7 @@ const (
 	AnnotationDelete
 )
 
-// Annotation is a note to a message, such as a reaction (TAN2).
+// Annotation is a note to a message, such as a reaction (TAN2a-l).
 type Annotation struct {
 	ID            string
 	Action        AnnotationAction
@@ -134,9 +134,9 @@ func (a *Annotation) Size() int {
 	return len(a.Type) + len(a.Name) + len(a.Data.Bytes) + len(a.ClientID) + len(a.Extras)
 }
 
-// Batch is what one publish carries: the items that share an id base, a publisher and a
-// place in the channel's order, and that are delivered together or not at all. Exactly one
-// of the slices is filled. A Batch is immutable once it was given to the engine.
+// Batch is what one publish carries (RSL1c, RTL6i1-2): the items that share an id base, a
+// publisher and a place in the channel's order, and that are delivered together or not at all.
+// Exactly one of the slices is filled. A Batch is immutable once it was given to the engine.
 type Batch struct {
 	ID           string // base of the items' ids: "connectionId:msgSerial", or random
 	ConnectionID string // the publisher's connection; empty for REST
@@ -148,7 +148,7 @@ type Batch struct {
 	Annotations []*Annotation
 }
 
-// Size is the sum of the items' sizes, which limits are compared with.
+// Size is the sum of the items' sizes, which limits are compared with (RSL1i, TO3l8, TO3l8f).
 func (b *Batch) Size() int {
 	n := 0
 	for _, m := range b.Messages {

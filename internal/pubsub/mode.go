@@ -2,7 +2,7 @@ package pubsub
 
 import "strings"
 
-// Mode is a set of things that an attachment may do. The bits are the wire's flags (TR3).
+// Mode is a set of things that an attachment may do. The bits are the wire's flags (TR3q-z).
 type Mode uint32
 
 // The modes of an attachment.

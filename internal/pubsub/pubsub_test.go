@@ -142,7 +142,9 @@ func TestStatusesBelongToCodes(t *testing.T) {
 		pubsub.CodeForbidden: 403, pubsub.CodeNotFound: 404, pubsub.CodeMethodNotAllowed: 405, pubsub.CodeRateLimited: 429,
 		pubsub.CodeInternalError: 500, pubsub.CodeTimeout: 503, pubsub.CodeBusy: 503, pubsub.CodeInvalidConnectionKey: 400,
 		pubsub.CodeConnectionNotFound: 410, pubsub.CodeNotAttached: 404, pubsub.CodeMessagesExpired: 404, pubsub.CodePresenceLost: 500,
-		pubsub.CodeMutableRuleMissing: 400,
+		pubsub.CodeMutableRuleMissing: 400, pubsub.CodeConnectionLimit: 403, pubsub.CodeChannelLimit: 403, pubsub.CodeChannelMessageRate: 429,
+		pubsub.CodeChannelByteRate: 429, pubsub.CodeRequestRate: 429, pubsub.CodeConnectionFlood: 429, pubsub.CodeAddressRate: 429,
+		pubsub.CodeNewConnectionRate: 429, pubsub.CodeContinuityLostByRate: 400, pubsub.CodeTooManyChannels: 400, pubsub.CodeTooManyMembers: 400,
 	} {
 		if got := code.StatusCode(); got != status {
 			t.Errorf("%d: %d, want %d", code, got, status)

@@ -12,7 +12,7 @@ import (
 	"letshare-server/internal/wire"
 )
 
-// appRequest is the body of POST /apps, as the SDKs' suites send it. Other fields are
+// appRequest is the body of POST /apps, as the SDKs' suites send it (G2). Other fields are
 // ignored.
 type appRequest struct {
 	Keys       []keyRequest      `json:"keys"`

@@ -108,6 +108,7 @@ func provision(t *testing.T, api http.Handler, host string) madeApp {
 	return app
 }
 
+// G2
 func TestAnAppIsProvisionedForASuite(t *testing.T) {
 	api, registry := newSandbox(t)
 	app := provision(t, api, "server.example:8081")

@@ -11,13 +11,13 @@ import (
 	"letshare-server/internal/wire"
 )
 
-// The size of a page (RSL2b3).
+// The size of a page (RSL2b3, RSP3a1, RSP4b3).
 const (
 	defaultLimit = 100
 	maxLimit     = 1000
 )
 
-// history answers GET /channels/{name}/messages (RSL2).
+// history answers GET /channels/{name}/messages (RSL2a).
 func (a *API) history(c *call) (*answer, error) {
 	grant, err := a.authenticate(c)
 	if err != nil {
@@ -42,6 +42,7 @@ func (a *API) history(c *call) (*answer, error) {
 	}, nil
 }
 
+// historyParams reads what both histories are asked with (RSL2b1-3, RSP4b1-3, RTL10b).
 func historyParams(params url.Values, q *hub.History) error {
 	var err error
 	if q.Limit, err = limitParam(params); err != nil {
@@ -111,7 +112,7 @@ func invalidParam(message string) error {
 }
 
 // pageLinks are the Link headers of a page, one relation each, relative to the request
-// (TG4, TG6). Without a next page there is no such link.
+// (TG4-6). Without a next page there is no such link.
 func pageLinks(resource string, params url.Values, next string) []string {
 	link := func(cursor, rel string) string {
 		q := url.Values{}

@@ -11,7 +11,7 @@ import (
 	"letshare-server/internal/wire"
 )
 
-// presence answers GET /channels/{name}/presence (RSP3).
+// presence answers GET /channels/{name}/presence (RSP3a1-3).
 func (a *API) presence(c *call) (*answer, error) {
 	// The clientId is whom to look for; elsewhere it would be the caller's.
 	params := c.query
@@ -46,7 +46,7 @@ func (a *API) presence(c *call) (*answer, error) {
 	}, nil
 }
 
-// presenceHistory answers GET /channels/{name}/presence/history (RSP4).
+// presenceHistory answers GET /channels/{name}/presence/history (RSP4a).
 func (a *API) presenceHistory(c *call) (*answer, error) {
 	grant, err := a.authenticate(c)
 	if err != nil {

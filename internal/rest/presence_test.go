@@ -58,6 +58,7 @@ func pages(t *testing.T, api http.Handler, path, query string, header map[string
 	return nil
 }
 
+// RSP3a, RSP3a1-3
 func TestMembersAreListedInPages(t *testing.T) {
 	api, h := newAPIAndHub(t)
 	if got := pages(t, api, "presence", "", nil); len(got) > 0 {
@@ -87,6 +88,7 @@ func TestMembersAreListedInPages(t *testing.T) {
 	}
 }
 
+// RSP4a, RSP4b1-3
 func TestPresenceHistoryIsListedInPages(t *testing.T) {
 	api, h := newAPIAndHub(t)
 	present(t, h, "conn", 0, item(pubsub.PresenceEnter, "a", pubsub.Text("1")), item(pubsub.PresenceEnter, "b", pubsub.Binary([]byte{255})))

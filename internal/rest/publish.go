@@ -4,11 +4,12 @@ import (
 	"net/http"
 
 	"letshare-server/internal/hub"
+	"letshare-server/internal/limit"
 	"letshare-server/internal/pubsub"
 	"letshare-server/internal/wire"
 )
 
-// publish answers POST /channels/{name}/messages (RSL1): a message or an array of them.
+// publish answers POST /channels/{name}/messages: a message or an array of them (RSL1b-c).
 func (a *API) publish(c *call) (*answer, error) {
 	grant, err := a.authenticate(c)
 	if err != nil {
@@ -27,13 +28,18 @@ func (a *API) publish(c *call) (*answer, error) {
 	}
 	messages, err := wire.DecodeMessages(c.bodyFormat(), body)
 	if err != nil {
-		return nil, pubsub.ErrorFor(err)
+		e := pubsub.ErrorFor(err)
+		if e.Code == pubsub.CodeTooManyMessages {
+			a.opts.Hub.Limits().Exceeded(limit.PublishMessages, grant.App)
+		}
+		return nil, e
 	}
 	if len(messages) == 0 {
 		return nil, pubsub.NewError(pubsub.CodeBadRequest, "there is no message to publish")
 	}
 
-	publish := &hub.Publish{Grant: grant, Channel: name, Messages: messages}
+	// Parameters that only hint, such as quickAck, have no effect (RSL1l).
+	publish := &hub.Publish{Grant: grant, Channel: name, Messages: messages, Ephemeral: c.query.Get("ephemeral") == "true"}
 	if err := a.onBehalf(publish); err != nil {
 		return nil, err
 	}
@@ -83,7 +89,7 @@ func (a *API) onBehalf(p *hub.Publish) error {
 	return nil
 }
 
-// publishedBody is the body of a successful publish: channel, messageId and serials.
+// publishedBody is the body of a successful publish: channel, messageId and serials (RSL1n).
 func publishedBody(f wire.Format, channel string, p *hub.Published) []byte {
 	serials := make([]string, p.Count)
 	if p.Serial != "" {

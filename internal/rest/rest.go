@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"math"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -12,7 +13,9 @@ import (
 	"time"
 
 	"letshare-server/internal/auth"
+	"letshare-server/internal/guard"
 	"letshare-server/internal/hub"
+	"letshare-server/internal/limit"
 	"letshare-server/internal/pubsub"
 	"letshare-server/internal/stats"
 	"letshare-server/internal/wire"
@@ -33,8 +36,8 @@ type Options struct {
 	// Sandbox makes apps at run time. Nil: there is no such resource.
 	Sandbox *auth.Sandbox
 
-	// MaxBodyBytes bounds the body of a publish. Zero means 512 KiB.
-	MaxBodyBytes int64
+	// Guard is told how authentications end. Nil: nobody is.
+	Guard *guard.Guard
 
 	Log *slog.Logger // nil discards
 }
@@ -55,17 +58,18 @@ type Connections interface {
 }
 
 // API is the REST API.
-type API struct{ opts Options }
+type API struct {
+	opts Options
+
+	requests, tokenRequests limit.Buckets[string] // by app
+}
 
 // New returns the API.
 func New(opts Options) *API {
-	if opts.MaxBodyBytes == 0 {
-		opts.MaxBodyBytes = 512 << 10
-	}
 	if opts.Log == nil {
 		opts.Log = slog.New(slog.DiscardHandler)
 	}
-	return &API{opts}
+	return &API{opts: opts}
 }
 
 // call is one request on its way through the API.
@@ -132,7 +136,7 @@ func noSuchResource(c *call) error {
 	return pubsub.Errorf(pubsub.CodeNotFound, "no such resource: %s", clip(c.URL.Path))
 }
 
-// route returns the handlers of a path by method, or nil.
+// route returns the handlers of a path by method (RSC19f), or nil.
 func route(path []string) map[string]handler {
 	switch {
 	case len(path) == 1 && path[0] == "time":
@@ -145,6 +149,8 @@ func route(path []string) map[string]handler {
 		return map[string]handler{http.MethodPost: (*API).createApp}
 	case len(path) == 2 && path[0] == "apps":
 		return map[string]handler{http.MethodDelete: (*API).deleteApp}
+	case len(path) == 2 && path[0] == "channels":
+		return map[string]handler{http.MethodGet: (*API).status}
 	case len(path) == 3 && path[0] == "channels" && (path[2] == "messages" || path[2] == "history"):
 		return map[string]handler{http.MethodGet: (*API).history, http.MethodPost: (*API).publish}
 	case len(path) == 3 && path[0] == "channels" && path[2] == "presence":
@@ -173,45 +179,65 @@ func (a *API) time(c *call) (*answer, error) {
 	return &answer{status: http.StatusOK, body: []byte("[" + strconv.FormatInt(now, 10) + "]")}, nil
 }
 
-// authenticate returns what the call's credentials allow.
+// authenticate returns what the call's credentials allow, and counts the call as one of the
+// app's requests.
 func (a *API) authenticate(c *call) (*auth.Grant, error) {
 	grant, err := a.opts.Auth.REST(c.query, c.Header)
-	if err != nil {
+	if err == nil {
+		c.counts = a.opts.Stats.App(grant.App)
+	}
+	if err := a.checkPeer(c, grant, err); err != nil {
 		return nil, err
 	}
-	c.counts = a.opts.Stats.App(grant.App)
-	return grant, a.checkPeer(c, grant)
+	most := a.opts.Hub.Limits().For(grant.App).AppRequests
+	return grant, a.pace(&a.requests, grant.App, most, limit.AppRequests)
 }
 
-// checkPeer refuses published credentials to peers that are not local.
-func (a *API) checkPeer(c *call, grant *auth.Grant) error {
-	if err := grant.CheckPeer(a.opts.Proxies.PageAware(c.Request)); err != nil {
+// checkPeer refuses published credentials to peers that are not local. err is how their
+// authentication ended; the guard is told.
+func (a *API) checkPeer(c *call, grant *auth.Grant, err error) error {
+	peer := a.opts.Proxies.PageAware(c.Request)
+	a.opts.Guard.Authenticated(c.Context(), peer.Addr, err)
+	if err != nil {
+		return err
+	}
+	if err := grant.CheckPeer(peer); err != nil {
 		return err
 	}
 	return nil
 }
 
-// readBody reads a body of limited size.
-func (a *API) readBody(c *call) ([]byte, error) { return a.readBodyWithin(c, a.opts.MaxBodyBytes) }
-
-// readBodyWithin reads a body of at most limit bytes.
-func (a *API) readBodyWithin(c *call, limit int64) ([]byte, error) {
-	limit = min(limit, a.opts.MaxBodyBytes)
-	if c.ContentLength > limit {
-		return nil, bodyTooLarge(limit)
+// pace counts one request of an app against a rate.
+func (a *API) pace(rates *limit.Buckets[string], app string, most int, name limit.Name) error {
+	if limit.AllowOf(a.opts.Hub.Limits(), rates, app, most, 1) {
+		return nil
 	}
-	body, err := io.ReadAll(io.LimitReader(c.Body, limit+1))
+	a.opts.Hub.Limits().Exceeded(name, app)
+	return pubsub.Errorf(pubsub.CodeRequestRate, "rate limit exceeded: %d such requests per second of one application", most)
+}
+
+// readBody reads a body of limited size.
+func (a *API) readBody(c *call) ([]byte, error) { return a.readBodyWithin(c, math.MaxInt) }
+
+// readBodyWithin reads a body of at most most bytes.
+func (a *API) readBodyWithin(c *call, most int) ([]byte, error) {
+	most = min(most, a.opts.Hub.Limits().Load().BodyBytes)
+	if c.ContentLength > int64(most) {
+		return nil, a.bodyTooLarge(most)
+	}
+	body, err := io.ReadAll(io.LimitReader(c.Body, int64(most)+1))
 	if err != nil {
 		return nil, pubsub.NewError(pubsub.CodeInvalidRequestBody, "the body could not be read").Because(err)
 	}
-	if int64(len(body)) > limit {
-		return nil, bodyTooLarge(limit)
+	if len(body) > most {
+		return nil, a.bodyTooLarge(most)
 	}
 	return body, nil
 }
 
-func bodyTooLarge(limit int64) error {
-	return pubsub.Errorf(pubsub.CodeMessageTooLarge, "the body exceeds %d bytes", limit)
+func (a *API) bodyTooLarge(most int) error {
+	a.opts.Hub.Limits().Exceeded(limit.BodyBytes, "")
+	return pubsub.Errorf(pubsub.CodeMessageTooLarge, "the body exceeds %d bytes", most)
 }
 
 // bodyFormat is the format of the request's body.
@@ -227,8 +253,8 @@ const (
 	msgpackType = "application/x-msgpack"
 )
 
-// answerFormat is the first format of the Accept header that we have; the format parameter
-// wins over it.
+// answerFormat is the first format of the Accept header that we have (RSC8c); the format
+// parameter wins over it.
 func answerFormat(r *http.Request, q url.Values) wire.Format {
 	switch q.Get("format") {
 	case "msgpack":
@@ -264,7 +290,7 @@ func write(w http.ResponseWriter, c *call, status int, body []byte) {
 		w.WriteHeader(status)
 		return
 	}
-	h.Set("Content-Type", contentType) // exactly this: the JavaScript SDK compares it whole
+	h.Set("Content-Type", contentType) // exactly this: the JavaScript SDK compares it whole (RSC8d)
 	h.Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(status)
 	if c.Method != http.MethodHead {
@@ -272,24 +298,29 @@ func write(w http.ResponseWriter, c *call, status int, body []byte) {
 	}
 }
 
+// writeError answers with an error, in the body and in headers (RSL1d, HP4, HP6-7).
 func (a *API) writeError(w http.ResponseWriter, c *call, e *pubsub.Error) {
 	if e.StatusCode >= 500 && !errors.Is(e, context.Canceled) {
 		a.opts.Log.Error("request failed", "method", c.Method, "path", c.URL.Path, "code", int(e.Code), "error", e)
 	}
-	h := w.Header()
-	h.Set("X-Ably-Errorcode", strconv.Itoa(int(e.Code)))
-	h.Set("X-Ably-Errormessage", headerText(e.Message))
-	write(w, c, e.StatusCode, wire.AppendError(nil, c.format, wire.NewErrorInfo(e)))
+	writeError(w, c, e)
 }
 
-// headerText makes a message fit for a header: one line of printable ASCII.
-func headerText(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r > '~' {
-			return '?'
-		}
-		return r
-	}, s)
+// WriteError answers a request to any door with an error, as the API does.
+func WriteError(w http.ResponseWriter, r *http.Request, e *pubsub.Error) {
+	c := &call{Request: r, query: r.URL.Query()}
+	c.format = answerFormat(r, c.query)
+	writeError(w, c, e)
+}
+
+func writeError(w http.ResponseWriter, c *call, e *pubsub.Error) {
+	h := w.Header()
+	if e.StatusCode == http.StatusTooManyRequests {
+		h.Set("Retry-After", "1") // all rates are per second
+	}
+	h.Set("X-Ably-Errorcode", strconv.Itoa(int(e.Code)))
+	h.Set("X-Ably-Errormessage", e.HeaderText())
+	write(w, c, e.StatusCode, wire.AppendError(nil, c.format, wire.NewErrorInfo(e)))
 }
 
 func clip(s string) string {

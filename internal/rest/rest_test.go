@@ -24,6 +24,7 @@ import (
 	directorymemory "letshare-server/internal/directory/memory"
 	enginememory "letshare-server/internal/engine/memory"
 	"letshare-server/internal/hub"
+	"letshare-server/internal/limit"
 	"letshare-server/internal/rest"
 )
 
@@ -45,6 +46,7 @@ func newAPIAndHub(t *testing.T) (http.Handler, *hub.Hub) {
 	h := hub.New(hub.Options{
 		Engine:    enginememory.NewStore(enginememory.Options{}).Node(me.Name),
 		Directory: directorymemory.NewStore(directorymemory.Options{}).Node(me), Node: me,
+		Limits: limit.NewSet(limit.Limits{BodyBytes: 100_000}, limit.Options{}),
 	})
 	t.Cleanup(h.Close)
 	reader, err := auth.ParseCapability(`{"*":["subscribe"]}`)
@@ -55,7 +57,7 @@ func newAPIAndHub(t *testing.T) (http.Handler, *hub.Hub) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return rest.New(rest.Options{Hub: h, Auth: auth.NewAuthenticator(auth.NewRegistry(app), nil), MaxBodyBytes: 100_000}), h
+	return rest.New(rest.Options{Hub: h, Auth: auth.NewAuthenticator(auth.NewRegistry(app), nil)}), h
 }
 
 // request is one to the API; the zero values are GET, the key of the app and JSON.
@@ -146,6 +148,7 @@ func floats(v any) any {
 	return v
 }
 
+// HP4, HP6-7, TI1
 func TestErrorsAreToldInHeadersAndBodyInTheClientsFormat(t *testing.T) {
 	api := newAPI(t)
 	for _, c := range []struct {
@@ -218,6 +221,7 @@ func TestErrorsAreToldInHeadersAndBodyInTheClientsFormat(t *testing.T) {
 	}
 }
 
+// RSC8a-d
 func TestTheFormatOfTheAnswerIsTheFirstThatTheClientAcceptsAndWeHave(t *testing.T) {
 	api := newAPI(t)
 	const j, m = "application/json", "application/x-msgpack"
@@ -282,6 +286,7 @@ func TestTheFormatOfTheBodyIsThatOfItsContentType(t *testing.T) {
 	}
 }
 
+// RSL1n
 func TestAPublishIsAnsweredWithChannelIDAndSerials(t *testing.T) {
 	api := newAPI(t)
 	for _, accept := range []map[string]string{nil, inMsgpack} {
@@ -300,6 +305,7 @@ func TestAPublishIsAnsweredWithChannelIDAndSerials(t *testing.T) {
 	}
 }
 
+// RSL1k4-5
 func TestARepeatedPublishIsAnsweredAsTheFirst(t *testing.T) {
 	api := newAPI(t)
 	publish := func() any {
@@ -323,6 +329,7 @@ func TestObjectsAsDataAreKeptAsJSONText(t *testing.T) {
 	}
 }
 
+// RSL1e
 func TestAbsentNullAndEmptyAreKeptApart(t *testing.T) {
 	api := newAPI(t)
 	for body, want := range map[string]string{
@@ -342,11 +349,24 @@ func TestAbsentNullAndEmptyAreKeptApart(t *testing.T) {
 	}
 }
 
+// RSL1l
+func TestAPublishMayAskNotToBeKept(t *testing.T) {
+	api := newAPI(t)
+	res := do(t, api, request{method: "POST", path: "/channels/x/messages?ephemeral=true", body: `{"name":"a"}`})
+	if res.StatusCode != 201 {
+		t.Errorf("%s", res.Status)
+	}
+	if kept := body(t, do(t, api, request{path: "/channels/x/messages"})).([]any); len(kept) != 0 {
+		t.Errorf("kept: %v", kept)
+	}
+}
+
 func bodyOfNewest(t *testing.T, api http.Handler) map[string]any {
 	t.Helper()
 	return body(t, do(t, api, request{path: "/channels/x/messages?limit=1"})).([]any)[0].(map[string]any)
 }
 
+// RSA7e2
 func TestThePublisherIsWhomTheHeaderOrTheParameterNames(t *testing.T) {
 	api := newAPI(t)
 	header := map[string]string{"X-Ably-ClientId": base64.StdEncoding.EncodeToString([]byte("böb"))}
@@ -385,8 +405,8 @@ func TestHeadIsAnsweredLikeGetWithoutABody(t *testing.T) {
 func TestServesTellsWhatTheAPIHas(t *testing.T) {
 	for path, want := range map[string]bool{
 		"/time": true, "/channels/x/messages": true, "/channels/x/history": true,
-		"/channels/x/presence": true, "/channels/x/presence/history": true, "/channels/x/presence/x": false,
-		"/": false, "/times": false, "/channels/x": false, "/ws": false,
+		"/channels/x/presence": true, "/channels/x/presence/history": true, "/channels/x/presence/x": false, "/channels/x": true,
+		"/": false, "/times": false, "/channels": false, "/ws": false,
 	} {
 		if rest.Serves(path) != want {
 			t.Errorf("%s: %v", path, !want)
@@ -415,6 +435,7 @@ func links(t *testing.T, res *http.Response, resource string) map[string]url.Val
 	return all
 }
 
+// TG4-6
 func TestLinksKeepTheParametersAndNameEachRelationOnce(t *testing.T) {
 	api := newAPI(t)
 	for i := range 5 {
@@ -489,6 +510,7 @@ func TestPagesStayWhatTheyAreWhileMessagesArrive(t *testing.T) {
 	}
 }
 
+// RSL2b1, RTL10b
 func TestHistoryIsBoundedByTimeAndByAttachPoint(t *testing.T) {
 	api := newAPI(t)
 	var serials []string

@@ -14,7 +14,7 @@ import (
 	"letshare-server/internal/wire"
 )
 
-// stats answers GET /stats (RSC6).
+// stats answers GET /stats (RSC6a): intervals of one unit (RSC6b4), in pages.
 func (a *API) stats(c *call) (*answer, error) {
 	grant, err := a.authenticate(c)
 	if err != nil {
@@ -77,7 +77,7 @@ const (
 )
 
 // apiVersion is the version of the API that a request wants: the header X-Ably-Version, or
-// else the parameter v (CSV2).
+// else the parameter v (RSC7e, RSC19f1).
 func apiVersion(c *call) (int, error) {
 	v := c.Header.Get("X-Ably-Version")
 	if v == "" {
@@ -94,7 +94,7 @@ func apiVersion(c *call) (int, error) {
 	return n, nil
 }
 
-// statsParams reads which intervals are wanted (RSC6b).
+// statsParams reads which intervals are wanted (RSC6b1-4).
 func statsParams(c *call) (q stats.Query, err error) {
 	if q.Limit, err = limitParam(c.query); err != nil {
 		return q, err
@@ -161,7 +161,7 @@ func statsBound(c *call, name string) (at time.Time, interval stats.Interval, er
 const statsSchema = "https://schemas.ably.com/json/app-stats-0.0.5.json"
 
 // appendStats appends an item as JSON, in the form for versions from 3 on: what was counted
-// is a flat list of entries (TS12, TS12r, TS12t).
+// is a flat list of entries (TS12r, TS12t).
 func appendStats(dst []byte, app string, item *stats.Item) ([]byte, error) {
 	entries, err := item.Flat()
 	if err != nil {
@@ -251,7 +251,7 @@ func appendString(dst []byte, s string) []byte {
 	return append(dst, text...)
 }
 
-// postStats answers POST /stats, by which test suites say what GET /stats has to answer.
+// postStats answers POST /stats (G3), by which test suites say what GET /stats has to answer.
 // Servers without a sandbox have no such resource.
 func (a *API) postStats(c *call) (*answer, error) {
 	if a.opts.Sandbox == nil {

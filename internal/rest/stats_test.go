@@ -64,6 +64,7 @@ func getStats(t *testing.T, api http.Handler, format, version, query string) (it
 	return items, res.Header["Link"]
 }
 
+// TS12a, TS12c, TS12r-t, RSC7e, RSC19f1
 func TestStatisticsHaveTheShapeOfTheClientsVersion(t *testing.T) {
 	for _, format := range []string{jsonType, msgpackType} {
 		api, _ := newSandbox(t)
@@ -126,6 +127,7 @@ func TestAnIntervalInWhichNothingHappenedHasNoFigures(t *testing.T) {
 	}
 }
 
+// RSC6b1-4
 func TestStatisticsAreSelectedByTheirParameters(t *testing.T) {
 	api, _ := newSandbox(t)
 	postFixtures(t, api, jsonType)
@@ -162,6 +164,7 @@ func TestStatisticsAreSelectedByTheirParameters(t *testing.T) {
 	}
 }
 
+// RSC6a, RSC6b3
 func TestPagesOfStatisticsFollowOneAnother(t *testing.T) {
 	api, _ := newSandbox(t)
 	postFixtures(t, api, jsonType)
@@ -265,6 +268,7 @@ func TestErrorsOfStatistics(t *testing.T) {
 	}
 }
 
+// TS12q
 func TestRequestsAreCountedByTheirOutcome(t *testing.T) {
 	api, _ := newSandbox(t)
 	publish := request{method: http.MethodPost, path: "/channels/a/messages", body: `[{"name":"n","data":"1234"},{"data":"5"}]`}

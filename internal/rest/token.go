@@ -5,13 +5,14 @@ import (
 	"strings"
 
 	"letshare-server/internal/auth"
+	"letshare-server/internal/limit"
 	"letshare-server/internal/wire"
 )
 
 // maxTokenRequestBytes has room for the longest capability.
 const maxTokenRequestBytes = 256 << 10
 
-// requestToken answers POST /keys/{keyName}/requestToken (RSA8): a request that was signed
+// requestToken answers POST /keys/{keyName}/requestToken (RSA8a): a request that was signed
 // with the key, or one with credentials, gets an Ably token.
 func (a *API) requestToken(c *call) (*answer, error) {
 	keyName := c.path[1]
@@ -30,10 +31,11 @@ func (a *API) requestToken(c *call) (*answer, error) {
 	}
 	request := auth.TokenRequest(*decoded)
 	grant, err := a.opts.Auth.VouchForToken(keyName, &request, c.query, c.Header)
-	if err != nil {
+	if err := a.checkPeer(c, grant, err); err != nil {
 		return nil, err
 	}
-	if err := a.checkPeer(c, grant); err != nil {
+	most := a.opts.Hub.Limits().For(grant.App).AppTokenRequests
+	if err := a.pace(&a.tokenRequests, grant.App, most, limit.AppTokenRequests); err != nil {
 		return nil, err
 	}
 	issued, err := a.opts.Auth.IssueToken(c.Context(), grant, &request)

@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// The headers that browsers may send to the Ably doors, and those that they may read.
+// The headers that browsers may send to the Ably doors (RSC7d2), and those that they may read.
 const (
 	ablyRequestHeaders = "authorization, content-type, accept, ably-agent, x-ably-version, x-ably-clientid, " +
 		"x-ably-devicetoken, x-ably-devicesecret, x-ably-messageid, x-ably-name, x-ably-encoding, " +

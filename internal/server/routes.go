@@ -9,15 +9,21 @@ import (
 	"time"
 
 	"letshare-server/internal/config"
+	"letshare-server/internal/guard"
+	"letshare-server/internal/pubsub"
+	"letshare-server/internal/rest"
 	"letshare-server/internal/socket"
+	"letshare-server/internal/transport/sse"
 )
 
 // doors is the HTTP side of a node.
 type doors struct {
 	node     *Server
 	ably     http.Handler // WebSocket at /
+	comet    http.Handler // below /comet/
 	letshare http.Handler // WebSocket at /ws
 	rest     http.Handler
+	sse      http.Handler // at /sse and /event-stream
 	metrics  http.Handler
 
 	// browserOrigins governs LetShare's door, /health and /metrics; ablyOrigins the others.
@@ -36,6 +42,7 @@ func (d *doors) setOrigins(c config.Config) {
 
 // ServeHTTP implements http.Handler.
 func (d *doors) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	guard.Served(r.Context())
 	path := r.URL.Path
 	upgrade := isUpgrade(r)
 	switch {
@@ -43,6 +50,8 @@ func (d *doors) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		d.serve(w, r, d.browserOrigins.Load(), d.letshare)
 	case upgrade && isRoot(path):
 		d.serve(w, r, d.ablyOrigins.Load(), d.ably)
+	case strings.HasPrefix(path, "/comet/"):
+		d.serve(w, r, d.ablyOrigins.Load(), d.comet)
 	case path == "/health", path == "/health/live", path == "/health/ready":
 		d.serve(w, r, d.browserOrigins.Load(), http.HandlerFunc(d.health))
 	case path == "/is-the-internet-up.txt":
@@ -53,6 +62,8 @@ func (d *doors) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		d.serve(w, r, d.browserOrigins.Load(), d.metrics)
 	case isRoot(path) && (r.Method == http.MethodGet || r.Method == http.MethodHead):
 		d.serve(w, r, d.ablyOrigins.Load(), http.HandlerFunc(greet))
+	case sse.Serves(path):
+		d.serve(w, r, d.ablyOrigins.Load(), d.sse)
 	default:
 		d.serve(w, r, d.ablyOrigins.Load(), d.rest)
 	}
@@ -73,12 +84,11 @@ func (d *doors) serve(w http.ResponseWriter, r *http.Request, origins *originPol
 	if !origins.admit(w, r) {
 		if r.Method != http.MethodOptions || !origins.allows(r) {
 			d.node.metrics.Refused("origin")
-			d.node.originWarnings.Warn("origin refused", "origin", r.Header.Get("Origin"), "path", r.URL.Path)
+			d.node.originWarnings.Warn("origin refused", "origin", r.Header.Get("Origin"), "path", loggable(r.URL.Path))
 		}
 		return
 	}
-	if isUpgrade(r) && d.node.overloaded() {
-		d.node.metrics.Refused("overloaded")
+	if isUpgrade(r) && d.node.refusesClients() {
 		w.Header().Set("Retry-After", "5")
 		http.Error(w, "too many connections", http.StatusServiceUnavailable)
 		return
@@ -86,12 +96,34 @@ func (d *doors) serve(w http.ResponseWriter, r *http.Request, origins *originPol
 	h.ServeHTTP(w, r)
 }
 
+// guarded is a door that is shut for addresses from which too many wrong credentials came.
+func (s *Server) guarded(door http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !s.guard.Admit(s.proxies.Peer(r).Addr) {
+			s.metrics.Refused("address")
+			rest.WriteError(w, r, pubsub.NewError(pubsub.CodeAddressRate, "too many failed authentications from this address; try again later"))
+			return
+		}
+		door.ServeHTTP(w, r)
+	})
+}
+
+// loggable is a path without the connectionKeys that comet's have.
+func loggable(path string) string {
+	if strings.HasPrefix(path, "/comet/") {
+		return "/comet/"
+	}
+	return path
+}
+
 // greet answers whoever opens the server's address in a browser.
 func greet(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	_, _ = w.Write([]byte("LetShare Server is running.\n\n" +
 		"  /         Ably SDKs (WebSocket)\n" +
+		"  /comet/   Ably SDKs without WebSockets\n" +
 		"  /ws       LetShare (WebSocket)\n" +
+		"  /sse      event streams of Ably channels\n" +
 		"  /health   is it alive\n" +
 		"  /metrics  how it does\n"))
 }

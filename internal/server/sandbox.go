@@ -14,6 +14,11 @@ func (s *Server) appInUse(appID string) bool {
 			return true
 		}
 	}
+	for _, stream := range s.sse.Streams() {
+		if stream.Grant().App == appID {
+			return true
+		}
+	}
 	return false
 }
 
@@ -38,6 +43,11 @@ func (s *Server) appRemoved(app *auth.App) {
 	for _, session := range s.sessions.Sessions() {
 		if session.Grant().App == app.ID {
 			session.Evict(gone)
+		}
+	}
+	for _, stream := range s.sse.Streams() {
+		if stream.Grant().App == app.ID {
+			stream.Evict(gone)
 		}
 	}
 	if err := s.stats.Forget(context.Background(), app.ID); err != nil {

@@ -20,8 +20,10 @@ import (
 	directorymemory "letshare-server/internal/directory/memory"
 	"letshare-server/internal/engine"
 	enginememory "letshare-server/internal/engine/memory"
+	"letshare-server/internal/guard"
 	"letshare-server/internal/hub"
 	"letshare-server/internal/letshare"
+	"letshare-server/internal/limit"
 	"letshare-server/internal/metrics"
 	"letshare-server/internal/outbox"
 	"letshare-server/internal/pubsub"
@@ -30,12 +32,17 @@ import (
 	"letshare-server/internal/socket"
 	"letshare-server/internal/stats"
 	"letshare-server/internal/throttle"
+	"letshare-server/internal/transport/comet"
+	"letshare-server/internal/transport/sse"
 	"letshare-server/internal/transport/websocket"
 	"letshare-server/internal/wsconn"
 )
 
 // siteCode names this server's only site in connectionDetails (CD2j).
 const siteCode = "s1"
+
+// headerTime is how long a socket may take to send the header of a request.
+const headerTime = 10 * time.Second
 
 // Server is one node.
 type Server struct {
@@ -46,6 +53,9 @@ type Server struct {
 
 	originWarnings *throttle.Warnings
 
+	limits   *limit.Set
+	proxies  auth.TrustedProxies
+	guard    *guard.Guard
 	apps     *auth.Registry
 	sandbox  *auth.Sandbox // nil unless it is enabled
 	stats    *stats.Counters
@@ -53,7 +63,9 @@ type Server struct {
 	dir      directory.Directory
 	hub      *hub.Hub
 	sessions *session.Manager
+	comet    *comet.Door
 	letshare *letshare.Door
+	sse      *sse.Door
 	poller   *socket.Poller
 	wheel    *socket.Wheel
 	http     *http.Server
@@ -82,6 +94,13 @@ func New(c config.Config, secrets config.Secrets, log *slog.Logger) (*Server, er
 		return nil, err
 	}
 	s.apps = auth.NewRegistry(apps...)
+	limits := limit.Options{Metrics: s.metrics, Log: log}
+	if c.Sandbox.Enabled {
+		limits.WithoutRates = s.isSandboxed
+	}
+	s.limits = limit.NewSet(limitsOf(c), limits)
+	s.proxies = proxies
+	s.guard = guard.New(guard.Options{Limits: s.limits, Proxies: proxies, HeaderTime: headerTime})
 
 	node := directory.Node{Name: "n1", Incarnation: rand.Text()}
 	store := enginememory.NewStore(enginememory.Options{
@@ -93,11 +112,9 @@ func New(c config.Config, secrets config.Secrets, log *slog.Logger) (*Server, er
 	s.dir = directorymemory.NewStore(directorymemory.Options{}).Node(node)
 	s.hub = hub.New(hub.Options{
 		Engine: s.engine, Directory: s.dir, Node: node,
-		Namespace:          s.namespace,
-		MaxMessageBytes:    c.Limits.MaxMessageBytes,
-		MaxPresenceMembers: c.Limits.PresenceMembers,
-		MaxPresenceBytes:   int64(c.Limits.PresenceBytes),
-		Metrics:            s.metrics, Stats: s.stats,
+		Namespace: s.namespace,
+		Limits:    s.limits,
+		Metrics:   s.metrics, Stats: s.stats,
 	})
 
 	s.wheel = socket.NewWheel()
@@ -117,17 +134,16 @@ func New(c config.Config, secrets config.Secrets, log *slog.Logger) (*Server, er
 		Hub: s.hub, Directory: s.dir, Node: node, Auth: authenticator,
 		KeySecret: []byte(rand.Text() + rand.Text()),
 		SiteCode:  siteCode,
-		Limits: session.Limits{
-			MaxMessageBytes:   c.Limits.MaxMessageBytes,
-			MaxFrameBytes:     c.Limits.MaxFrameBytes,
-			MaxChannels:       c.Limits.ChannelsPerConnection,
-			MaxMessagesPerSec: c.Limits.ConnectionProtocolsPerSecond,
-		},
-		After: after(s.wheel), Log: log, Metrics: s.metrics, Stats: s.stats,
+		Limits:    session.Limits{MaxFrameBytes: c.Limits.MaxFrameBytes},
+		After:     after(s.wheel), Guard: s.guard, Log: log, Metrics: s.metrics, Stats: s.stats,
 	})
 	ably := websocket.New(websocket.Options{
 		Manager: s.sessions, Poller: s.poller, Wheel: s.wheel, Outbox: out, Proxies: proxies,
 		MaxFrameBytes: c.Limits.MaxFrameBytes, Log: log, Ended: s.ended,
+	})
+	s.comet = comet.New(comet.Options{
+		Manager: s.sessions, Workers: s.poller.Workers(), Wheel: s.wheel, Outbox: out, Proxies: proxies,
+		MaxFrameBytes: c.Limits.MaxFrameBytes, Overloaded: s.refusesClients, Log: log, Metrics: s.metrics,
 	})
 	s.letshare = letshare.New(letshare.Options{
 		Hub: s.hub, Poller: s.poller, Wheel: s.wheel, Outbox: out, Proxies: proxies,
@@ -138,16 +154,20 @@ func New(c config.Config, secrets config.Secrets, log *slog.Logger) (*Server, er
 			LocalOnly:   secrets.JWTLocalOnly,
 		},
 		MaxRoomUsers:   c.WebSocket.MaxRoomUsers,
-		MaxRooms:       c.Limits.ChannelsPerConnection,
 		PingInterval:   c.WebSocket.PingInterval,
 		IdleTimeout:    c.WebSocket.IdleTimeout,
 		WildcardEvents: c.LetShare.DirectedEvents == "wildcard",
-		Metrics:        doorMetrics{s}, Log: log,
+		Guard:          s.guard, Metrics: doorMetrics{s}, Log: log,
+	})
+	s.sse = sse.New(sse.Options{
+		Hub: s.hub, Auth: authenticator, Poller: s.poller, Wheel: s.wheel, Outbox: out, Proxies: proxies,
+		Overloaded: s.overloaded,
+		Guard:      s.guard, Metrics: s.metrics, Stats: s.stats, Log: log,
 	})
 	s.doors = &doors{
-		node: s, ably: ably, letshare: s.letshare, metrics: s.metrics.Handler(),
-		rest: rest.New(rest.Options{Hub: s.hub, Connections: s.sessions, Auth: authenticator, Proxies: proxies, Stats: s.stats, Sandbox: s.sandbox,
-			MaxBodyBytes: int64(c.Limits.MaxBodyBytes), Log: log}),
+		node: s, ably: s.guarded(ably), comet: s.guarded(s.comet), letshare: s.guarded(s.letshare), sse: s.guarded(s.sse), metrics: s.metrics.Handler(),
+		rest: s.guarded(rest.New(rest.Options{Hub: s.hub, Connections: s.sessions, Auth: authenticator, Proxies: proxies, Stats: s.stats, Sandbox: s.sandbox,
+			Guard: s.guard, Log: log})),
 	}
 	s.doors.setOrigins(c)
 	s.metrics.Watch(func() metrics.Held {
@@ -157,18 +177,33 @@ func New(c config.Config, secrets config.Secrets, log *slog.Logger) (*Server, er
 	})
 	s.http = &http.Server{
 		Handler:           s.doors,
-		ReadHeaderTimeout: 10 * time.Second,
+		ReadHeaderTimeout: headerTime,
 		ReadTimeout:       60 * time.Second,
 		IdleTimeout:       75 * time.Second,
 		MaxHeaderBytes:    256 << 10, // tokens of up to 128 KiB stand in URLs
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+			boundSendBuffer(c)
+			return s.guard.ConnContext(ctx, c)
+		},
+		ConnState: s.guard.ConnState,
 	}
 	return s, nil
 }
 
-// Reload adopts the keys, namespaces and origins of a checked configuration. Connections go
-// on with what they were granted. It returns the settings that differ from those at the start
-// and need a restart.
+// sendBuffer is SO_SNDBUF of HTTP connections, in bytes, as of WebSockets: what a client that
+// does not read its answers keeps of the kernel's memory.
+const sendBuffer = 256 << 10
+
+func boundSendBuffer(c net.Conn) {
+	if tcp, ok := c.(*net.TCPConn); ok {
+		_ = tcp.SetWriteBuffer(sendBuffer) // it ends by itself if this fails
+	}
+}
+
+// Reload adopts the keys, namespaces, origins and limits of a checked configuration.
+// Connections go on with what they were granted, under the new limits. It returns the
+// settings that differ from those at the start and need a restart.
 func (s *Server) Reload(c config.Config, secrets config.Secrets) (needRestart []string, err error) {
 	if secrets.DefaultApp != s.secrets.DefaultApp {
 		return nil, fmt.Errorf("the default app cannot change from %s to %s without a restart", s.secrets.DefaultApp, secrets.DefaultApp)
@@ -179,6 +214,9 @@ func (s *Server) Reload(c config.Config, secrets config.Secrets) (needRestart []
 	}
 	s.apps.Replace(apps...)
 	s.doors.setOrigins(c)
+	limits := c
+	limits.Limits.MaxFrameBytes = s.config.Limits.MaxFrameBytes
+	s.limits.Replace(limitsOf(limits))
 	return config.NeedRestart(s.config, c), nil
 }
 
@@ -246,7 +284,22 @@ func socketLimit() int {
 	return int(min(limit.Cur, 1<<30)) / 10 * 9
 }
 
-func (s *Server) overloaded() bool { return s.poller.Len() >= s.maxSockets || s.draining.Load() }
+// clients is how many are connected, by whatever transport.
+func (s *Server) clients() int { return s.poller.Len() + s.comet.Len() }
+
+func (s *Server) overloaded() bool { return s.clients() >= s.maxSockets || s.draining.Load() }
+
+// refusesClients is overloaded for a client that is told so.
+func (s *Server) refusesClients() bool {
+	if !s.overloaded() {
+		return false
+	}
+	s.metrics.Refused("overloaded")
+	if !s.draining.Load() {
+		s.limits.Exceeded(limit.OpenFiles, "")
+	}
+	return true
+}
 
 // ready says why the node should get no new clients; nil means that it should.
 func (s *Server) ready(ctx context.Context) error {
@@ -290,6 +343,7 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 	}
 	run("engine", s.engine.Run)
 	run("directory", s.dir.Run)
+	run("hub", s.hub.Run)
 	run("sessions", s.sessions.Run)
 	run("timer wheel", s.wheel.Run)
 	run("metrics", s.metrics.Run)
@@ -300,9 +354,9 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 	}
 	polling, stopPolling := context.WithCancel(work)
 	defer stopPolling()
-	pollerDone := make(chan struct{})
-	wg.Go(func() {
-		defer close(pollerDone)
+	var doors sync.WaitGroup
+	doors.Go(func() { _ = s.comet.Run(polling) })
+	doors.Go(func() {
 		if err := s.poller.Run(polling); err != nil {
 			failed <- err
 		}
@@ -322,7 +376,7 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 	s.draining.Store(true)
 	_ = s.http.Close() // nothing is served any more
 	stopPolling()
-	<-pollerDone
+	doors.Wait()
 	s.hub.Close()
 	stop()
 	wg.Wait()
@@ -335,14 +389,9 @@ func (s *Server) drain() {
 	s.draining.Store(true)
 	grace := s.config.Server.ShutdownGrace
 	deadline := time.Now().Add(grace)
-	s.log.Info("stopping", "connections", s.poller.Len(), "grace", grace.String())
+	s.log.Info("stopping", "connections", s.clients(), "grace", grace.String())
 
-	ctx, cancel := context.WithDeadline(context.Background(), deadline)
-	defer cancel()
-	var requests sync.WaitGroup
-	requests.Go(func() { _ = s.http.Shutdown(ctx) }) // Close follows anyway
-	defer requests.Wait()
-
+	s.sse.Drain() // at once: each stream has a time of its own to come back after
 	var goodbyes []func()
 	for _, session := range s.sessions.Sessions() {
 		goodbyes = append(goodbyes, session.Drain)
@@ -358,9 +407,15 @@ func (s *Server) drain() {
 		}
 		goodbye()
 	}
+	// Not earlier, since comet clients come by themselves to be told.
+	ctx, cancel := context.WithDeadline(context.Background(), deadline)
+	defer cancel()
+	var requests sync.WaitGroup
+	requests.Go(func() { _ = s.http.Shutdown(ctx) }) // Close follows anyway
+	defer requests.Wait()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
-	for s.poller.Len() > 0 && time.Now().Before(deadline) {
+	for s.clients() > 0 && time.Now().Before(deadline) {
 		<-tick.C
 	}
 }
@@ -369,6 +424,7 @@ func (s *Server) drain() {
 func (s *Server) ended(end wsconn.End) {
 	if end.Cause == wsconn.Slow {
 		s.metrics.SlowConsumerClosed()
+		s.limits.Exceeded(slowLimits[end.Slow], "")
 	}
 }
 

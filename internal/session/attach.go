@@ -8,6 +8,7 @@ import (
 
 	"letshare-server/internal/auth"
 	"letshare-server/internal/hub"
+	"letshare-server/internal/limit"
 	"letshare-server/internal/outbox"
 	"letshare-server/internal/pubsub"
 	"letshare-server/internal/wire"
@@ -20,11 +21,13 @@ type attachment struct {
 	hub     *hub.Attachment
 	channel string // the name exactly as the client wrote it
 	asked   pubsub.Mode
+	noEcho  bool
 	params  map[string]string // the effective ones (RTL4k1)
 	gate    outbox.Gate
 
-	announcing sync.Mutex  // held while the gate is paused
+	announcing sync.Mutex  // held while the gate is paused, and while the attachment begins
 	over       atomic.Bool // the client was told that it ended, and has to attach anew
+	starved    atomic.Bool // something was dropped, and the client has not been told
 }
 
 // Receive implements hub.Receiver.
@@ -35,24 +38,32 @@ func (a *attachment) Receive(frames []byte, more bool) {
 // Lost tells the client that messages were missed (RTL12). It implements hub.Receiver.
 func (a *attachment) Lost(position pubsub.Serial) {
 	a.session.manager.later(func() {
-		pm := a.attached(0)
-		pm.ChannelSerial = string(max(position, a.hub.Reached()))
-		pm.Error = wire.NewErrorInfo(pubsub.NewError(pubsub.CodeMessagesExpired, "messages may have been missed"))
-		if err := a.announce(pm, false); err != nil {
-			a.over.Store(true)
-			a.session.transport.End(&a.gate, a.unavailable(err))
-		}
+		a.tellLost(func(at pubsub.Serial) *wire.ProtocolMessage {
+			pm := a.attached(0)
+			pm.ChannelSerial = string(max(position, at))
+			pm.Error = wire.NewErrorInfo(pubsub.NewError(pubsub.CodeMessagesExpired, "messages may have been missed"))
+			return pm
+		})
 	})
 }
 
+// tellLost announces an ATTACHED from another goroutine than the turn's.
+func (a *attachment) tellLost(attached func(at pubsub.Serial) *wire.ProtocolMessage) {
+	if err := a.announce(nil, attached, false, nil); err != nil {
+		a.over.Store(true)
+		a.session.transport.End(&a.gate, a.unavailable(err))
+	}
+}
+
 // changed is the ATTACHED that tells of new modes or parameters while a goes on (RTL12).
-func (a *attachment) changed() *wire.ProtocolMessage {
+func (a *attachment) changed(at pubsub.Serial) *wire.ProtocolMessage {
 	pm := a.attached(wire.FlagResumed)
-	pm.ChannelSerial = string(a.hub.Reached())
+	pm.ChannelSerial = string(at)
 	return pm
 }
 
-// attached is an ATTACHED for a with its granted modes and the given other flags.
+// attached is an ATTACHED for a with its granted modes and the given other flags, at the
+// position where a began (RTL15c).
 func (a *attachment) attached(flags wire.Flags) *wire.ProtocolMessage {
 	return &wire.ProtocolMessage{
 		Action:        wire.ActionAttached,
@@ -64,13 +75,13 @@ func (a *attachment) attached(flags wire.Flags) *wire.ProtocolMessage {
 	}
 }
 
-// regrant recomputes the granted modes.
-func (a *attachment) regrant(grant *auth.Grant, asked pubsub.Mode) (pubsub.Mode, error) {
+// allowed is which of the modes asked for a grant allows.
+func (a *attachment) allowed(grant *auth.Grant, asked pubsub.Mode) (pubsub.Mode, error) {
 	name, err := pubsub.ParseChannelName(a.channel)
 	if err != nil {
 		return 0, err
 	}
-	return a.hub.Regrant(grant, name, asked)
+	return a.hub.Allowed(grant, name, asked)
 }
 
 func (s *Session) find(channel string) (index int, a *attachment) {
@@ -80,6 +91,17 @@ func (s *Session) find(channel string) (index int, a *attachment) {
 		}
 	}
 	return -1, nil
+}
+
+// beside returns an attachment to the channel of that name under another one, or nil.
+func (s *Session) beside(name pubsub.ChannelName) *hub.Attachment {
+	id := name.ID(s.Grant().App)
+	for _, a := range s.attachments {
+		if a.hub.Channel() == id {
+			return a.hub
+		}
+	}
+	return nil
 }
 
 // attach answers an ATTACH with ATTACHED or a channel's ERROR (RTL4).
@@ -94,44 +116,61 @@ func (s *Session) attach(pm *wire.ProtocolMessage) {
 		s.channelFailed(pm.Channel, err)
 		return
 	}
+	params.withhold(s.Grant(), name)
 	asked := pm.Flags.Modes()
 	if modes, ok := params.effective["modes"]; ok {
 		asked = pubsub.ParseModes(modes)
 	}
 	if _, a := s.find(pm.Channel); a != nil {
 		// The same options again come from a client that lost its way, such as one whose
-		// delta did not decode: it drops what it is sent until it is attached anew (RTL18).
+		// delta did not decode: it drops what it is sent until it is attached anew (RTL18c).
+		// Any others change those of the attachment (RTL16a).
 		if !a.over.Load() && (pm.ChannelSerial == "" || asked != a.asked || !maps.Equal(params.effective, a.params)) {
-			s.reattach(a, asked, params.effective)
+			s.reattach(a, asked, &params)
 			return
 		}
 		s.drop(pm.Channel)
 		s.transport.Mute(&a.gate)
 	}
-	if len(s.attachments) >= s.manager.opts.Limits.MaxChannels {
-		s.channelFailed(pm.Channel, pubsub.Errorf(pubsub.CodeTooManyChannels, "a connection may attach to %d channels", s.manager.opts.Limits.MaxChannels))
+	if most := s.limits().ConnectionChannels; len(s.attachments) >= most {
+		s.Exceeded(limit.ConnectionChannels)
+		s.channelFailed(pm.Channel, pubsub.Errorf(pubsub.CodeTooManyChannels, "a connection may attach to %d channels", most))
 		return
 	}
-	a := &attachment{session: s, channel: pm.Channel, asked: asked, params: params.effective}
+	a := &attachment{
+		session: s, channel: pm.Channel, asked: asked, params: params.effective,
+		noEcho: !s.echo || params.noEcho,
+	}
+	a.announcing.Lock()
+	defer a.announcing.Unlock()
 	s.transport.Hold(&a.gate)
 	ctx, cancel := context.WithTimeout(context.Background(), directoryTimeout)
 	defer cancel()
-	a.hub, err = s.manager.opts.Hub.Attach(ctx, &hub.Attach{
+	request := &hub.Attach{
 		Grant:        s.Grant(),
 		Channel:      name,
 		Modes:        asked,
 		ConnectionID: s.id,
-		NoEcho:       !s.echo || params.noEcho,
+		NoEcho:       a.noEcho,
+		Beside:       s.beside(name),
 		Form:         s.transport.Form(pm.Channel),
 		Receiver:     a,
-	})
+	}
+	if s.limits().ConnectionOutbound > 0 {
+		request.Allow = a.allow
+	}
+	a.hub, err = s.manager.opts.Hub.Attach(ctx, request)
 	if err != nil {
 		s.channelFailed(pm.Channel, err)
 		return
 	}
 	s.attachments = append(s.attachments, a)
 	attached, backlog := a.begin(ctx, pm, &params)
-	frames, err := a.withMembers(ctx, attached, false, backlog...)
+	occupancy, err := a.hub.ShowOccupancy(ctx, params.occupancy, a.hub.Position())
+	var frames [][]byte
+	if err == nil {
+		frames, err = a.withMembers(ctx, attached, false, append(backlog, occupancy...)...)
+	}
 	if err != nil {
 		s.interrupt(a, err)
 		return
@@ -140,7 +179,7 @@ func (s *Session) attach(pm *wire.ProtocolMessage) {
 }
 
 // begin decides where the attachment goes on from: where the client says that it was
-// (RTL4c1), some way back if it asked for a rewind, or here.
+// (RTL4c1), some way back if it asked for a rewind, or here. Flags say so (RTL2f, RTL2i).
 func (a *attachment) begin(ctx context.Context, pm *wire.ProtocolMessage, params *channelParams) (attached *wire.ProtocolMessage, frames [][]byte) {
 	var flags wire.Flags
 	var backlog hub.Backlog
@@ -154,8 +193,8 @@ func (a *attachment) begin(ctx context.Context, pm *wire.ProtocolMessage, params
 				position = since // each of the frames takes the client a step on
 			}
 		}
-	case params.rewinds() && !pm.Flags.Has(wire.FlagAttachResume):
-		backlog = a.hub.Rewind(ctx, params.rewindWindow, params.rewindLimit)
+	case params.rewind.Limit > 0 && !pm.Flags.Has(wire.FlagAttachResume):
+		backlog = a.hub.Rewind(ctx, params.rewind)
 	}
 	if len(backlog.Frames) > 0 {
 		flags |= wire.FlagHasBacklog
@@ -168,19 +207,24 @@ func (a *attachment) begin(ctx context.Context, pm *wire.ProtocolMessage, params
 
 // reattach changes the options of an attachment in place: it goes on from where it is, so
 // that nothing in flight is sent twice.
-func (s *Session) reattach(a *attachment, asked pubsub.Mode, params map[string]string) {
-	if _, err := a.regrant(s.Grant(), asked); err != nil {
+func (s *Session) reattach(a *attachment, asked pubsub.Mode, params *channelParams) {
+	modes, err := a.allowed(s.Grant(), asked)
+	if err != nil {
 		s.drop(a.channel)
 		s.transport.End(&a.gate, channelError(a.channel, pubsub.ErrorFor(err)))
 		return
 	}
-	a.asked, a.params = asked, params
-	if err := a.announce(a.changed(), false); err != nil {
+	a.asked, a.params = asked, params.effective
+	a.noEcho = !s.echo || params.noEcho
+	err = a.announce(&hub.Change{Modes: modes, NoEcho: a.noEcho}, a.changed, false, func(ctx context.Context, at pubsub.Serial) ([][]byte, error) {
+		return a.hub.ShowOccupancy(ctx, params.occupancy, at)
+	})
+	if err != nil {
 		s.interrupt(a, err)
 	}
 }
 
-// detach answers a DETACH, also of a channel that is not attached (RTL5).
+// detach answers a DETACH, also of a channel that is not attached (RTL5d, RTL5k, RTN19b).
 func (s *Session) detach(pm *wire.ProtocolMessage) {
 	detached := &wire.ProtocolMessage{Action: wire.ActionDetached, Channel: pm.Channel, HasChannel: true}
 	if a := s.drop(pm.Channel); a != nil {
@@ -188,6 +232,7 @@ func (s *Session) detach(pm *wire.ProtocolMessage) {
 		s.transport.End(&a.gate, detached)
 		return
 	}
+	s.leaveChannel(pm.Channel) // entered over the transport before (RTN19b)
 	s.transport.Send(detached, true)
 }
 
@@ -205,9 +250,14 @@ func (s *Session) drop(channel string) *attachment {
 	return a
 }
 
-// channelFailed answers with a channel's ERROR (RTL14); the connection is unharmed.
+// channelFailed answers with a channel's ERROR (RTL14); the connection is unharmed. What may
+// pass is a DETACHED, after which the client tries again by itself (RTL13b).
 func (s *Session) channelFailed(channel string, err error) {
-	s.transport.Send(channelError(channel, pubsub.ErrorFor(err)), true)
+	pm := channelError(channel, pubsub.ErrorFor(err))
+	if pubsub.ErrorFor(err).Code.MayPass() {
+		pm.Action = wire.ActionDetached
+	}
+	s.transport.Send(pm, true)
 }
 
 func channelError(channel string, err *pubsub.Error) *wire.ProtocolMessage {

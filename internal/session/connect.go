@@ -1,6 +1,7 @@
 package session
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 	"net/url"
@@ -13,7 +14,8 @@ import (
 	"letshare-server/internal/wire"
 )
 
-// Request is what a client asked for when it connected.
+// Request is what a client asked for when it connected. Parameters that are not known are
+// ignored (RTC1f, RTN2g, RSC7d3).
 type Request struct {
 	Query  url.Values
 	Header http.Header
@@ -21,7 +23,7 @@ type Request struct {
 }
 
 // Open authenticates the request and opens a session on transport: CONNECTED is queued when
-// it returns (RTN4b). On an error nothing was queued; the caller answers with an
+// it returns (RTN6). On an error nothing was queued; the caller answers with an
 // ERROR and closes. Errors are *pubsub.Error.
 func (m *Manager) Open(ctx context.Context, r *Request, transport Transport) (*Session, error) {
 	s, err := m.begin(ctx, r, transport)
@@ -38,6 +40,7 @@ func (m *Manager) begin(ctx context.Context, r *Request, transport Transport) (*
 		return nil, err
 	}
 	grant, err := m.opts.Auth.Realtime(r.Query, r.Header)
+	m.opts.Guard.Authenticated(ctx, r.Peer.Addr, err)
 	if err != nil {
 		return nil, err
 	}
@@ -50,8 +53,9 @@ func (m *Manager) begin(ctx context.Context, r *Request, transport Transport) (*
 		manager:       m,
 		transport:     transport,
 		counts:        counts,
+		app:           grant.App,
 		clientID:      r.Query.Get("clientId"),
-		echo:          r.Query.Get("echo") != "false",
+		echo:          r.Query.Get("echo") != "false", // (RTN2b)
 		remainPresent: remainPresent(r.Query),
 		maxIdle:       uint32(m.MaxIdleInterval(r.Query).Milliseconds()),
 		members:       new(whereabouts),
@@ -78,6 +82,7 @@ func (m *Manager) begin(ctx context.Context, r *Request, transport Transport) (*
 const (
 	defaultRemainPresent = 15 * time.Second
 	leastRemainPresent   = time.Second
+	mostRemainPresent    = 24 * time.Hour
 )
 
 // remainPresent reads the parameter remainPresentFor, which is in milliseconds.
@@ -86,7 +91,7 @@ func remainPresent(q url.Values) time.Duration {
 	if err != nil {
 		return defaultRemainPresent
 	}
-	return max(time.Duration(ms)*time.Millisecond, leastRemainPresent)
+	return min(max(time.Duration(ms)*time.Millisecond, leastRemainPresent), mostRemainPresent)
 }
 
 // The bounds of what a client may ask for as heartbeatInterval.
@@ -107,7 +112,7 @@ func (m *Manager) MaxIdleInterval(q url.Values) time.Duration {
 	return (time.Duration(ms) * time.Millisecond).Truncate(time.Second)
 }
 
-// checkVersion accepts protocol versions from 2 on, and a missing one (CSV2).
+// checkVersion accepts protocol versions from 2 on, and a missing one (RTN2f, CSV2a).
 func checkVersion(q url.Values) error {
 	v := q.Get("v")
 	if v == "" {
@@ -125,9 +130,9 @@ func checkVersion(q url.Values) error {
 }
 
 // connected is the CONNECTED of this transport. Later ones on the same transport repeat
-// every field (RTN24).
+// every field (RTN24). The limits that it tells are enforced, whoever keeps them (RTN21).
 func (s *Session) connected() *wire.ProtocolMessage {
-	l := &s.manager.opts.Limits
+	fixed, l := &s.manager.opts.Limits, s.limits()
 	key := s.manager.keys.make(s.id, s.generation)
 	return &wire.ProtocolMessage{
 		Action:        wire.ActionConnected,
@@ -136,11 +141,11 @@ func (s *Session) connected() *wire.ProtocolMessage {
 		ConnectionDetails: &wire.ConnectionDetails{
 			ClientID:             s.grant.ReportedClientID(),
 			ConnectionKey:        key,
-			ConnectionStateTTL:   l.ConnectionStateTTL,
+			ConnectionStateTTL:   fixed.ConnectionStateTTL,
 			MaxIdleInterval:      time.Duration(s.maxIdle) * time.Millisecond,
-			MaxMessageSize:       l.MaxMessageBytes,
-			MaxFrameSize:         l.MaxFrameBytes,
-			MaxInboundRate:       l.MaxInboundRateShown,
+			MaxMessageSize:       l.MessageBytes,
+			MaxFrameSize:         fixed.MaxFrameBytes,
+			MaxInboundRate:       cmp.Or(l.ConnectionMessages, l.ConnectionProtocolMessages),
 			ServerID:             s.manager.opts.Node.Name,
 			SiteCode:             s.manager.opts.SiteCode,
 			ObjectsGCGracePeriod: objectsGCGracePeriod,

@@ -16,6 +16,7 @@ import (
 	"letshare-server/internal/engine"
 	enginememory "letshare-server/internal/engine/memory"
 	"letshare-server/internal/hub"
+	"letshare-server/internal/limit"
 	"letshare-server/internal/outbox"
 	"letshare-server/internal/pubsub"
 	"letshare-server/internal/session"
@@ -109,6 +110,11 @@ func newNode(t *testing.T, options ...func(*session.Options, *hub.Options)) *nod
 	t.Cleanup(o.Hub.Close)
 	n.Manager = session.NewManager(o)
 	return n
+}
+
+// limits is an option of newNode.
+func limits(l limit.Limits) func(*session.Options, *hub.Options) {
+	return func(_ *session.Options, o *hub.Options) { o.Limits = limit.NewSet(l, limit.Options{}) }
 }
 
 // line is a transport that keeps what is sent, in order.

@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// A connectionKey is "<connectionId>!<base64url of version, generation and MAC>". The MAC
+// A connectionKey (RTN9b) is "<connectionId>!<base64url of version, generation and MAC>". The MAC
 // ties it to the connection and to the secret of the process or cluster. All its characters
 // may stand in a URL path unescaped, as the comet transport of the JavaScript SDK needs.
 const (
@@ -40,7 +40,7 @@ func (k keyMaker) mac(id string, generation uint64) []byte {
 	return h.Sum(nil)[:keyMACBytes]
 }
 
-// make returns the key of one generation of a connection.
+// make returns the key of one generation of a connection, which is one transport (RTN15e).
 func (k keyMaker) make(id string, generation uint64) string {
 	b := make([]byte, 0, keyBytes)
 	b = append(b, keyVersion)
@@ -63,7 +63,7 @@ func (k keyMaker) parse(key string) (id string, generation uint64, form keyForm)
 	return id, generation, genuineKey
 }
 
-// newConnectionID returns an id that is unique while its connection lives: 11 characters of
+// newConnectionID returns an id that is unique while its connection lives (RTN8b): 11 characters of
 // the base64url alphabet, so that it contains no ":".
 func newConnectionID() string {
 	var b [8]byte

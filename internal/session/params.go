@@ -2,28 +2,26 @@ package session
 
 import (
 	"maps"
-	"strconv"
 	"strings"
-	"time"
 
+	"letshare-server/internal/auth"
 	"letshare-server/internal/hub"
 	"letshare-server/internal/pubsub"
 )
 
-// channelParams are the parameters of an attachment that this server knows.
+// channelParams are the parameters of an attachment that this server knows (RTL4k, TB2c). Any
+// other is ignored, the products' agent too (WP7).
 type channelParams struct {
 	effective map[string]string // as they were given, told to the client (RTL4k1)
 
-	noEcho       bool
-	rewindWindow time.Duration // zero: by count
-	rewindLimit  int           // messages; zero: no rewind
+	noEcho    bool
+	rewind    hub.Rewind
+	occupancy hub.OccupancyView
 }
 
 // known are the names of channelParams.effective. Delta compression may be asked for, and
 // full messages are an answer to it.
-var known = map[string]bool{"modes": true, "echo": true, "rewind": true, "rewindLimit": true, "delta": true}
-
-func (p *channelParams) rewinds() bool { return p.rewindLimit > 0 }
+var known = map[string]bool{"modes": true, "echo": true, "rewind": true, "rewindLimit": true, "delta": true, "occupancy": true}
 
 // readParams takes the parameters of an ATTACH, which win over those in the channel's
 // qualifier. Unknown ones are ignored; a value that makes no sense is
@@ -44,43 +42,23 @@ func readParams(name pubsub.ChannelName, given map[string]string) (channelParams
 	if v, ok := all["delta"]; ok && v != "vcdiff" {
 		return p, invalidParam("delta", v, "must be vcdiff")
 	}
-	return p, p.readRewind(all)
+	if v, ok := all["occupancy"]; ok {
+		if p.occupancy, ok = hub.ParseOccupancyView(v); !ok {
+			return p, invalidParam("occupancy", v, `must be metrics or "metrics." and a category`)
+		}
+	}
+	var err error
+	p.rewind, err = hub.ParseRewind(all)
+	return p, err
 }
 
-// readRewind reads "rewind": a number of messages, or of seconds or minutes as "30s", "2m".
-func (p *channelParams) readRewind(all map[string]string) error {
-	limit := hub.MaxRewind
-	if v, ok := all["rewindLimit"]; ok {
-		n, err := strconv.Atoi(v)
-		if err != nil || n < 1 || n > hub.MaxRewind {
-			return invalidParam("rewindLimit", v, "must be a number from 1 to 100")
-		}
-		limit = n
+// withhold leaves out what the grant does not allow on the channel: an attachment does without
+// it.
+func (p *channelParams) withhold(g *auth.Grant, name pubsub.ChannelName) {
+	if p.occupancy != hub.NoOccupancy && !g.Allows(auth.OpChannelMetadata, name.Resource()) {
+		p.occupancy = hub.NoOccupancy
+		delete(p.effective, "occupancy")
 	}
-	v, ok := all["rewind"]
-	if !ok {
-		return nil
-	}
-	digits := strings.TrimRight(v, "sm")
-	n, err := strconv.Atoi(digits)
-	unit := v[len(digits):]
-	if err != nil || n < 0 || n > 1<<20 {
-		return invalidParam("rewind", v, `must be a number, alone or with "s" or "m"`)
-	}
-	switch unit {
-	case "":
-		p.rewindLimit = min(n, limit)
-	case "s":
-		p.rewindWindow, p.rewindLimit = time.Duration(n)*time.Second, limit
-	case "m":
-		p.rewindWindow, p.rewindLimit = time.Duration(n)*time.Minute, limit
-	default:
-		return invalidParam("rewind", v, `must be a number, alone or with "s" or "m"`)
-	}
-	if unit != "" && n == 0 {
-		p.rewindLimit = 0
-	}
-	return nil
 }
 
 func invalidParam(name, value, rule string) error {

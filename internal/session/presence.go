@@ -68,7 +68,7 @@ func (s *Session) present(turn *hub.Turn, pm *wire.ProtocolMessage) error {
 		return err
 	}
 	if pm.ItemErr != nil {
-		return pm.ItemErr
+		return s.itemError(pm)
 	}
 	if pm.Presence == nil { // as against an empty array, which is acknowledged
 		return pubsub.NewError(pubsub.CodeBadRequest, "there are no presence messages")
@@ -168,29 +168,52 @@ func (m *Manager) persist(failure, connectionID string, tries int, f func(contex
 	}
 }
 
-// sync answers a client's SYNC with the members as they are now. Whatever it asked to
+// sync answers a client's SYNC with the members as they are now (RTP19). Whatever it asked to
 // continue begins anew (RTP18).
 func (s *Session) sync(pm *wire.ProtocolMessage) {
 	if _, a := s.find(pm.Channel); a != nil {
-		if err := a.announce(nil, true); err != nil {
+		if err := a.announce(nil, nil, true, nil); err != nil {
 			s.interrupt(a, err)
 		}
 	}
 }
 
-// announce sends an ATTACHED, or nothing, and what the members are, in one step. What
-// happens meanwhile is sent after, so that no event is older than the members it changes.
-// On an error nothing was sent, and the attachment has to end.
-func (a *attachment) announce(attached *wire.ProtocolMessage, always bool) error {
+// announce sends an ATTACHED, or nothing if attached is nil, and what the members are, in one
+// step, from which on the attachment is as change says, unless that is nil; the frames that between returns, for where the client stands then, come before the
+// members. What happens meanwhile is sent after, so that no event is older than the members
+// it changes. On an error nothing was sent, and the attachment has to end.
+func (a *attachment) announce(change *hub.Change, attached func(at pubsub.Serial) *wire.ProtocolMessage, always bool, between func(context.Context, pubsub.Serial) ([][]byte, error)) error {
 	a.announcing.Lock()
 	defer a.announcing.Unlock()
 	transport := a.session.transport
-	if !transport.Pause(&a.gate) {
+	paused, starved := false, false
+	at := a.hub.Mark(change, func() {
+		paused = transport.Pause(&a.gate)
+		if attached != nil {
+			starved = a.starved.Swap(false)
+		}
+	})
+	if !paused {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), directoryTimeout)
 	defer cancel()
-	frames, err := a.withMembers(ctx, attached, always)
+	var pm *wire.ProtocolMessage
+	if attached != nil {
+		pm = attached(at)
+		if starved {
+			a.confess(pm)
+		}
+	}
+	var more [][]byte
+	var err error
+	if between != nil {
+		more, err = between(ctx, at)
+	}
+	if err != nil {
+		return err
+	}
+	frames, err := a.withMembers(ctx, pm, always, more...)
 	if err == nil {
 		transport.Release(&a.gate, frames...)
 	}
@@ -198,14 +221,15 @@ func (a *attachment) announce(attached *wire.ProtocolMessage, always bool) error
 }
 
 // interrupt ends an attachment for which the store is needed and cannot be reached. The
-// client attaches again by itself (RTL13).
+// client attaches again by itself (RTL13a).
 func (s *Session) interrupt(a *attachment, err error) {
 	s.drop(a.channel)
 	s.transport.End(&a.gate, a.unavailable(err))
 }
 
 // withMembers returns an ATTACHED, if there is one, and behind it the given frames and the
-// SYNC that tells of the members. Without members there is no SYNC, unless always is set.
+// SYNC that tells of the members (RTP1). Without members there is no SYNC, unless always is
+// set, and nobody is there (RTP19a).
 func (a *attachment) withMembers(ctx context.Context, attached *wire.ProtocolMessage, always bool, between ...[]byte) ([][]byte, error) {
 	members, err := a.hub.Members(ctx)
 	if err != nil {
@@ -239,7 +263,8 @@ const (
 	syncPageBytes   = 32 << 10
 )
 
-// syncPages makes the pages of a new SYNC, of which the last has an empty cursor (RTP18).
+// syncPages makes the pages of a new SYNC (RTP18a), of which the last has an empty cursor
+// (RTP18b).
 func (a *attachment) syncPages(members []*pubsub.PresenceMessage) []*wire.ProtocolMessage {
 	sequence := strconv.FormatUint(a.session.generation, 36) + "-" + strconv.FormatUint(a.session.syncs.Add(1), 36)
 	var pages []*wire.ProtocolMessage
@@ -266,7 +291,7 @@ func memberSize(m *pubsub.PresenceMessage) int {
 	return m.Size() + len(m.ID) + len(m.ConnectionID) + len(m.Encoding)
 }
 
-// unavailable is the DETACHED by which a client is asked to attach again (RTL13).
+// unavailable is the DETACHED by which a client is asked to attach again (RTL13a).
 func (a *attachment) unavailable(err error) *wire.ProtocolMessage {
 	return &wire.ProtocolMessage{
 		Action: wire.ActionDetached, Channel: a.channel, HasChannel: true, Error: wire.NewErrorInfo(pubsub.ErrorFor(err)),

@@ -66,6 +66,8 @@ func TestALostConnectionLeavesAfterItsGraceTime(t *testing.T) {
 	for query, grace := range map[string]time.Duration{
 		"": 15 * time.Second, "remainPresentFor=3000": 3 * time.Second, "remainPresentFor=10": time.Second,
 		"remainPresentFor=-1": time.Second, "remainPresentFor=never": 15 * time.Second,
+		"remainPresentFor=300000":     5 * time.Minute, // longer than the connection can be resumed
+		"remainPresentFor=2147483647": 24 * time.Hour,
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			n := newNode(t)
@@ -155,6 +157,22 @@ func TestAConnectionThatEndsLeavesAtOnce(t *testing.T) {
 	w.tells(t, "PRESENCE leave anna=x")
 }
 
+// RTN19b
+func TestADetachOverAResumedTransportLetsTheMembersLeave(t *testing.T) {
+	n := newNode(t)
+	w := n.watcher(t, "a")
+	first := n.connect(t, "clientId=anna")
+	connected := first.only(t, wire.ActionConnected)
+	first.says(attach("a"), present("a", 0, pubsub.PresenceEnter, "anna", "x"))
+	w.tells(t, "PRESENCE enter anna=x")
+	first.session.TransportClosed()
+	second := n.connect(t, "clientId=anna&resume="+connected.ConnectionKey)
+	second.take()
+	second.says(detach("a"))
+	second.tells(t, "DETACHED")
+	w.tells(t, "PRESENCE leave anna=x")
+}
+
 func TestMembersStayWhileOneNameOfTheirChannelIsAttached(t *testing.T) {
 	n := newNode(t)
 	w := n.watcher(t, "a")
@@ -232,6 +250,7 @@ func TestEventsComeAfterTheSyncThatTheyMayChange(t *testing.T) {
 	l.tells(t, "ATTACHED+, SYNC present leaves=1 present stays=2, "+changes)
 }
 
+// RTL13a
 func TestAnAttachmentWhoseMembersCannotBeReadIsToBeTriedAgain(t *testing.T) {
 	m, with := newMeddling()
 	n := newNode(t, with)
@@ -275,6 +294,7 @@ func TestMembersThatCouldNotLeaveAreTriedAgain(t *testing.T) {
 	})
 }
 
+// RTL12, RTP18
 func TestAfterALossTheMembersAreToldAnew(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		spy := &subscribed{Engine: enginememory.NewStore(enginememory.Options{}).Node("n1")}
@@ -352,6 +372,7 @@ func TestPresenceIsAcknowledgedInItsTurn(t *testing.T) {
 	})
 }
 
+// RTP18a-b
 func TestASyncComesInPagesOfBoundedSize(t *testing.T) {
 	n := newNode(t)
 	l := n.watcher(t, "a")

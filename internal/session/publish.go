@@ -9,7 +9,7 @@ import (
 )
 
 // publish hands a MESSAGE to the hub. It is acknowledged exactly once, in the order of
-// msgSerials (RTN7a, RTN7b).
+// msgSerials (RTN7a, RTN7b). It needs no attachment, and makes none (RTL6c1, RTL6c5).
 func (s *Session) publish(turn *hub.Turn, pm *wire.ProtocolMessage) {
 	number := s.acks.expect(pm.MsgSerial)
 	if err := s.submit(turn, pm, number); err != nil {
@@ -23,7 +23,7 @@ func (s *Session) submit(turn *hub.Turn, pm *wire.ProtocolMessage, number uint64
 		return err
 	}
 	if pm.ItemErr != nil {
-		return pm.ItemErr
+		return s.itemError(pm)
 	}
 	if pm.Messages == nil { // as against an empty array, which is acknowledged
 		return pubsub.NewError(pubsub.CodeBadRequest, "there are no messages to publish")
@@ -150,6 +150,7 @@ func (q *acks) sendLocked(s *Session, more bool) {
 	}
 }
 
+// publishResult is what an ACK says of one publish (RTL6j).
 func publishResult(p *hub.Published) wire.PublishResult {
 	serials := make([]string, p.Count)
 	if p.Serial != "" {

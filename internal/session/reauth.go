@@ -1,14 +1,18 @@
 package session
 
 import (
+	"context"
+	"maps"
 	"time"
 
+	"letshare-server/internal/auth"
+	"letshare-server/internal/hub"
 	"letshare-server/internal/pubsub"
 	"letshare-server/internal/wire"
 )
 
 // reauthorize adopts the token of an AUTH (RTC8a): CONNECTED with the same connection, or an
-// ERROR that ends it. What the token no longer permits is taken away channel by channel.
+// ERROR that ends it (RTC8a3). What the token no longer permits is taken away channel by channel.
 func (s *Session) reauthorize(pm *wire.ProtocolMessage) {
 	if pm.Auth == nil || pm.Auth.AccessToken == "" {
 		s.fail(pubsub.NewError(pubsub.CodeInvalidCredentials, "AUTH without an access token"))
@@ -34,7 +38,7 @@ func (s *Session) reauthorize(pm *wire.ProtocolMessage) {
 	kept := s.attachments[:0]
 	for _, a := range s.attachments {
 		before := a.hub.Modes()
-		modes, err := a.regrant(grant, a.asked)
+		modes, err := a.allowed(grant, a.asked)
 		if err != nil || before&^modes&pubsub.ModePresence != 0 {
 			mayLeave = append(mayLeave, a.channel)
 		}
@@ -43,8 +47,8 @@ func (s *Session) reauthorize(pm *wire.ProtocolMessage) {
 			a.hub.Detach()
 			s.transport.End(&a.gate, channelError(a.channel, pubsub.ErrorFor(err)))
 			continue
-		case modes != before:
-			if err := a.announce(a.changed(), false); err != nil {
+		case a.withhold(grant) || modes != before:
+			if err := a.announce(&hub.Change{Modes: modes, NoEcho: a.noEcho}, a.changed, false, nil); err != nil {
 				a.hub.Detach()
 				s.transport.End(&a.gate, a.unavailable(err))
 				continue
@@ -57,6 +61,20 @@ func (s *Session) reauthorize(pm *wire.ProtocolMessage) {
 	for _, channel := range mayLeave {
 		s.leaveChannel(channel)
 	}
+}
+
+// withhold takes the occupancy away if the grant does not allow it, and reports whether it did.
+func (a *attachment) withhold(grant *auth.Grant) bool {
+	name, err := pubsub.ParseChannelName(a.channel)
+	if a.params["occupancy"] == "" || err != nil || grant.Allows(auth.OpChannelMetadata, name.Resource()) {
+		return false
+	}
+	a.params = maps.Clone(a.params) // others may be reading them
+	delete(a.params, "occupancy")
+	ctx, cancel := context.WithTimeout(context.Background(), directoryTimeout)
+	defer cancel()
+	_, _ = a.hub.ShowOccupancy(ctx, hub.NoOccupancy, "") // which cannot fail
+	return true
 }
 
 // notRenewable is err as an answer to AUTH. SDKs answer a token error with another renewal,

@@ -8,6 +8,7 @@ import (
 
 	"letshare-server/internal/auth"
 	"letshare-server/internal/directory"
+	"letshare-server/internal/limit"
 	"letshare-server/internal/pubsub"
 )
 
@@ -16,9 +17,9 @@ func grantDigest(g *auth.Grant) string {
 	return g.KeyName + "\x00" + g.ClientRule.String() + "\x00" + g.ClientID
 }
 
-// establish makes s the connection that the client asks to continue (RTN15b, RTN16), or a
-// new one. lost says why it is a new one although another was asked for (RTN15c7). An error
-// is final.
+// establish makes s the connection that the client asks to continue (RTN15b1, RTN16k), or a
+// new one. lost says why it is a new one although another was asked for (RTN15c7, RTN16l).
+// An error is final (RTN15c4), as is that of a bad credential, which comes before (RTN15c5).
 func (s *Session) establish(ctx context.Context, q url.Values) (lost *pubsub.Error, err error) {
 	key := q.Get("resume")
 	recovering := key == ""
@@ -30,20 +31,29 @@ func (s *Session) establish(ctx context.Context, q url.Values) (lost *pubsub.Err
 			return nil, err
 		}
 	}
+	l, set := s.limits(), s.manager.opts.Hub.Limits()
+	if !limit.AllowOf(set, &s.manager.opening, s.app, l.AppNewConnections, 1) {
+		s.Exceeded(limit.AppConnectionRate)
+		return nil, pubsub.Errorf(pubsub.CodeNewConnectionRate, "rate limit exceeded: %d new connections per second of one application", l.AppNewConnections)
+	}
 	s.id, s.generation, s.committed = newConnectionID(), 1, true
 	err = s.manager.opts.Directory.Create(ctx, directory.Connection{
 		ID: s.id, App: s.grant.App, Generation: s.generation, Committed: s.generation,
 		Owner: s.manager.opts.Node, State: directory.Connected, GrantDigest: grantDigest(s.grant),
-	})
+	}, l.AppConnections)
+	if errors.Is(err, directory.ErrFull) {
+		s.Exceeded(limit.AppConnections)
+		return nil, pubsub.Errorf(pubsub.CodeConnectionLimit, "the application has %d connections already", l.AppConnections)
+	}
 	if err != nil {
 		return nil, directoryError(err)
 	}
 	return lost, nil
 }
 
-// resume takes over the connection that a key names. The key of the transport before stays
+// resume takes over the connection that a key names (RTN15c6). The key of the transport before stays
 // good until the client has used the new one, since the CONNECTED that tells it may be lost;
-// but after a recover it is dead at once, or the client that was left behind would take the
+// but after a recover it is dead at once (RTN16d), or the client that was left behind would take the
 // connection back.
 func (s *Session) resume(ctx context.Context, key string, recovering bool) (lost *pubsub.Error, err error) {
 	id, generation, form := s.manager.keys.parse(key)
@@ -161,8 +171,9 @@ func (m *Manager) dismiss(s *Session) {
 	}
 }
 
-// TransportClosed tells the session that its transport is gone. Attachments end with it; the
-// connection lives on for connectionStateTtl, to be resumed, unless it was closed.
+// TransportClosed tells the session that its transport is gone. Attachments end with it, and
+// clients attach anew (RTL3d); the connection lives on for connectionStateTtl (CD2f), to be
+// resumed, unless it was closed.
 func (s *Session) TransportClosed() {
 	s.gone.Store(true)
 	if s.counted.Swap(false) {
@@ -181,7 +192,7 @@ func (s *Session) TransportClosed() {
 	if s.superseded.Load() {
 		return
 	}
-	if s.ended {
+	if s.ended || s.evicted.Load() {
 		m.dismiss(s)
 		s.leaveAll()
 		if err := m.opts.Directory.Close(ctx, s.id, s.generation); err != nil && !errors.Is(err, directory.ErrSuperseded) {
@@ -221,12 +232,12 @@ func (s *Session) reap() {
 		}
 		err = s.manager.opts.Directory.Reap(ctx, s.id, s.generation)
 		switch {
-		case err == nil:
+		case err == nil, errors.Is(err, directory.ErrNotFound): // nobody can resume what has no record
 			leave()
-		case errors.Is(err, directory.ErrSuperseded), errors.Is(err, directory.ErrNotFound):
-			return nil
+		case !errors.Is(err, directory.ErrSuperseded):
+			return err
 		}
-		return err
+		return nil
 	})
 }
 

@@ -21,6 +21,7 @@ func (n *node) run(t *testing.T) {
 	go func() { _ = n.directory.Run(ctx) }()
 }
 
+// RTN15c6, RTN15e
 func TestAResumeContinuesTheConnectionWithANewKey(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNode(t)
@@ -44,6 +45,7 @@ func TestAResumeContinuesTheConnectionWithANewKey(t *testing.T) {
 	})
 }
 
+// RTN15c7, RTN16l
 func TestAResumeThatFailsGivesANewConnectionAndSaysWhy(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNode(t)
@@ -56,6 +58,14 @@ func TestAResumeThatFailsGivesANewConnectionAndSaysWhy(t *testing.T) {
 		ended := closed.only(t, wire.ActionConnected)
 		closed.says(&wire.ProtocolMessage{Action: wire.ActionClose})
 		closed.session.TransportClosed()
+		evicted := n.connect(t, "")
+		gone := evicted.only(t, wire.ActionConnected)
+		evicted.session.Evict(pubsub.NewError(pubsub.CodeNotFound, "no such app"))
+		evicted.only(t, wire.ActionError)
+		evicted.session.TransportClosed()
+		if n.Kept() != 0 {
+			t.Errorf("%d connections are kept", n.Kept())
+		}
 		first := n.connect(t, "").only(t, wire.ActionConnected)
 		for _, c := range []struct {
 			what, query string
@@ -63,6 +73,7 @@ func TestAResumeThatFailsGivesANewConnectionAndSaysWhy(t *testing.T) {
 		}{
 			{"expired", "resume=" + expired.ConnectionKey, 80008},
 			{"closed", "resume=" + ended.ConnectionKey, 80008},
+			{"evicted", "resume=" + gone.ConnectionKey, 80008},
 			{"a changed key", "resume=" + first.ConnectionKey[:len(first.ConnectionKey)-4] + "AAAA", 80008},
 			{"another connection's id", "resume=other" + first.ConnectionKey, 80008},
 			{"nonsense", "resume=_____!nonsense____", 80018},
@@ -80,6 +91,7 @@ func TestAResumeThatFailsGivesANewConnectionAndSaysWhy(t *testing.T) {
 	})
 }
 
+// RTN15c4
 func TestAResumeWithOtherCredentialsIsRefusedForGood(t *testing.T) {
 	n := newNode(t)
 	grant := func(key, clientID string) *auth.Grant {
@@ -156,6 +168,7 @@ func TestTheKeyBeforeIsGoodUntilTheNewOneWasUsed(t *testing.T) {
 	}
 }
 
+// RTN19a, RTN19a2
 func TestAPublishSentAgainAfterAResumeHasItsFirstResult(t *testing.T) {
 	n := newNode(t)
 	l := n.connect(t, "")
@@ -179,6 +192,7 @@ func TestAPublishSentAgainAfterAResumeHasItsFirstResult(t *testing.T) {
 	}
 }
 
+// RTL2f, RTL2i, RTL4c1, RTL18c
 func TestAnAttachmentGoesOnFromTheClientsPosition(t *testing.T) {
 	n := newNode(t)
 	l := n.connect(t, "")
@@ -227,6 +241,7 @@ func TestAnAttachmentGoesOnFromTheClientsPosition(t *testing.T) {
 	}
 }
 
+// TB2c, TR3f
 func TestARewindComesOnlyWithAFreshAttach(t *testing.T) {
 	n := newNode(t)
 	publisher := n.connect(t, "")

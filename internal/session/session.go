@@ -10,7 +10,9 @@ import (
 
 	"letshare-server/internal/auth"
 	"letshare-server/internal/directory"
+	"letshare-server/internal/guard"
 	"letshare-server/internal/hub"
+	"letshare-server/internal/limit"
 	"letshare-server/internal/outbox"
 	"letshare-server/internal/pubsub"
 	"letshare-server/internal/stats"
@@ -32,7 +34,7 @@ type Transport interface {
 	// Encode returns pm as a frame of this transport, for Release.
 	Encode(pm *wire.ProtocolMessage) []byte
 
-	// Hold makes the gate keep what is delivered; Release queues first, frame by frame, and
+	// Hold makes the gate keep what is delivered (RTL17); Release queues first, frame by frame, and
 	// then what was kept; End queues last and lets nothing through after it.
 	Hold(gate *outbox.Gate)
 	Pause(gate *outbox.Gate) bool // Hold, unless the gate has ended
@@ -46,18 +48,15 @@ type Transport interface {
 	Close(last *wire.ProtocolMessage)
 }
 
-// Limits bound what one connection may do.
+// Limits are what does not change while the server runs; the others are the hub's.
 type Limits struct {
-	MaxMessageBytes     int // told to clients; the hub enforces it
-	MaxFrameBytes       int // told to clients; the transport enforces it
-	MaxChannels         int // attachments per connection; zero means 1000
-	MaxMessagesPerSec   int // ProtocolMessages of any kind; zero means 20000
-	MaxIdleInterval     time.Duration
-	ConnectionStateTTL  time.Duration
-	MaxInboundRateShown int // told to clients as maxInboundRate; zero means MaxMessagesPerSec
+	MaxFrameBytes      int // told to clients; the transport enforces it; zero means 512 KiB
+	MaxIdleInterval    time.Duration
+	ConnectionStateTTL time.Duration
 }
 
-// Options configure a Manager. All of them are required but Limits, Log, Metrics and Stats.
+// Options configure a Manager. All of them are required but Limits, Guard, Log, Metrics and
+// Stats.
 type Options struct {
 	Hub       *hub.Hub
 	Directory directory.Directory
@@ -67,6 +66,7 @@ type Options struct {
 	SiteCode  string
 	Limits    Limits
 	After     func(d time.Duration, f func()) (stop func()) // one coarse timer
+	Guard     *guard.Guard                                  // is told how authentications end; nil: nobody is
 	Log       *slog.Logger
 	Metrics   Metrics
 	Stats     *stats.Counters // counts connections, by app; nil counts nothing
@@ -91,6 +91,8 @@ type Manager struct {
 	opts Options
 	keys keyMaker
 
+	opening limit.Buckets[string] // new connections by app
+
 	mu       sync.Mutex
 	sessions map[string]*Session // by connection id: those with a transport, and those that wait for one
 	tasks    []func()            // for Run
@@ -102,11 +104,7 @@ type Manager struct {
 // NewManager returns a Manager with no sessions. It starts nothing.
 func NewManager(opts Options) *Manager {
 	l := &opts.Limits
-	setDefault(&l.MaxMessageBytes, 65536)
 	setDefault(&l.MaxFrameBytes, 524288)
-	setDefault(&l.MaxChannels, 1000)
-	setDefault(&l.MaxMessagesPerSec, 20000)
-	setDefault(&l.MaxInboundRateShown, l.MaxMessagesPerSec)
 	setDefault(&l.MaxIdleInterval, 15*time.Second)
 	setDefault(&l.ConnectionStateTTL, 120*time.Second)
 	if opts.Log == nil {
@@ -167,6 +165,7 @@ type Session struct {
 	transport  Transport
 	counts     *stats.App
 	id         string
+	app        string // never changes
 	generation uint64
 	clientID   string // the clientId parameter it was opened with
 	echo       bool
@@ -179,6 +178,7 @@ type Session struct {
 	superseded    atomic.Bool // another transport carries the connection
 	gone          atomic.Bool // the transport has ended
 	counted       atomic.Bool // in the number of its app's connections
+	evicted       atomic.Bool // the connection was ended from outside
 
 	attachments []*attachment
 	members     *whereabouts
@@ -187,6 +187,8 @@ type Session struct {
 	received    received
 	acks        acks
 	rate        rateWindow
+
+	inbound, flood, outbound limit.Bucket // of messages; see pace and allow
 
 	// mu guards what expiry and re-authentication share with the turn.
 	mu    sync.Mutex
@@ -210,8 +212,9 @@ func (s *Session) Handle(turn *hub.Turn, pm *wire.ProtocolMessage) {
 	if s.closed || s.superseded.Load() || !s.commit() {
 		return
 	}
-	if s.rate.exceeds(s.manager.opts.Limits.MaxMessagesPerSec) {
-		s.fail(pubsub.Errorf(pubsub.CodeProtocolMessageFlood, "more than %d protocol messages in a second", s.manager.opts.Limits.MaxMessagesPerSec))
+	if most := s.limits().ConnectionProtocolMessages; s.rate.exceeds(most) {
+		s.Exceeded(limit.ConnectionProtocolMessages)
+		s.fail(pubsub.Errorf(pubsub.CodeProtocolMessageFlood, "more than %d protocol messages in a second", most))
 		return
 	}
 	switch pm.Action {
@@ -231,7 +234,7 @@ func (s *Session) Handle(turn *hub.Turn, pm *wire.ProtocolMessage) {
 		s.sync(pm)
 	case wire.ActionAuth:
 		s.reauthorize(pm)
-	case wire.ActionClose:
+	case wire.ActionClose: // (RTN12a)
 		s.ended = true
 		s.leaveAll()
 		s.close(&wire.ProtocolMessage{Action: wire.ActionClosed})
@@ -243,6 +246,16 @@ func (s *Session) Handle(turn *hub.Turn, pm *wire.ProtocolMessage) {
 
 // acknowledged acts on a ProtocolMessage that needs an acknowledgement.
 func (s *Session) acknowledged(turn *hub.Turn, pm *wire.ProtocolMessage) {
+	if err := s.pace(pm); err != nil {
+		s.counts.Refused(stats.Realtime, stats.Messages, len(pm.Messages))
+		s.counts.Refused(stats.Realtime, stats.Presence, len(pm.Presence))
+		if err.Code == pubsub.CodeConnectionFlood {
+			s.fail(err)
+		} else {
+			s.refuse(pm, err)
+		}
+		return
+	}
 	switch pm.Action {
 	case wire.ActionMessage:
 		s.publish(turn, pm)
@@ -260,13 +273,14 @@ func (s *Session) EndTurn() { s.acks.endTurn(s) }
 // milliseconds and takes 0 for no answer.
 const pingDelay = 2 * time.Millisecond
 
-// heartbeat answers a ping with its id (RTN13e), or without one as older SDKs send it.
+// heartbeat answers a ping (RTN13a) with its id (RTN13e), or without one as older SDKs send it.
 func (s *Session) heartbeat(pm *wire.ProtocolMessage) {
 	answer := &wire.ProtocolMessage{Action: wire.ActionHeartbeat, ID: pm.ID}
 	time.AfterFunc(pingDelay, func() { s.transport.Send(answer, false) })
 }
 
-// Drain asks the client to reconnect, which it does at once, and closes the transport.
+// Drain asks the client to reconnect, which it does at once (RTN15h3), and closes the
+// transport. A status of 500 or more would send it to another host (RTN17f1).
 func (s *Session) Drain() {
 	s.transport.Close(&wire.ProtocolMessage{Action: wire.ActionDisconnected,
 		Error: wire.NewErrorInfo(pubsub.NewError(pubsub.CodeDisconnected, "the server is shutting down; please reconnect"))})
@@ -308,7 +322,7 @@ func (s *Session) stopTimers() {
 	}
 }
 
-// directoryTimeout bounds each call to the directory.
+// directoryTimeout bounds each call to the directory. Clients wait 10 s (RTL4f, RTL5f).
 const directoryTimeout = 5 * time.Second
 
 // rateWindow counts events per second of the wall clock.

@@ -1,6 +1,7 @@
 package session_test
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -12,13 +13,14 @@ import (
 	"letshare-server/internal/auth"
 	"letshare-server/internal/engine"
 	"letshare-server/internal/hub"
+	"letshare-server/internal/limit"
 	"letshare-server/internal/pubsub"
 	"letshare-server/internal/session"
 	"letshare-server/internal/wire"
 )
 
 // Whatever the order and the outcomes in which the store answers, every publish is
-// acknowledged once, in the order of msgSerials, and no ACK covers one that was not sent.
+// acknowledged once, in the order of msgSerials, and no ACK covers one that was not sent. (RTN7a, RTN7b)
 func TestAcknowledgementsAreCompleteInOrderAndNeverSpanAGap(t *testing.T) {
 	for seed := range uint64(60) {
 		random := rand.New(rand.NewPCG(seed, 7))
@@ -174,6 +176,7 @@ func renew(token string) *wire.ProtocolMessage {
 	return &wire.ProtocolMessage{Action: wire.ActionAuth, Auth: &wire.Auth{AccessToken: token}}
 }
 
+// RTN22, RTN22a
 func TestATokenIsAskedForInTimeAndItsEndIsTheTransports(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNode(t)
@@ -240,6 +243,7 @@ func TestARenewedTokenReplacesTheEndOfTheOld(t *testing.T) {
 	})
 }
 
+// RTC8a2
 func TestARefusedTokenEndsTheConnection(t *testing.T) {
 	n := newNode(t)
 	n.tokens["bob"] = grant("bob", time.Now().Add(time.Hour))
@@ -286,6 +290,7 @@ func TestAnAttachmentKeepsWhatItAskedForAcrossGrants(t *testing.T) {
 	}
 }
 
+// RTL17
 func TestWhatArrivesWhileAnAttachmentBeginsComesAfterAttached(t *testing.T) {
 	n := newNode(t)
 	l, other := n.connect(t, ""), n.connect(t, "")
@@ -310,7 +315,7 @@ func TestWhatArrivesWhileAnAttachmentBeginsComesAfterAttached(t *testing.T) {
 }
 
 func TestAConnectionHasABoundedNumberOfChannels(t *testing.T) {
-	n := newNode(t, func(o *session.Options, _ *hub.Options) { o.Limits.MaxChannels = 2 })
+	n := newNode(t, limits(limit.Limits{ConnectionChannels: 2}))
 	l := n.connect(t, "")
 	l.take()
 	l.says(attach("a"), attach("b"), attach("c"), attach("a"))
@@ -324,8 +329,9 @@ func TestAConnectionHasABoundedNumberOfChannels(t *testing.T) {
 	}
 }
 
+// CD2e, RTN15j
 func TestAFloodEndsTheConnection(t *testing.T) {
-	n := newNode(t, func(o *session.Options, _ *hub.Options) { o.Limits.MaxMessagesPerSec = 10 })
+	n := newNode(t, limits(limit.Limits{ConnectionProtocolMessages: 10}))
 	l := n.connect(t, "")
 	l.take()
 	// The first tens open the window; more than two windows' worth within one second cannot pass.
@@ -340,7 +346,7 @@ func TestAFloodEndsTheConnection(t *testing.T) {
 
 func TestWhatASteadyClientSendsIsNoFlood(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := newNode(t, func(o *session.Options, _ *hub.Options) { o.Limits.MaxMessagesPerSec = 10 })
+		n := newNode(t, limits(limit.Limits{ConnectionProtocolMessages: 10}))
 		l := n.connect(t, "")
 		l.take()
 		for range 100 {
@@ -380,6 +386,7 @@ func TestTheEndOfATransportFreesEverything(t *testing.T) {
 	}
 }
 
+// CSV2a, RTN2f
 func TestOldProtocolVersionsAreRefused(t *testing.T) {
 	n := newNode(t)
 	for version, want := range map[string]pubsub.Code{
@@ -398,6 +405,7 @@ func TestOldProtocolVersionsAreRefused(t *testing.T) {
 	}
 }
 
+// RTN15h3, RTN17f1
 func TestDrainAsksTheClientToComeBack(t *testing.T) {
 	n := newNode(t)
 	l := n.connect(t, "")
@@ -411,6 +419,7 @@ func TestDrainAsksTheClientToComeBack(t *testing.T) {
 	}
 }
 
+// RTN13a, RTN13e
 func TestAPingIsAnsweredWithItsIDAndNotAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newNode(t).connect(t, "")
@@ -428,4 +437,22 @@ func TestAPingIsAnsweredWithItsIDAndNotAtOnce(t *testing.T) {
 		}
 		l.session.TransportClosed()
 	})
+}
+
+// unreachable is an engine at which nothing can be subscribed to.
+type unreachable struct{ engine.Engine }
+
+func (unreachable) Subscribe(context.Context, pubsub.ChannelID, engine.Subscriber) (engine.Subscription, pubsub.Serial, error) {
+	return nil, "", engine.ErrUnavailable
+}
+
+// RTL13b
+func TestAnAttachThatFailsForNowIsToBeTriedAgain(t *testing.T) {
+	n := newNode(t, func(_ *session.Options, h *hub.Options) { h.Engine = unreachable{h.Engine} })
+	l := n.connect(t, "")
+	l.take()
+	l.says(attach("a"))
+	if pm := l.only(t, wire.ActionDetached); pm.Channel != "a" || !pm.HasChannel || pm.Error == nil || pm.Error.Code != int(pubsub.CodeUnavailable) {
+		t.Errorf("got %+v", pm)
+	}
 }

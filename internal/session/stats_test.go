@@ -9,6 +9,8 @@ import (
 
 	"letshare-server/internal/auth"
 	"letshare-server/internal/hub"
+	"letshare-server/internal/limit"
+	"letshare-server/internal/pubsub"
 	"letshare-server/internal/session"
 	"letshare-server/internal/stats"
 	"letshare-server/internal/wire"
@@ -121,5 +123,36 @@ func TestTheNumberOfConnectionsIsRightAfterManyResumes(t *testing.T) {
 			t.Errorf("%v connections where there is one", peak)
 		}
 		last.session.TransportClosed()
+	})
+}
+
+// What a connection's own rate refuses never gets to the hub.
+func TestWhatTheRateOfAConnectionRefusesIsCounted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := stats.New(stats.Options{Store: stats.NewMemory(stats.MemoryOptions{})})
+		n := newNode(t, func(o *session.Options, h *hub.Options) {
+			o.Stats, h.Stats = c, c
+			h.Limits = limit.NewSet(limit.Limits{Burst: time.Second, Rates: limit.Rates{ConnectionMessages: 4}}, limit.Options{})
+		})
+		l := n.connect(t, "")
+		l.says(several("room", 0, 3), several("room", 1, 2), &wire.ProtocolMessage{
+			Action: wire.ActionPresence, Channel: "room", HasChannel: true, MsgSerial: 2,
+			Presence: []*pubsub.PresenceMessage{{ClientID: "a"}, {ClientID: "b"}, {ClientID: "c"}},
+		})
+		time.Sleep(time.Second)
+		page, err := c.Read(t.Context(), "app", stats.Query{Unit: stats.Minute, Limit: 1})
+		if err != nil || len(page.Items) != 1 {
+			t.Fatal(page, err)
+		}
+		entries, err := page.Items[0].Flat()
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := maps.Collect(entries)
+		for name, want := range map[string]float64{"messages.count": 3, "messages.refused": 2, "presence.count": 0, "presence.refused": 3} {
+			if got["messages.inbound.realtime."+name] != want {
+				t.Errorf("%s: %v, want %v", name, got, want)
+			}
+		}
 	})
 }

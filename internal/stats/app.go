@@ -13,7 +13,7 @@ const (
 	placePersisted = placeOutbound + 16
 	placeRequests  = placePersisted + 4
 	placeOpened    = placeRequests + 6
-	places         = placeOpened + 3
+	places         = placeOpened + 4
 )
 
 // The figures that are counted of messages, in the order of their places.
@@ -40,6 +40,7 @@ var metricAt = func() (at [places]Metric) {
 	at[placeOpened] = resource(connectionsAll, opened)
 	at[placeOpened+1] = resource(connectionsAll, resourceRefused)
 	at[placeOpened+2] = resource(channels, opened)
+	at[placeOpened+3] = resource(channels, resourceRefused)
 	return at
 }()
 
@@ -147,6 +148,13 @@ func (a *App) ChannelOpened() {
 func (a *App) ChannelClosed() {
 	if a != nil {
 		a.channels.add(-1)
+	}
+}
+
+// ChannelRefused counts a channel above the number that the app may have.
+func (a *App) ChannelRefused() {
+	if a != nil {
+		a.n[placeOpened+3].Add(1)
 	}
 }
 

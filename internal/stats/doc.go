@@ -1,5 +1,5 @@
 // Package stats is the statistics of apps: how many messages, connections, channels and
-// requests there were in each minute, hour, day and month (RSC6).
+// requests there were in each minute, hour, day and month (RSC6a).
 //
 // Counters counts. Whoever does something for an app asks it for the App once, for instance
 // when a channel is opened, and tells the App what happened; that costs an atomic operation

@@ -9,9 +9,8 @@ import (
 	"letshare-server/internal/pubsub"
 )
 
-// MaxItems is the largest number of items in one frame or REST body, and of frames in one
-// body of comet. Items beyond it are not kept, and are an item error with
-// CodeTooManyMessages.
+// MaxItems is the largest number of items in one frame or REST body. Items beyond it are not
+// kept, and are an item error with CodeTooManyMessages.
 const MaxItems = 1000
 
 // Decode reads one frame. The result does not refer to b.
@@ -34,31 +33,6 @@ func DecodeInto(pm *ProtocolMessage, f Format, b []byte) error {
 	r := newReader(f, b)
 	r.protocolMessage(pm)
 	return frameError(r.finish())
-}
-
-// DecodeAll reads the JSON array of frames that comet sends and receives. The results do not
-// refer to b. Errors are as those of Decode.
-func DecodeAll(b []byte) ([]*ProtocolMessage, error) {
-	r := newReader(JSON, b)
-	if r.err == nil && r.peek() != kindArray {
-		r.fail("not an array")
-	}
-	var pms []*ProtocolMessage
-	if r.err == nil {
-		for it := r.array(); r.next(&it); {
-			if it.seen > MaxItems {
-				r.fail("more than %d frames", MaxItems)
-				continue
-			}
-			pm := new(ProtocolMessage)
-			r.protocolMessage(pm)
-			pms = append(pms, pm)
-		}
-	}
-	if err := r.finish(); err != nil {
-		return nil, frameError(err)
-	}
-	return pms, nil
 }
 
 func frameError(err error) error {

@@ -57,6 +57,7 @@ func frame(item object) object {
 	return object{"action": 15, "channel": "c", "msgSerial": 0, "messages": []any{item}}
 }
 
+// TR4a-s, TM2a-u, TP3a-i, TAN2a-l
 func TestEveryFieldIsReadInBothFormats(t *testing.T) {
 	source := object{
 		"action": 4, "id": "abc:1", "channel": "foo", "channelSerial": "s1", "msgSerial": 7, "count": 2,
@@ -142,6 +143,7 @@ func dump(v any) string {
 	return string(b)
 }
 
+// RSL1e, RTF1
 func TestNullAndUnknownFieldsAreAbsent(t *testing.T) {
 	pm := decodeJSON(t, ` { "action" : null , "channel":null,"msgSerial":null,"messages":null,"error":null,"auth":{"accessToken":null},
 		"new":{"deep":[1,-2.5e-3,"x\u00e9\n",true,false,null,{}]},"presence":[{"clientId":null,"data":null,"extras":null,"id":null,"later":[]}]}`+"\r\n\t ")
@@ -336,6 +338,7 @@ func TestAFixext1OfJsUndefinedIsNilAndOtherExtensionsAreIgnored(t *testing.T) {
 	}
 }
 
+// RSL4a-b, RSL6a-b
 func TestPayloadsFollowTheirEncoding(t *testing.T) {
 	text, binary := pubsub.Text, func(s string) pubsub.Data { return pubsub.Binary([]byte(s)) }
 	for _, c := range []struct {
@@ -418,6 +421,7 @@ func TestInvalidUTF8IsNeverText(t *testing.T) {
 	}
 }
 
+// RSL6a2
 func TestExtrasAreKeptAsCompactJSON(t *testing.T) {
 	if got := string(firstMessage(t, `{"extras":{"a":1.0,"b":"\u00e9"}}`).Extras); got != `{"a":1.0,"b":"\u00e9"}` {
 		t.Error(got)
@@ -478,21 +482,10 @@ func TestItemsInheritFromTheirFrame(t *testing.T) {
 	}
 }
 
-func TestCometFramesComeInArrays(t *testing.T) {
-	pms, err := wire.DecodeAll([]byte(` [ {"action":15,"channel":"a","messages":[{"name":1}]} , {"action":0} ] `))
-	if err != nil || len(pms) != 2 || pms[0].Channel != "a" || pms[0].ItemErr == nil || pms[1].ItemErr != nil {
-		t.Fatalf("%v %v", pms, err)
-	}
-	if got := string(wire.AppendAll(nil, pms[1], &wire.ProtocolMessage{Action: wire.ActionClosed})); got != `[{"action":0},{"action":8}]` {
+func TestFramesAreWrittenInArrays(t *testing.T) {
+	pms := []*wire.ProtocolMessage{{}, {Action: wire.ActionClosed}}
+	if got := string(wire.AppendAll(nil, pms...)); got != `[{"action":0},{"action":8}]` {
 		t.Error(got)
-	}
-	if pms, err := wire.DecodeAll([]byte(`[]`)); err != nil || len(pms) != 0 {
-		t.Error(pms, err)
-	}
-	for _, s := range []string{``, `{}`, `[1]`, `[{}`, `[{}]x`, `[null]`, `[{},]`, `[` + strings.Repeat(`{},`, wire.MaxItems) + `{}]`} {
-		if _, err := wire.DecodeAll([]byte(s)); err == nil {
-			t.Errorf("%.20s was accepted", s)
-		}
 	}
 }
 

@@ -11,43 +11,28 @@ const serialIndexDigits = 3
 // Entry is an entry of a channel's order on its way to a client.
 type Entry struct {
 	Serial    pubsub.Serial // its own: its items' serials are Serial.Item(i)
-	Position  pubsub.Serial // where a client stands after it: Serial, unless it is not in the log
+	Position  pubsub.Serial // where a client stands after it (RTL15b): Serial, unless it is not in the log
 	Timestamp int64         // ms since the epoch
 	Batch     *pubsub.Batch
 }
 
 // AppendMessagePM appends the MESSAGE frame that delivers an entry. The frame says what its
-// messages have in common, and they only what differs.
+// messages have in common, and they only what differs. If the batch has no id, as a part of
+// one has none that passed a filter, each message says its id, connectionId and timestamp
+// itself, because a client would derive a wrong id from its place in the frame (TM2a).
 //
 // Messages get what their place gives them and they do not have already: the serial
-// Serial.Item(i), and as version that serial and their timestamp. A version without a
+// Serial.Item(i), and as version that serial and their timestamp (TM2s1-2). A version without a
 // serial, as that of a change whose place was not known when it was made, gets the place's
-// serial and timestamp. It allocates nothing but room in dst.
+// serial and timestamp. An entry without a serial, which is no place, gives neither serials
+// nor versions. It allocates nothing but room in dst.
 func AppendMessagePM(dst []byte, f Format, channel string, x Entry) []byte {
-	e := entry{x, true}
+	e := entry{x, x.Batch.ID != ""}
 	w := writer{b: dst, format: f}
 	object := e.begin(&w, ActionMessage, channel)
 	w.key("messages")
 	array := w.arrayOf(len(x.Batch.Messages))
 	for i := range x.Batch.Messages {
-		w.elem()
-		e.message(&w, i)
-	}
-	w.endArray(array)
-	w.endObject(object)
-	return w.b
-}
-
-// AppendMessageSubsetPM is AppendMessagePM for the messages that passed a filter, given by
-// their indexes. Each says its id, connectionId and timestamp itself, because a client would
-// derive a wrong id from its place in the frame (TM2a).
-func AppendMessageSubsetPM(dst []byte, f Format, channel string, x Entry, indexes []int) []byte {
-	e := entry{x, false}
-	w := writer{b: dst, format: f}
-	object := e.begin(&w, ActionMessage, channel)
-	w.key("messages")
-	array := w.arrayOf(len(indexes))
-	for _, i := range indexes {
 		w.elem()
 		e.message(&w, i)
 	}
@@ -94,6 +79,15 @@ func AppendEntryMessage(dst []byte, f Format, x Entry, index int) []byte {
 	e := entry{x, false}
 	w := writer{b: dst, format: f}
 	e.message(&w, index)
+	return w.b
+}
+
+// AppendEntryPresence is AppendEntryMessage for the index-th presence message.
+func AppendEntryPresence(dst []byte, f Format, x Entry, index int) []byte {
+	e := entry{x, false}
+	w := writer{b: dst, format: f}
+	m := x.Batch.Presence[index]
+	w.presence(m, e.identity(index, m.ID, m.ConnectionID, m.Timestamp, ""))
 	return w.b
 }
 
@@ -144,6 +138,10 @@ func (e *entry) identity(index int, id, connectionID string, timestamp int64, se
 func (e *entry) message(w *writer, index int) {
 	m := e.Batch.Messages[index]
 	x := e.identity(index, m.ID, m.ConnectionID, m.Timestamp, m.Serial)
+	if x.serial.s == "" && m.Version == nil {
+		w.message(m, x, nil, ref{})
+		return
+	}
 	v := pubsub.Version{Timestamp: m.Timestamp}
 	serial := x.serial
 	if m.Version != nil {

@@ -49,6 +49,7 @@ func deliveries() (batch *pubsub.Batch, complete []*pubsub.Message) {
 	return batch, complete
 }
 
+// TM2a, TM2c, TM2f, TM2s1-2
 func TestReceiversOfADeliverySeeCompleteMessages(t *testing.T) {
 	batch, want := deliveries()
 	before := dump(batch)
@@ -70,14 +71,22 @@ func TestReceiversOfADeliverySeeCompleteMessages(t *testing.T) {
 	}
 }
 
-func TestAFilteredDeliveryKeepsEachMessagesIdentity(t *testing.T) {
+func TestABatchWithoutAnIDKeepsEachMessagesIdentity(t *testing.T) {
 	batch, want := deliveries()
+	for i, m := range batch.Messages { // as of a batch whose first messages were left out
+		m.ID, m.Serial = pubsub.ItemID(batch.ID, i+3), pubsub.Serial(entrySerial).Item(i+3)
+		want[i].ID, want[i].Serial = m.ID, m.Serial
+		if m.Version == nil {
+			want[i].Version.Serial = m.Serial
+		}
+	}
+	batch.ID = ""
 	for _, f := range []wire.Format{wire.JSON, wire.MsgPack} {
-		pm := decode(t, f, wire.AppendMessageSubsetPM(nil, f, "foo", logged(entrySerial, batch, entryTime), []int{3, 10}))
+		pm := decode(t, f, wire.AppendMessagePM(nil, f, "foo", logged(entrySerial, batch, entryTime)))
 		if pm.ID != "" || pm.ConnectionID != "" || pm.Timestamp != 0 || pm.ChannelSerial != entrySerial {
 			t.Errorf("%s: the frame speaks for its items: %s", f, dump(pm))
 		}
-		if !reflect.DeepEqual(pm.Messages, []*pubsub.Message{want[3], want[10]}) {
+		if !reflect.DeepEqual(pm.Messages, want) {
 			t.Errorf("%s: %s", f, dump(pm.Messages))
 		}
 	}
@@ -95,22 +104,42 @@ func TestASingleMessageOfAnEntryIsComplete(t *testing.T) {
 	}
 }
 
+func TestASinglePresenceMessageOfAnEntryIsComplete(t *testing.T) {
+	b := &pubsub.Batch{ID: "c:1", ConnectionID: "c", Presence: []*pubsub.PresenceMessage{
+		{Action: pubsub.PresenceEnter, ClientID: "a"},
+		{Action: pubsub.PresenceLeave, ClientID: "b", ConnectionID: "d", ID: "s-leave:1:0", Timestamp: 4, Data: pubsub.Binary([]byte{1})},
+	}}
+	for i, want := range []string{
+		`{"action":2,"id":"c:1:0","clientId":"a","connectionId":"c","timestamp":5}`,
+		`{"action":3,"id":"s-leave:1:0","clientId":"b","connectionId":"d","data":"AQ==","encoding":"base64","timestamp":4}`,
+	} {
+		if got := string(wire.AppendEntryPresence(nil, wire.JSON, logged("s", b, 5), i)); got != want {
+			t.Error(got)
+		}
+	}
+}
+
+func TestStringsAreWrittenAsTheirFormatHasThem(t *testing.T) {
+	const text = "a\"b\\c\n\u2028é\x01"
+	var back string
+	if err := json.Unmarshal(wire.AppendString(nil, wire.JSON, []byte(text)), &back); err != nil || back != text {
+		t.Errorf("%q %v", back, err)
+	}
+	if got := string(wire.AppendString([]byte("x"), wire.MsgPack, []byte("ab"))); got != "x\xa2ab" {
+		t.Errorf("%q", got)
+	}
+}
+
 func TestItemSerialsAreThoseOfPubsub(t *testing.T) {
 	batch := &pubsub.Batch{ID: strings.Repeat("long", 50), Messages: make([]*pubsub.Message, 1001)}
 	for i := range batch.Messages {
 		batch.Messages[i] = &pubsub.Message{}
 	}
-	var pm struct {
-		Messages []struct{ ID, Serial string }
-	}
-	all := make([]int, len(batch.Messages))
-	for i := range all {
-		all[i] = i
-	}
-	if err := json.Unmarshal(wire.AppendMessageSubsetPM(nil, wire.JSON, "foo", logged(entrySerial, batch, entryTime), all), &pm); err != nil {
-		t.Fatal(err)
-	}
-	for i, m := range pm.Messages {
+	for i := range batch.Messages {
+		var m struct{ ID, Serial string }
+		if err := json.Unmarshal(wire.AppendEntryMessage(nil, wire.JSON, logged(entrySerial, batch, entryTime), i), &m); err != nil {
+			t.Fatal(err)
+		}
 		if m.Serial != pubsub.Serial(entrySerial).Item(i) || m.ID != pubsub.ItemID(batch.ID, i) {
 			t.Fatalf("%d: %+v", i, m)
 		}
@@ -119,7 +148,7 @@ func TestItemSerialsAreThoseOfPubsub(t *testing.T) {
 
 func TestADeliveryByRESTHasNoConnection(t *testing.T) {
 	b := &pubsub.Batch{ID: "r", Messages: []*pubsub.Message{{}}}
-	if got := string(wire.AppendMessagePM(nil, wire.JSON, "", logged("", b, 0))); got != `{"action":15,"channel":"","id":"r","messages":[{"action":0,"version":{}}]}` {
+	if got := string(wire.AppendMessagePM(nil, wire.JSON, "", logged("", b, 0))); got != `{"action":15,"channel":"","id":"r","messages":[{"action":0}]}` {
 		t.Error(got)
 	}
 }
@@ -143,12 +172,13 @@ func TestADeliveryAllocatesNothing(t *testing.T) {
 	batch.Messages[2].Extras = []byte(`{"headers":{"k":"v\n\u00e9","n":[1,-1.5,true,null]},"ref":{"type":"x"}}`)
 	presence := &pubsub.Batch{ID: "c:1", ConnectionID: "c", Presence: []*pubsub.PresenceMessage{{ClientID: "a", Data: pubsub.Text("x")}}}
 	ack := &wire.ProtocolMessage{Action: wire.ActionAck, Count: 1, Res: []wire.PublishResult{{Serials: []string{"s"}}}}
-	subset := []int{0, 3, 10}
+	part := *batch
+	part.ID = ""
 	dst := make([]byte, 0, 8192)
 	for _, f := range []wire.Format{wire.JSON, wire.MsgPack} {
 		for name, write := range map[string]func(){
 			"messages": func() { wire.AppendMessagePM(dst, f, "foo", logged(entrySerial, batch, entryTime)) },
-			"a subset": func() { wire.AppendMessageSubsetPM(dst, f, "foo", logged(entrySerial, batch, entryTime), subset) },
+			"a part":   func() { wire.AppendMessagePM(dst, f, "foo", logged(entrySerial, &part, entryTime)) },
 			"presence": func() { wire.AppendPresencePM(dst, f, "foo", logged(entrySerial, presence, entryTime)) },
 			"an ACK":   func() { wire.Append(dst, f, ack) },
 		} {
@@ -164,6 +194,7 @@ func logged(serial pubsub.Serial, b *pubsub.Batch, timestamp int64) wire.Entry {
 	return wire.Entry{Serial: serial, Position: serial, Timestamp: timestamp, Batch: b}
 }
 
+// RTL15b
 func TestAnUnloggedEntryLeavesTheClientWhereItStands(t *testing.T) {
 	b := &pubsub.Batch{ID: "c:0", Messages: []*pubsub.Message{{Name: "n"}}}
 	got := decode(t, wire.JSON, wire.AppendMessagePM(nil, wire.JSON, "foo",

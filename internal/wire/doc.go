@@ -9,13 +9,13 @@
 // layer only, so that a rule about a field is written down once and holds for both:
 //
 //   - null, and in MessagePack any extension type, is the same as absent; unknown fields are
-//     skipped (RTF1); a missing action is a HEARTBEAT.
+//     skipped (RSF1, RTF1, RSL1e, RTL6i3); a missing action is a HEARTBEAT.
 //   - An integer may arrive in any form that has an integral value (15, 15.0, 1.5e1).
 //   - A payload is text or bytes. A trailing base64 step is undone on the way in; on the way
-//     out bytes become base64 in JSON and bin in MessagePack (RSL4, RSL6). All other steps of
-//     an encoding are opaque.
+//     out bytes become base64 in JSON and bin in MessagePack (RSL4b, RSL4c1-3, RSL4d1-3, RSL6a).
+//     All other steps of an encoding are opaque, encryption among them (RSL5a).
 //   - A JSON object or array as a payload becomes its own text, to the byte, with encoding
-//     "json". Extras are kept as compact JSON text.
+//     "json". Extras are kept as compact JSON text (RSL6a2).
 //   - What is written is always valid UTF-8 and never an extension type. JSON contains no line
 //     break, so that it may be framed by lines; it is not escaped for HTML.
 //

@@ -88,7 +88,7 @@ func (w *writer) protocolMessage(pm *ProtocolMessage) {
 		}
 		w.endArray(array)
 	}
-	// js ignores a SYNC without the array, and never ends it (RTP18).
+	// js ignores a SYNC without the array, and never ends it (RTP18b).
 	if pm.Presence != nil || pm.Action == ActionPresence || pm.Action == ActionSync {
 		w.key("presence")
 		array := w.arrayOf(len(pm.Presence))
@@ -423,7 +423,7 @@ func AppendMessages(dst []byte, f Format, messages []*pubsub.Message) []byte {
 	})
 }
 
-// AppendPresenceMessage appends m with all of its fields.
+// AppendPresenceMessage appends m with all of its fields (RSP5).
 func AppendPresenceMessage(dst []byte, f Format, m *pubsub.PresenceMessage) []byte {
 	w := writer{b: dst, format: f}
 	w.presence(m, inherited{}.of(0, m.ID, m.ConnectionID, m.Timestamp, ""))
@@ -460,6 +460,13 @@ func AppendArray(dst []byte, f Format, n int, elem func(dst []byte, i int) []byt
 		w.b = elem(w.b, i)
 	}
 	w.endArray(array)
+	return w.b
+}
+
+// AppendString appends s as a string. What is not UTF-8 in it is replaced.
+func AppendString(dst []byte, f Format, s []byte) []byte {
+	w := writer{b: dst, format: f}
+	w.text(s)
 	return w.b
 }
 

@@ -177,6 +177,7 @@ func TestIntegersAreWrittenInTheirShortestForm(t *testing.T) {
 	}
 }
 
+// RSL6a2
 func TestExtrasCrossFormatsInMeaning(t *testing.T) {
 	m := &pubsub.Message{Extras: []byte(`{"i":9007199254740993,"u":18446744073709551615,"n":-9223372036854775808,"z":-0,"f":1.5,"g":1.0,"h":1e400,"k":-1e400,"b":123456789012345678901234567890,"q\"":"\ud83d\ude00"}`)}
 	got := unpack(t, wire.AppendMessage(nil, wire.MsgPack, m)).(object)["extras"].(object)
@@ -243,6 +244,7 @@ func TestRESTBodiesAreWrittenCompletely(t *testing.T) {
 	}
 }
 
+// TI1
 func TestErrorsTellWhatAClientMaySee(t *testing.T) {
 	e := wire.NewErrorInfo(&pubsub.Error{Code: 40009, Message: "too large", Err: errors.New("for the log")})
 	if got := string(wire.AppendError(nil, wire.JSON, e)); got != `{"error":{"code":40009,"statusCode":413,"message":"too large"}}` {

@@ -78,8 +78,8 @@ func (r *reader) encoding() string {
 
 const base64Step = "base64"
 
-// resolve gives an item its data and encoding (RSL4, RSL6). A base64 step at the end of the
-// encoding is undone if the data is text that permits it.
+// resolve gives an item its data and encoding (RSL4a). A base64 step at the end of the
+// encoding is undone if the data is text that permits it (RSL6b).
 func (r *reader) resolve(p payload, encoding string) (pubsub.Data, string) {
 	if r.err != nil {
 		return pubsub.Data{}, ""

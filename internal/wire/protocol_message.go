@@ -69,7 +69,7 @@ func (a Action) String() string {
 	return "action " + strconv.Itoa(int(a))
 }
 
-// Flags is the flags field of ATTACH and ATTACHED (TR3): the flags below, and the bits of
+// Flags is the flags field of ATTACH and ATTACHED (TR3a-h): the flags below, and the bits of
 // pubsub.Mode.
 type Flags uint32
 
@@ -89,7 +89,7 @@ func (f Flags) Has(x Flags) bool { return f&x == x }
 // Modes returns the bits of f that are modes.
 func (f Flags) Modes() pubsub.Mode { return pubsub.Mode(f) & pubsub.AllModes }
 
-// ProtocolMessage is one frame of the protocol (TR4). Absent strings are empty, absent
+// ProtocolMessage is one frame of the protocol (TR4a-s). Absent strings are empty, absent
 // numbers 0; where an absent field differs from a zero one there is a field that says so.
 type ProtocolMessage struct {
 	Action Action
@@ -161,12 +161,12 @@ func (pm *ProtocolMessage) inherit(i int, id, connectionID *string, timestamp *i
 	}
 }
 
-// Auth is what an AUTH frame carries (AD1).
+// Auth is what an AUTH frame carries (AD1, AD2).
 type Auth struct {
 	AccessToken string
 }
 
-// ConnectionDetails is what a client must know of its connection (CD2). ClientID,
+// ConnectionDetails is what a client must know of its connection (CD2a-j). ClientID,
 // ConnectionKey, ServerID and SiteCode are written when they are not empty, the others
 // always. Durations are whole milliseconds on the wire.
 type ConnectionDetails struct {
@@ -189,7 +189,7 @@ type PublishResult struct {
 }
 
 // RawItem is an item that this package passes on without knowing what is in it: one
-// ObjectMessage, as compact JSON or as MessagePack.
+// ObjectMessage (OM2), as compact JSON or as MessagePack.
 type RawItem struct {
 	Format Format
 	Bytes  []byte // immutable

@@ -2,7 +2,7 @@ package wire
 
 import "letshare-server/internal/pubsub"
 
-// TokenRequest is the body of a request for an Ably token (TE1). Every field is the text that
+// TokenRequest is the body of a request for an Ably token (TE2-5). Every field is the text that
 // came, which is what the signature is over: a number as it was written, an object as compact
 // JSON. Absent fields are empty.
 type TokenRequest struct {
@@ -82,7 +82,7 @@ func (r *reader) bodyString(field string, code pubsub.Code) string {
 	return ""
 }
 
-// TokenDetails is an Ably token as a client sees it (TD1). Times are in ms since the epoch.
+// TokenDetails is an Ably token as a client sees it (TD2-6). Times are in ms since the epoch.
 type TokenDetails struct {
 	Token      string
 	KeyName    string

@@ -17,12 +17,46 @@ import (
 	"github.com/vmihailenco/msgpack/v5"
 )
 
-// client is one WebSocket to the server.
+// client is one connection to the server.
 type client struct {
-	ws     *websocket.Conn
-	cork   *corkedConn
+	line   carrier
 	format string
 	closed bool // the end has been seen
+}
+
+// carrier carries frames.
+type carrier interface {
+	write(ctx context.Context, frame []byte) error
+	read(ctx context.Context) (frame []byte, code int, err error) // code: of the server's close
+
+	hold() // keeps what is written, until release sends all of it at once
+	release(ctx context.Context) error
+	cut()   // ends it as a failing network does
+	leave() // ends it for good, so that the server need not wait
+}
+
+// dial connects with the given parameters: over a WebSocket, or over comet if over says
+// so.
+func dial(ctx context.Context, address, over, format string, params url.Values) (*client, error) {
+	c := &client{format: format}
+	var err error
+	switch over {
+	case overWebSocket:
+		c.line, err = dialWebSocket(ctx, address, format, params)
+	default:
+		c.line, err = dialComet(ctx, address, over == overPolling, params)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// webSocket is a carrier.
+type webSocket struct {
+	ws   *websocket.Conn
+	cork *corkedConn
+	kind websocket.MessageType
 }
 
 // corkedConn can keep what is written back, to send several frames in one write.
@@ -43,13 +77,56 @@ func (c *corkedConn) Write(b []byte) (int, error) {
 	return c.Conn.Write(b)
 }
 
-func (c *corkedConn) hold() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.corked = true
+func dialWebSocket(ctx context.Context, address, format string, params url.Values) (*webSocket, error) {
+	w := &webSocket{kind: websocket.MessageText}
+	if format == "msgpack" {
+		w.kind = websocket.MessageBinary
+	}
+	transport := &http.Transport{DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+		conn, err := new(net.Dialer).DialContext(ctx, network, addr)
+		w.cork = &corkedConn{Conn: conn}
+		return w.cork, err
+	}}
+	ws, _, err := websocket.Dial(ctx, "ws://"+address+"/?"+params.Encode(),
+		&websocket.DialOptions{HTTPClient: &http.Client{Transport: transport}})
+	if err != nil {
+		return nil, err
+	}
+	ws.SetReadLimit(4 << 20)
+	w.ws = ws
+	return w, nil
 }
 
-func (c *corkedConn) release() error {
+func (w *webSocket) write(ctx context.Context, frame []byte) error {
+	return w.ws.Write(ctx, w.kind, frame)
+}
+
+func (w *webSocket) read(ctx context.Context) (frame []byte, code int, err error) {
+	kind, b, err := w.ws.Read(ctx)
+	if err != nil {
+		if code := websocket.CloseStatus(err); code >= 0 {
+			return nil, int(code), nil
+		}
+		return nil, 0, err
+	}
+	if kind != w.kind {
+		return nil, 0, fmt.Errorf("a frame of type %v instead of %v", kind, w.kind)
+	}
+	return b, 0, nil
+}
+
+func (w *webSocket) cut() { _ = w.ws.CloseNow() }
+
+func (w *webSocket) leave() { w.cut() }
+
+func (w *webSocket) hold() {
+	w.cork.mu.Lock()
+	defer w.cork.mu.Unlock()
+	w.cork.corked = true
+}
+
+func (w *webSocket) release(context.Context) error {
+	c := w.cork
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.corked = false
@@ -59,31 +136,6 @@ func (c *corkedConn) release() error {
 	_, err := c.Conn.Write(c.kept)
 	c.kept = nil
 	return err
-}
-
-// dial connects with the given parameters.
-func dial(ctx context.Context, address, format string, params url.Values) (*client, error) {
-	c := &client{format: format}
-	transport := &http.Transport{DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
-		conn, err := new(net.Dialer).DialContext(ctx, network, addr)
-		c.cork = &corkedConn{Conn: conn}
-		return c.cork, err
-	}}
-	ws, _, err := websocket.Dial(ctx, "ws://"+address+"/?"+params.Encode(),
-		&websocket.DialOptions{HTTPClient: &http.Client{Transport: transport}})
-	if err != nil {
-		return nil, err
-	}
-	ws.SetReadLimit(4 << 20)
-	c.ws = ws
-	return c, nil
-}
-
-func (c *client) kind() websocket.MessageType {
-	if c.format == "msgpack" {
-		return websocket.MessageBinary
-	}
-	return websocket.MessageText
 }
 
 // send sends a ProtocolMessage that is written as JSON.
@@ -102,25 +154,19 @@ func (c *client) send(ctx context.Context, text string) error {
 		}
 		b = out.Bytes()
 	}
-	return c.ws.Write(ctx, c.kind(), b)
+	return c.line.write(ctx, b)
 }
 
 // receive reads one frame. It returns it as a value and as JSON text. After the server's
 // close it returns the close code instead.
 func (c *client) receive(ctx context.Context) (v any, text string, code int, err error) {
 	if c.closed {
-		return nil, "", 0, fmt.Errorf("the WebSocket has ended already")
+		return nil, "", 0, fmt.Errorf("the connection has ended already")
 	}
-	kind, b, err := c.ws.Read(ctx)
-	if err != nil {
-		if code := websocket.CloseStatus(err); code >= 0 {
-			c.closed = true
-			return nil, "", int(code), nil
-		}
-		return nil, "", 0, err
-	}
-	if kind != c.kind() {
-		return nil, "", 0, fmt.Errorf("a frame of type %v for a connection in %s", kind, c.format)
+	b, code, err := c.line.read(ctx)
+	if err != nil || code != 0 {
+		c.closed = code != 0
+		return nil, "", code, err
 	}
 	if c.format != "msgpack" {
 		v, err = decodeJSON(b)

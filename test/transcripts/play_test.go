@@ -32,6 +32,10 @@ const patience = 30 * time.Second
 const (
 	keyName   = "trscpt.key001"
 	keySecret = "transcripts-secret-of-no-value"
+
+	// wideKeyName is a key with the same secret that may do everything on every channel,
+	// filtered and meta ones included.
+	wideKeyName = "wide.key001"
 )
 
 func TestTheServerSpeaksAsTheTranscriptsSay(t *testing.T) {
@@ -51,25 +55,38 @@ func TestTheServerSpeaksAsTheTranscriptsSay(t *testing.T) {
 		}
 		t.Run(tr.name, func(t *testing.T) {
 			if *update {
-				if err := newPlayer(t, tr, "json").rewrite(); err != nil {
+				if err := newPlayer(t, tr, overWebSocket, "json").rewrite(); err != nil {
 					t.Fatal(err)
 				}
 				return
 			}
-			for _, format := range []string{"json", "msgpack"} {
-				t.Run(format, func(t *testing.T) {
+			for _, way := range []struct{ name, over, format string }{
+				{"json", overWebSocket, "json"},
+				{"msgpack", overWebSocket, "msgpack"},
+				{"comet-streaming", overStream, "json"},
+				{"comet-polling", overPolling, "json"},
+			} {
+				t.Run(way.name, func(t *testing.T) {
 					t.Parallel()
-					newPlayer(t, tr, format).play()
+					newPlayer(t, tr, way.over, way.format).play()
 				})
 			}
 		})
 	}
 }
 
+// What carries the frames.
+const (
+	overWebSocket = "WebSocket"
+	overStream    = "comet, streaming"
+	overPolling   = "comet, polling"
+)
+
 // player plays one transcript against a server of its own.
 type player struct {
 	t       *testing.T
 	tr      *transcript
+	over    string
 	format  string
 	ctx     context.Context
 	names   names
@@ -79,13 +96,13 @@ type player struct {
 	serials int    // words given to serials while rewriting
 }
 
-func newPlayer(t *testing.T, tr *transcript, format string) *player {
+func newPlayer(t *testing.T, tr *transcript, over, format string) *player {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	t.Cleanup(cancel)
-	address, stop := startServer(t)
-	p := &player{t: t, tr: tr, format: format, ctx: ctx, address: address, stop: stop,
-		names: names{"key": keyName + ":" + keySecret}, clients: make(map[int]*client)}
+	address, stop := startServer(t, tr.limits)
+	p := &player{t: t, tr: tr, over: over, format: format, ctx: ctx, address: address, stop: stop,
+		names: names{"key": keyName + ":" + keySecret, "wide": wideKeyName + ":" + keySecret}, clients: make(map[int]*client)}
 	for name, spec := range tr.tokens {
 		p.names[name] = mint(t, spec)
 	}
@@ -113,11 +130,11 @@ func (p *player) connect(number int) error {
 	if !params.Has("v") {
 		params.Set("v", "6")
 	}
-	c, err := dial(p.ctx, p.address, p.format, params)
+	c, err := dial(p.ctx, p.address, p.over, p.format, params)
 	if err != nil {
 		return err
 	}
-	p.t.Cleanup(func() { _ = c.ws.CloseNow() })
+	p.t.Cleanup(c.line.leave)
 	p.clients[number] = c
 	if !p.tr.silent(number) {
 		return nil
@@ -132,14 +149,24 @@ func (p *player) connect(number int) error {
 	return nil
 }
 
-// startServer runs a server until the test ends or stop is called.
-func startServer(t *testing.T) (address string, stop func()) {
+// startServer runs a server with some limits until the test ends or stop is called.
+func startServer(t *testing.T, limits string) (address string, stop func()) {
 	t.Helper()
-	cfg := config.Default(config.Local)
+	flags := make(map[string]string)
+	for _, setting := range strings.Fields(limits) {
+		name, value, _ := strings.Cut(setting, "=")
+		flags["limits."+name] = value
+	}
+	cfg, _, err := config.Load(config.Options{Dir: t.TempDir(), Flags: flags})
+	if err != nil {
+		t.Fatal(err)
+	}
 	cfg.DataDir = t.TempDir()
 	cfg.Server.Host, cfg.Server.Port = "127.0.0.1", "0"
 	cfg.Server.ShutdownGrace = 2 * time.Second
 	cfg.APIKeys = []config.Secret{keyName + ":" + keySecret}
+	wideApp, wideID, _ := strings.Cut(wideKeyName, ".")
+	cfg.Apps = []config.App{{ID: wideApp, Keys: []config.AppKey{{ID: wideID, Secret: keySecret, Capability: `{"[*]*":["*"]}`}}}}
 	secrets, err := config.ResolveSecrets(cfg, config.Published{Contains: auth.IsPublished, LocalKey: auth.LocalKey})
 	if err != nil {
 		t.Fatal(err)
@@ -226,7 +253,7 @@ func (p *player) say(l line) error {
 			return p.connect(number)
 		case what == "cut" && p.clients[number] != nil:
 			p.clients[number].closed = true
-			return p.clients[number].ws.CloseNow()
+			p.clients[number].line.cut()
 		default:
 			return fmt.Errorf("unknown event %q", l.body)
 		}
@@ -236,9 +263,9 @@ func (p *player) say(l line) error {
 		if err != nil {
 			return err
 		}
-		return c.ws.Write(p.ctx, c.kind(), []byte(body))
+		return c.line.write(p.ctx, []byte(body))
 	case joined:
-		c.cork.hold()
+		c.line.hold()
 	}
 	body, err := p.names.fill(l.body, func(s string) string { return strings.Trim(show(s), `"`) })
 	if err != nil {
@@ -248,7 +275,7 @@ func (p *player) say(l line) error {
 		return err
 	}
 	if l.kind == sends {
-		return c.cork.release()
+		return c.line.release(p.ctx)
 	}
 	return nil
 }
@@ -304,7 +331,7 @@ func (p *player) expectClose(l line) error {
 		return err
 	case code == 0:
 		return fmt.Errorf("got %s", text)
-	case fmt.Sprint(code) != l.body:
+	case code != anyCode && fmt.Sprint(code) != l.body:
 		return fmt.Errorf("the server closed with %d", code)
 	}
 	return nil

@@ -18,6 +18,7 @@ type transcript struct {
 	path    string
 	name    string
 	lines   []line // all of the file, in order
+	limits  string
 	clients map[int]string
 	tokens  map[string]tokenSpec
 }
@@ -108,6 +109,10 @@ func (t *transcript) header(s string, first bool, name string) error {
 			return fmt.Errorf("client %d: \"connect:\" is missing", number)
 		}
 		t.clients[number] = strings.TrimSpace(params)
+		return nil
+	}
+	if head == "limits" {
+		t.limits = strings.TrimSpace(rest)
 		return nil
 	}
 	if token, ok := strings.CutPrefix(head, "token "); ok {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -25,13 +26,15 @@ var connectionTests = []test{
 	{"OfConcurrentResumesOneSucceedsOncePerCommit", concurrentResumes},
 	{"AResumeKnowsWhetherTheReaperWasFirst", reapAgainstResume},
 	{"OfConcurrentCreatesOneSucceeds", concurrentCreates},
+	{"AnAppHasSoManyConnections", connectionsOfAnApp},
+	{"ConcurrentCreatesNeverExceedTheMaximum", connectionsNeverExceed},
 }
 
 func created(t *testing.T, h Harness) {
 	id := name(t)
 	err := h.A.Create(t.Context(), directory.Connection{ID: id, App: "app", GrantDigest: "digest",
 		// All others are not the caller's to say.
-		Generation: 7, Committed: 6, Owner: h.NodeB, State: directory.Reaped, Deadline: h.Now()})
+		Generation: 7, Committed: 6, Owner: h.NodeB, State: directory.Reaped, Deadline: h.Now()}, 0)
 	expectError(t, "Create", err, nil)
 	want := directory.Connection{ID: id, App: "app", Generation: 1, Committed: 1,
 		Owner: h.NodeA, State: directory.Connected, GrantDigest: "digest"}
@@ -46,7 +49,7 @@ func taken(t *testing.T, h Harness) {
 	id := name(t)
 	create(t, h, id)
 	for _, d := range []directory.Directory{h.A, h.B} {
-		expectError(t, "Create", d.Create(t.Context(), directory.Connection{ID: id}), directory.ErrExists)
+		expectError(t, "Create", d.Create(t.Context(), directory.Connection{ID: id}, 0), directory.ErrExists)
 	}
 	if got := lookup(t, h.A, id); got.App != "app" {
 		t.Errorf("a refused Create changed the record: %+v", got)
@@ -302,7 +305,7 @@ func concurrentCreates(t *testing.T, h Harness) {
 		var wg sync.WaitGroup
 		for k := range errs {
 			wg.Go(func() {
-				errs[k] = []directory.Directory{h.A, h.B}[k%2].Create(t.Context(), directory.Connection{ID: id})
+				errs[k] = []directory.Directory{h.A, h.B}[k%2].Create(t.Context(), directory.Connection{ID: id}, 0)
 			})
 		}
 		wg.Wait()
@@ -317,5 +320,81 @@ func concurrentCreates(t *testing.T, h Harness) {
 		if ok != 1 {
 			t.Fatalf("%d succeeded", ok)
 		}
+	}
+}
+
+func connectionsOfAnApp(t *testing.T, h Harness) {
+	open := func(d directory.Directory, id string, max int, want error) {
+		t.Helper()
+		err := d.Create(t.Context(), directory.Connection{ID: name(t) + id, App: name(t)}, max)
+		expectError(t, "Create "+id, err, want)
+	}
+	open(h.A, "1", 2, nil)
+	open(h.B, "2", 2, nil)
+	open(h.A, "3", 2, directory.ErrFull)
+	if _, err := h.A.Lookup(t.Context(), name(t)+"3"); !errors.Is(err, directory.ErrNotFound) {
+		t.Errorf("what was refused is there: %v", err)
+	}
+	open(h.B, "2", 3, directory.ErrExists)
+	open(h.B, "3", 3, nil) // a limit may be raised
+	open(h.B, "4", 2, directory.ErrFull)
+	open(h.B, "4", 0, nil) // one that does not limit
+	expectError(t, "Create in another app", h.A.Create(t.Context(), directory.Connection{ID: name(t) + "other", App: name(t) + "other"}, 1), nil)
+
+	// Four are connected. Those without a transport are not counted, and come back however
+	// many there are.
+	deadline := h.Now().Add(time.Minute)
+	for range 2 {
+		expectError(t, "Disconnect", h.A.Disconnect(t.Context(), name(t)+"1", 1, deadline), nil)
+	}
+	expectError(t, "Disconnect", h.B.Disconnect(t.Context(), name(t)+"2", 1, deadline), nil)
+	expectError(t, "Reap", h.B.Reap(t.Context(), name(t)+"2", 1), nil)
+	expectError(t, "Disconnect", h.B.Disconnect(t.Context(), name(t)+"2", 1, deadline), nil)
+	open(h.A, "5", 3, nil)
+	open(h.A, "6", 3, directory.ErrFull)
+	resume(t, h.B, name(t)+"1", 1, h.NodeB)
+	resume(t, h.A, name(t)+"1", 2, h.NodeA)
+	resume(t, h.A, name(t)+"2", 1, h.NodeA)
+	open(h.A, "6", 5, directory.ErrFull)
+	expectError(t, "Close", h.A.Close(t.Context(), name(t)+"2", 2), nil)
+	open(h.A, "6", 5, nil)
+
+	// What is closed while it waits was not counted.
+	expectError(t, "Disconnect", h.A.Disconnect(t.Context(), name(t)+"1", 3, deadline), nil)
+	expectError(t, "Close", h.A.Close(t.Context(), name(t)+"1", 3), nil)
+	open(h.A, "7", 5, nil)
+	open(h.A, "8", 5, directory.ErrFull)
+}
+
+func connectionsNeverExceed(t *testing.T, h Harness) {
+	const most = 3
+	var open atomic.Int64
+	var wg sync.WaitGroup
+	for i := range 8 {
+		d := []directory.Directory{h.A, h.B}[i%2]
+		wg.Go(func() {
+			for k := range 100 {
+				id := fmt.Sprint(name(t), i, "-", k)
+				err := d.Create(t.Context(), directory.Connection{ID: id, App: name(t)}, most)
+				if errors.Is(err, directory.ErrFull) {
+					continue
+				}
+				if err != nil {
+					t.Errorf("Create: %v", err)
+					return
+				}
+				if n := open.Add(1); n > most {
+					t.Errorf("%d are open", n)
+				}
+				open.Add(-1)
+				if err := d.Close(t.Context(), id, 1); err != nil {
+					t.Errorf("Close: %v", err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	for i := range most {
+		expectError(t, "Create", h.A.Create(t.Context(), directory.Connection{ID: fmt.Sprint(name(t), "after", i), App: name(t)}, most), nil)
 	}
 }

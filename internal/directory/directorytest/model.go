@@ -46,7 +46,7 @@ func randomSchedules(t *testing.T, h Harness) {
 		op := []string{"Create", "Resume", "Resume", "Commit", "Disconnect", "Disconnect", "Reap", "Close", "Advance"}[rng.IntN(9)]
 		switch op {
 		case "Create":
-			got = dirs[n].Create(t.Context(), directory.Connection{ID: id, App: "app", GrantDigest: fmt.Sprint(step)})
+			got = dirs[n].Create(t.Context(), directory.Connection{ID: id, App: "app", GrantDigest: fmt.Sprint(step)}, 0)
 			if m != nil {
 				want = directory.ErrExists
 			} else {

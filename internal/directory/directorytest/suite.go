@@ -56,7 +56,7 @@ func channel(t *testing.T) pubsub.ChannelID {
 // create records a connection of node A, of generation 1.
 func create(t *testing.T, h Harness, id string) {
 	t.Helper()
-	err := h.A.Create(t.Context(), directory.Connection{ID: id, App: "app", GrantDigest: "digest of " + id})
+	err := h.A.Create(t.Context(), directory.Connection{ID: id, App: "app", GrantDigest: "digest of " + id}, 0)
 	expectError(t, "Create", err, nil)
 }
 

@@ -11,7 +11,7 @@ import (
 
 // record is a Connection in 64 bytes. The id is the key of its map.
 type record struct {
-	app        *string
+	app        *app
 	owner      *node
 	digest     string
 	generation uint64
@@ -25,7 +25,7 @@ func (r *record) expired(now int64) bool { return r.deadline != 0 && now >= r.de
 func (r *record) connection(id string) directory.Connection {
 	c := directory.Connection{
 		ID:          id,
-		App:         *r.app,
+		App:         r.app.name,
 		Generation:  r.generation,
 		Committed:   r.committed,
 		Owner:       r.owner.Node,
@@ -56,7 +56,7 @@ func (s *Store) find(sh *connectionShard, id string) *record {
 }
 
 // Create records a new connection of this node.
-func (d *Directory) Create(_ context.Context, c directory.Connection) error {
+func (d *Directory) Create(_ context.Context, c directory.Connection, max int) error {
 	s := d.store
 	r := &record{
 		app:        s.app(c.App),
@@ -71,6 +71,9 @@ func (d *Directory) Create(_ context.Context, c directory.Connection) error {
 	defer sh.mu.Unlock()
 	if s.find(sh, c.ID) != nil {
 		return directory.ErrExists
+	}
+	if !r.app.connect(max) {
+		return directory.ErrFull
 	}
 	sh.records[strings.Clone(c.ID)] = r
 	return nil
@@ -104,6 +107,9 @@ func (d *Directory) Resume(_ context.Context, id string, from uint64, owner dire
 		return directory.Connection{}, false, directory.ErrSuperseded
 	}
 	reaped := r.state == directory.Reaped
+	if r.state != directory.Connected {
+		r.app.connect(0)
+	}
 	select {
 	case r.owner.superseded <- directory.Supersession{ID: id, Generation: r.generation}:
 	default: // its next operation fails with ErrSuperseded
@@ -141,6 +147,9 @@ func (d *Directory) Commit(_ context.Context, id string, generation uint64) erro
 // Disconnect notes that the transport of generation is gone.
 func (d *Directory) Disconnect(_ context.Context, id string, generation uint64, deadline time.Time) error {
 	return d.newest(id, generation, func(_ *connectionShard, r *record) error {
+		if r.state == directory.Connected {
+			r.app.connected.Add(-1)
+		}
 		if r.state != directory.Reaped {
 			r.state = directory.Disconnected
 		}
@@ -162,7 +171,10 @@ func (d *Directory) Reap(_ context.Context, id string, generation uint64) error 
 
 // Close removes the record.
 func (d *Directory) Close(_ context.Context, id string, generation uint64) error {
-	return d.newest(id, generation, func(sh *connectionShard, _ *record) error {
+	return d.newest(id, generation, func(sh *connectionShard, r *record) error {
+		if r.state == directory.Connected {
+			r.app.connected.Add(-1)
+		}
 		delete(sh.records, id)
 		return nil
 	})

@@ -40,28 +40,40 @@ func TestTheContract(t *testing.T) {
 	})
 }
 
+// one is a connection that publishes and subscribes.
+var one = pubsub.OccupancyOf(pubsub.ModeSubscribe | pubsub.ModePublish)
+
 func TestANewIncarnationEndsTheCountsOfTheOneBefore(t *testing.T) {
 	s := NewStore(Options{})
 	id := pubsub.ChannelID{App: "app", Name: "room"}
 	only := pubsub.ChannelID{App: "app", Name: "only there"}
 	a, b := s.Node(nodeA), s.Node(nodeB)
 	for range 3 {
-		a.Join(t.Context(), id, nodeA, 0)
-		a.Join(t.Context(), only, nodeA, 0)
+		a.Join(t.Context(), id, nodeA, one, 0)
+		a.Join(t.Context(), only, nodeA, one, 0)
 	}
-	b.Join(t.Context(), id, nodeB, 0)
+	b.Join(t.Context(), id, nodeB, one, 0)
+	a.Watch(t.Context(), only, true)
+	b.Watch(t.Context(), id, true)
+	occupied := func() int32 {
+		o, _ := b.Occupancy(t.Context(), id)
+		return o[pubsub.MetricConnections]
+	}
 	s.Node(nodeA) // again, the same life
-	if n, _ := b.Occupancy(t.Context(), id); n != 4 {
+	if n := occupied(); n != 4 {
 		t.Errorf("got %d, want 4", n)
 	}
 	s.Node(directory.Node{Name: "a", Incarnation: "2"})
-	if n, _ := b.Occupancy(t.Context(), id); n != 1 {
+	if len(b.Changed()) != 1 {
+		t.Error("a watcher was not told")
+	}
+	if n := occupied(); n != 1 {
 		t.Errorf("got %d, want 1", n)
 	}
-	if err := a.Leave(t.Context(), id, nodeA); err != nil {
+	if err := a.Adjust(t.Context(), id, nodeA, pubsub.Occupancy{}.Minus(one)); err != nil {
 		t.Error(err)
 	}
-	if n, _ := b.Occupancy(t.Context(), id); n != 1 {
+	if n := occupied(); n != 1 {
 		t.Errorf("after a late Leave: got %d, want 1", n)
 	}
 	if got := s.Stats(); got.Channels != 1 {
@@ -74,7 +86,7 @@ func TestNoticesAreBounded(t *testing.T) {
 	a := s.Node(nodeA)
 	for i := range 5 {
 		id := fmt.Sprint("connection", i)
-		a.Create(t.Context(), directory.Connection{ID: id})
+		a.Create(t.Context(), directory.Connection{ID: id}, 0)
 		if _, _, err := s.Node(nodeB).Resume(t.Context(), id, 1, nodeB); err != nil {
 			t.Fatal(err)
 		}
@@ -101,7 +113,7 @@ func TestRunRemovesExpiredRecords(t *testing.T) {
 		go func() { done <- d.Run(ctx) }()
 		for i := range 10 {
 			id := fmt.Sprint("connection", i)
-			d.Create(ctx, directory.Connection{ID: id})
+			d.Create(ctx, directory.Connection{ID: id}, 0)
 			if i > 0 {
 				d.Disconnect(ctx, id, 1, time.Now().Add(time.Minute))
 			}
@@ -135,7 +147,7 @@ func TestARecordCostsLessThan200Bytes(t *testing.T) {
 	d := s.Node(nodeA)
 	for i := range n {
 		d.Create(t.Context(), directory.Connection{
-			ID: fmt.Sprintf("connection%06d", i), App: "app", GrantDigest: strings.Repeat("d", 32)})
+			ID: fmt.Sprintf("connection%06d", i), App: "app", GrantDigest: strings.Repeat("d", 32)}, 0)
 	}
 	each := (heap() - before) / n
 	t.Logf("%d bytes each", each)
@@ -148,7 +160,7 @@ func TestARecordCostsLessThan200Bytes(t *testing.T) {
 func BenchmarkResume(b *testing.B) {
 	s := NewStore(Options{})
 	a := s.Node(nodeA)
-	a.Create(b.Context(), directory.Connection{ID: "connection"})
+	a.Create(b.Context(), directory.Connection{ID: "connection"}, 0)
 	b.ReportAllocs()
 	for g := uint64(1); b.Loop(); g++ {
 		a.Resume(b.Context(), "connection", g, nodeB)
@@ -162,7 +174,7 @@ func BenchmarkJoinAndLeave(b *testing.B) {
 	id := pubsub.ChannelID{App: "app", Name: "room"}
 	b.ReportAllocs()
 	for b.Loop() {
-		a.Join(b.Context(), id, nodeA, 50)
-		a.Leave(b.Context(), id, nodeA)
+		a.Join(b.Context(), id, nodeA, one, 50)
+		a.Adjust(b.Context(), id, nodeA, pubsub.Occupancy{}.Minus(one))
 	}
 }

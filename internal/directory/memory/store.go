@@ -4,6 +4,7 @@ import (
 	"context"
 	"hash/maphash"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"letshare-server/internal/directory"
@@ -14,7 +15,8 @@ const (
 	// DefaultSweepInterval is the time between two sweeps of Run.
 	DefaultSweepInterval = 5 * time.Second
 
-	// DefaultNotices is how many supersessions wait for a node.
+	// DefaultNotices is how many supersessions, and how many changes of occupancy, wait for a
+	// node.
 	DefaultNotices = 1024
 )
 
@@ -23,8 +25,8 @@ type Options struct {
 	// SweepInterval is the time between two sweeps. Zero means DefaultSweepInterval.
 	SweepInterval time.Duration
 
-	// Notices is how many supersessions wait for each node; more are dropped. Zero means
-	// DefaultNotices.
+	// Notices is how many supersessions, and how many changes of occupancy, wait for each
+	// node; more are dropped. Zero means DefaultNotices.
 	Notices int
 
 	// Now is the store's clock. Nil means time.Now.
@@ -44,13 +46,34 @@ type Store struct {
 	// mu guards the fields below. It is taken last, under a shard's lock.
 	mu    sync.RWMutex
 	nodes map[directory.Node]*node
-	apps  map[string]*string
+	apps  map[string]*app
+}
+
+// app is an app as records refer to it.
+type app struct {
+	name      string
+	connected atomic.Int64 // its Connected connections
+}
+
+// connect counts one more Connected connection. With max > 0 it reports false, and counts
+// nothing, if there are as many.
+func (a *app) connect(max int) bool {
+	for {
+		n := a.connected.Load()
+		if max > 0 && n >= int64(max) {
+			return false
+		}
+		if a.connected.CompareAndSwap(n, n+1) {
+			return true
+		}
+	}
 }
 
 // node is a node as records refer to it.
 type node struct {
 	directory.Node
 	superseded chan directory.Supersession
+	changed    chan pubsub.ChannelID
 }
 
 type connectionShard struct {
@@ -73,7 +96,7 @@ func NewStore(opts Options) *Store {
 		opts:  opts,
 		seed:  maphash.MakeSeed(),
 		nodes: make(map[directory.Node]*node),
-		apps:  make(map[string]*string),
+		apps:  make(map[string]*app),
 	}
 	for i := range shardCount {
 		s.connections[i].records = make(map[string]*record)
@@ -119,13 +142,17 @@ func (s *Store) node(n directory.Node) *node {
 	if known := s.nodes[n]; known != nil {
 		return known
 	}
-	known = &node{Node: n, superseded: make(chan directory.Supersession, s.opts.Notices)}
+	known = &node{
+		Node:       n,
+		superseded: make(chan directory.Supersession, s.opts.Notices),
+		changed:    make(chan pubsub.ChannelID, s.opts.Notices),
+	}
 	s.nodes[n] = known
 	return known
 }
 
-// app returns the one copy of the name of an app.
-func (s *Store) app(name string) *string {
+// app returns what stands for an app in records.
+func (s *Store) app(name string) *app {
 	s.mu.RLock()
 	known := s.apps[name]
 	s.mu.RUnlock()
@@ -137,12 +164,16 @@ func (s *Store) app(name string) *string {
 	if known := s.apps[name]; known != nil {
 		return known
 	}
-	s.apps[name] = &name
-	return &name
+	known = &app{name: name}
+	s.apps[name] = known
+	return known
 }
 
 // Superseded yields the connections of this node that another generation took over.
 func (d *Directory) Superseded() <-chan directory.Supersession { return d.node.superseded }
+
+// Changed yields the watched channels whose occupancy has changed.
+func (d *Directory) Changed() <-chan pubsub.ChannelID { return d.node.changed }
 
 // Run removes expired records until ctx ends. One node's Run is enough for a Store.
 func (d *Directory) Run(ctx context.Context) error {
@@ -176,7 +207,7 @@ func (s *Store) sweep() {
 // Stats are figures of a store.
 type Stats struct {
 	Connections int // records, expired ones not yet swept included
-	Channels    int // with attachments
+	Channels    int // with connections, or watched
 }
 
 // Stats returns the figures of now.

@@ -11,6 +11,7 @@ import (
 	"letshare-server/internal/auth"
 	"letshare-server/internal/engine"
 	"letshare-server/internal/hub"
+	"letshare-server/internal/limit"
 	"letshare-server/internal/outbox"
 	"letshare-server/internal/pubsub"
 	"letshare-server/internal/session"
@@ -28,7 +29,7 @@ type Options struct {
 	Outbox  outbox.Options
 	Proxies auth.TrustedProxies
 
-	// MaxFrameBytes bounds a client's message; a longer one closes the connection with 1009
+	// MaxFrameBytes bounds a client's message (TO3l9); a longer one closes the connection with 1009
 	// after a DISCONNECTED that says why. Zero means 512 KiB.
 	MaxFrameBytes int
 
@@ -52,7 +53,7 @@ type keepAlive struct {
 	interval time.Duration
 }
 
-// liveness is how the client notices that the connection lives (RTN23).
+// liveness is how the client notices that the connection lives (RTN23b).
 type liveness int
 
 const (
@@ -64,7 +65,8 @@ const (
 // mostPingInterval is how long a dead peer may go unnoticed, whatever the client asked for.
 const mostPingInterval = 25 * time.Second
 
-// heartbeatMargin makes heartbeats leave in time for the interval that clients are told.
+// heartbeatMargin makes heartbeats leave in time for the interval that clients are told
+// (RTN23a).
 const heartbeatMargin = time.Second
 
 // New returns the endpoint. It starts nothing.
@@ -116,6 +118,7 @@ func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// requestedFormat is that of the parameter format (RTN2a).
 func requestedFormat(q url.Values) wire.Format {
 	if q.Get("format") == "msgpack" {
 		return wire.MsgPack
@@ -147,11 +150,11 @@ type conn struct {
 	opening *session.Request // until Opened
 }
 
-// openTimeout bounds the opening of a session.
+// openTimeout bounds the opening of a session (RTN14c).
 const openTimeout = 10 * time.Second
 
 // Opened implements wsconn.Handler: the first thing that is sent is CONNECTED, or the ERROR
-// that says why not.
+// that says why not (RTN14a, RTN14b, RTN14g).
 func (c *conn) Opened(ws *wsconn.Conn) {
 	c.ws = ws
 	request := c.opening
@@ -162,7 +165,7 @@ func (c *conn) Opened(ws *wsconn.Conn) {
 	if err != nil {
 		e := pubsub.ErrorFor(err)
 		c.door.noisy.Warn("connection refused", "code", int(e.Code), "error", e, "peer", request.Peer.Addr.String())
-		c.Close(&wire.ProtocolMessage{Action: wire.ActionError, Error: wire.NewErrorInfo(e)})
+		c.Close(session.Refusal(e))
 		return
 	}
 	c.session = s
@@ -203,6 +206,9 @@ func (c *conn) TurnEnd() {
 
 // Oversize implements wsconn.OversizeHandler.
 func (c *conn) Oversize() {
+	if c.session != nil {
+		c.session.Exceeded(limit.FrameBytes)
+	}
 	c.Send(disconnected(pubsub.Errorf(pubsub.CodeMessageTooLarge, "a frame exceeds %d bytes", c.door.opts.MaxFrameBytes)), true)
 }
 
@@ -277,13 +283,8 @@ type form struct {
 func (f form) AppendFrames(dst []byte, units []hub.Unit, e *engine.Entry, index int) ([]byte, []hub.Unit) {
 	start := len(dst)
 	dst = socket.BeginFrame(dst)
-	x := wire.Entry{Serial: e.Serial, Position: e.Position(), Timestamp: e.Timestamp, Batch: e.Body}
-	switch e.Kind {
-	case engine.KindMessage:
-		dst = wire.AppendMessagePM(dst, f.format, f.channel, x)
-	case engine.KindPresence:
-		dst = wire.AppendPresencePM(dst, f.format, f.channel, x)
-	default:
+	payload := len(dst)
+	if dst = session.AppendEntry(dst, f.format, f.channel, e); len(dst) == payload {
 		return dst[:start], units
 	}
 	dst = socket.EndFrame(dst, start, opcode(f.format))

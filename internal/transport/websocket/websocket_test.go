@@ -229,7 +229,7 @@ func publish(channel string, msgSerial int, data any) map[string]any {
 }
 
 // While others publish, a client attaches and detaches: between ATTACHED and DETACHED it
-// gets everything from the position it was told, without a gap, and outside nothing.
+// gets everything from the position it was told, without a gap, and outside nothing. (RTL17)
 func TestNothingComesBeforeAttachedOrAfterDetachedAndNothingIsMissingBetween(t *testing.T) {
 	inBothFormats(t, func(t *testing.T, format wire.Format) {
 		s := serve(t, nil)
@@ -339,6 +339,7 @@ func TestNothingComesBeforeAttachedOrAfterDetachedAndNothingIsMissingBetween(t *
 	})
 }
 
+// RTN2a
 func TestFramesAreReadByTheirTypeAndAnsweredInTheFormatAskedFor(t *testing.T) {
 	inBothFormats(t, func(t *testing.T, format wire.Format) {
 		p := serve(t, nil).connect(t, format, "")
@@ -374,6 +375,7 @@ func TestWhatCameBeforeAnUndecodableFrameIsAcknowledged(t *testing.T) {
 	})
 }
 
+// TO3l9
 func TestAFrameThatIsTooLongEndsTheTransportAndSaysWhy(t *testing.T) {
 	inBothFormats(t, func(t *testing.T, format wire.Format) {
 		s := serve(t, func(o *websocket.Options) { o.MaxFrameBytes = 5000 })
@@ -388,6 +390,7 @@ func TestAFrameThatIsTooLongEndsTheTransportAndSaysWhy(t *testing.T) {
 	})
 }
 
+// RTN14g
 func TestARefusedClientGetsOneErrorAndIsNotListenedTo(t *testing.T) {
 	inBothFormats(t, func(t *testing.T, format wire.Format) {
 		s := serve(t, nil)
@@ -402,6 +405,7 @@ func TestARefusedClientGetsOneErrorAndIsNotListenedTo(t *testing.T) {
 	})
 }
 
+// RTN23a-b
 func TestAnIdleClientGetsHeartbeatsOrPingsAsItAskedFor(t *testing.T) {
 	inBothFormats(t, func(t *testing.T, format wire.Format) {
 		s := serve(t, nil)

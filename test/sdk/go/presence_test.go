@@ -106,6 +106,7 @@ func TestPresenceIsToldToAll(t *testing.T) {
 // manyMembers is as many as a channel has at most, by default.
 const manyMembers = 1000
 
+// RTP4, RTP18b
 func TestManyMembersAreSynced(t *testing.T) {
 	inBothFormats(t, func(t *testing.T, s target) {
 		name := unique("presence")
@@ -162,6 +163,7 @@ func TestManyMembersAreSynced(t *testing.T) {
 	})
 }
 
+// RSP4a, RTP12d
 func TestPresenceHistoryIsThereOverREST(t *testing.T) {
 	inBothFormats(t, func(t *testing.T, s target) {
 		ctx, cancel := context.WithTimeout(t.Context(), patience)

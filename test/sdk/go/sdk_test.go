@@ -224,6 +224,7 @@ func TestBadCredentialsFailTheConnection(t *testing.T) {
 	})
 }
 
+// TN3
 func TestAClientConnectsWithAJWT(t *testing.T) {
 	inBothFormats(t, func(t *testing.T, s target) {
 		client := s.connected(t, s.mint(t, time.Minute, "bob", ""))
@@ -268,6 +269,7 @@ func TestAnExpiredJWTIsRenewed(t *testing.T) {
 	})
 }
 
+// RSL4a, RSL6a
 func TestDataOfEveryTypeArrivesAsItWas(t *testing.T) {
 	inBothFormats(t, func(t *testing.T, s target) {
 		name := unique("data")
@@ -396,6 +398,7 @@ func TestWhatIsNotPermittedIsRefusedAndDisturbsNothing(t *testing.T) {
 	})
 }
 
+// RTL7f
 func TestWithEchoOffOneHearsTheOthersOnly(t *testing.T) {
 	inBothFormats(t, func(t *testing.T, s target) {
 		name := unique("echo")
@@ -436,6 +439,7 @@ func TestAChannelAttachesDetachesAndAttachesAgain(t *testing.T) {
 	})
 }
 
+// RSC16, RSL1b, RSL2a
 func TestRESTPublishesReadsHistoryAndTellsTheTime(t *testing.T) {
 	inBothFormats(t, func(t *testing.T, s target) {
 		client := s.rest(t, "")
@@ -499,6 +503,7 @@ func TestRESTPublishesReadsHistoryAndTellsTheTime(t *testing.T) {
 	})
 }
 
+// RTL10b
 func TestHistoryUntilTheAttachmentHasNoGap(t *testing.T) {
 	inBothFormats(t, func(t *testing.T, s target) {
 		name := unique("until")

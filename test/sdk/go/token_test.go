@@ -13,6 +13,7 @@ import (
 	"github.com/ably/ably-go/ably"
 )
 
+// RSA8a, TN2
 func TestWhoHasTheKeyGetsTokensAndConnectsWithThem(t *testing.T) {
 	inBothFormats(t, func(t *testing.T, s target) {
 		name := unique("token")
@@ -61,6 +62,7 @@ func TestATokenForAnyClientAndOneForNobody(t *testing.T) {
 	})
 }
 
+// RSA9a
 func TestAnAuthCallbackGivesRequestsThatItsServerSigned(t *testing.T) {
 	inBothFormats(t, func(t *testing.T, s target) {
 		signer := s.rest(t, "")
@@ -92,6 +94,7 @@ func TestAnAuthCallbackGivesRequestsThatItsServerSigned(t *testing.T) {
 	})
 }
 
+// RSA9c-d, RSA9g
 func TestRequestsForTokensAreRefused(t *testing.T) {
 	inBothFormats(t, func(t *testing.T, s target) {
 		signer := s.rest(t, "")

@@ -3,12 +3,14 @@
 import assert from 'node:assert/strict';
 import { failsWith, inBothFormats, jwt, keyName, keySecret, reaches, soon, unique } from './helpers.mjs';
 
+// TN3
 inBothFormats('a client connects with a JWT', async ({ connected }) => {
   const client = await connected({ token: jwt({ clientId: 'bob' }) });
   assert.equal(client.auth.clientId, 'bob');
   await soon(client.channels.get(unique('jwt')).publish('a', 'b'), 'a publish');
 });
 
+// TN3, RSA7b3
 inBothFormats('a client connects with a JWT of its authCallback', async ({ connected }) => {
   let calls = 0;
   const client = await connected({
@@ -29,6 +31,7 @@ inBothFormats('a JWT without a capability has all that its key has', async ({ co
   await soon(channel.history(), 'history');
 });
 
+// RSA4b, RTN14b, RTN22a
 inBothFormats('an expired JWT is renewed, in time or after the server has said so', async ({ connected }) => {
   const tokens = [jwt({ ttl: 2, clientId: 'dora' }), jwt({ ttl: 600, clientId: 'dora' })];
   let calls = 0;
@@ -54,6 +57,7 @@ inBothFormats('an expired JWT that cannot be renewed ends the connection', async
   assert.equal(failed.reason.code, 40171);
 });
 
+// RTN22
 inBothFormats('the server asks for a new token half a minute before the end of the old', async ({ connected }) => {
   let calls = 0;
   const client = await connected({
@@ -67,6 +71,7 @@ inBothFormats('the server asks for a new token half a minute before the end of t
   assert.equal(client.connection.state, 'connected');
 });
 
+// RTC8a, RTC8a1, RTC8a4
 inBothFormats('authorize renews in band and keeps connection and channels', async ({ connected }) => {
   const name = unique('inband');
   const client = await connected({ token: jwt({ clientId: 'frank' }) });
@@ -80,6 +85,7 @@ inBothFormats('authorize renews in band and keeps connection and channels', asyn
   await soon(channel.publish('a', 'b'), 'a publish');
 });
 
+// RTC8a1, RTL14
 inBothFormats('a channel that a new token does not permit fails, the others stay', async ({ connected }) => {
   const kept = unique('kept');
   const lost = unique('lost');
@@ -150,6 +156,7 @@ for (const [what, token, code] of [
   });
 }
 
+// RSC10
 inBothFormats('REST refuses credentials with the codes for REST', async ({ rest }) => {
   const publish = (options) => rest(options).channels.get('x').publish('a', 'b');
   await failsWith(publish({ key: `${keyName}:wrong` }), 40101, 401);

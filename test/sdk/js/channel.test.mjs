@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import { failsWith, inBothFormats, jwt, soon, subscribed, unique } from './helpers.mjs';
 
+// RTL4c, RTL5d
 inBothFormats('a channel attaches, detaches and attaches again', async ({ connected }) => {
   const client = await connected();
   const channel = client.channels.get(unique('attach'));
@@ -15,6 +16,7 @@ inBothFormats('a channel attaches, detaches and attaches again', async ({ connec
   }
 });
 
+// RTL4m
 inBothFormats('without modes a channel gets the default ones', async ({ connected }) => {
   const client = await connected();
   const channel = client.channels.get(unique('modes'));
@@ -24,6 +26,7 @@ inBothFormats('without modes a channel gets the default ones', async ({ connecte
   ]);
 });
 
+// RTL4l, RTL4m, RTL16a, TB2d
 inBothFormats('modes restrict a channel, and options can be changed while attached', async ({ connected }) => {
   const client = await connected();
   const other = await connected();
@@ -44,6 +47,7 @@ inBothFormats('modes restrict a channel, and options can be changed while attach
   assert.deepEqual((await box.count(3)).map((m) => m.name), ['one', 'two', 'three']);
 });
 
+// RTL4k1
 inBothFormats('parameters that are unknown do not come back', async ({ connected }) => {
   const client = await connected();
   const channel = client.channels.get(unique('params'), { params: { nonsense: '1', agent: 'x/1' } });
@@ -66,6 +70,7 @@ inBothFormats('the capability decides about attaching and publishing', async ({ 
   assert.equal(client.connection.state, 'connected');
 });
 
+// RTL17
 inBothFormats('nothing is delivered after a detach, and what was missed is not', async ({ connected }) => {
   const client = await connected();
   const other = await connected();
@@ -92,6 +97,7 @@ inBothFormats('names of any kind are channels of their own', async ({ connected,
   }
 });
 
+// RTL7f
 inBothFormats('with echo off one hears the others only', async ({ connected }) => {
   const name = unique('echo');
   const silent = await connected({ echoMessages: false });

@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import { failsWith, inBothFormats, reaches, soon, subscribed, unique } from './helpers.mjs';
 
+// RTN6, RTN8b, RTN9b
 inBothFormats('a client connects with a key and learns its limits', async ({ connected }) => {
   const client = await connected();
   assert.match(client.connection.id, /^[A-Za-z0-9_-]{8,16}$/);
@@ -22,6 +23,7 @@ inBothFormats('a client that names itself is that client', async ({ connected })
   assert.equal(client.auth.clientId, 'Alice äöü 测试');
 });
 
+// RTN13a
 inBothFormats('a ping is answered', async ({ connected }) => {
   const client = await connected();
   for (let i = 0; i < 3; i++) {
@@ -30,6 +32,7 @@ inBothFormats('a ping is answered', async ({ connected }) => {
   }
 });
 
+// RTN12a
 inBothFormats('close ends the connection, and connect begins a new one', async ({ connected }) => {
   const client = await connected();
   const first = client.connection.id;
@@ -41,6 +44,7 @@ inBothFormats('close ends the connection, and connect begins a new one', async (
   assert.notEqual(client.connection.id, first);
 });
 
+// RTN15c7
 inBothFormats('a key of a resume that the server does not know gives a new connection', async ({ connected }) => {
   const client = await connected({ recover: JSON.stringify({ connectionKey: '_____!not_a_key____', msgSerial: 3, channelSerials: {} }) });
   assert.equal(client.connection.errorReason.code, 80018);

@@ -29,35 +29,40 @@ const address = { endpoint: host, port, tls: false, logLevel: 0 };
 /** Declares the test once for JSON and once for MessagePack. */
 export function inBothFormats(name, run) {
   for (const [format, useBinaryProtocol] of [['JSON', false], ['MessagePack', true]]) {
-    test(`${name} (${format})`, { timeout: 4 * patience }, async (t) => {
-      const open = [];
-      const kit = {
-        format,
-        binary: useBinaryProtocol,
-        realtime: (options = {}) => {
-          const credentials = ['token', 'authCallback', 'tokenDetails'].some((k) => k in options) ? {} : { key };
-          const client = new Ably.Realtime({ ...address, ...credentials, useBinaryProtocol, ...options });
-          open.push(client);
-          return client;
-        },
-        rest: (options = {}) => {
-          const credentials = ['token', 'authCallback', 'tokenDetails'].some((k) => k in options) ? {} : { key };
-          return new Ably.Rest({ ...address, ...credentials, useBinaryProtocol, ...options });
-        },
-        /** A client that is connected. */
-        connected: async (options = {}) => {
-          const client = kit.realtime(options);
-          await reaches(client.connection, 'connected');
-          return client;
-        },
-      };
-      try {
-        await run(kit, t);
-      } finally {
-        for (const client of open) client.close();
-      }
-    });
+    inFormat(`${name} (${format})`, useBinaryProtocol, run);
   }
+}
+
+/** Declares the test for one format. */
+export function inFormat(name, useBinaryProtocol, run) {
+  test(name, { timeout: 4 * patience }, async (t) => {
+    const open = [];
+    const kit = {
+      format: useBinaryProtocol ? 'MessagePack' : 'JSON',
+      binary: useBinaryProtocol,
+      realtime: (options = {}) => {
+        const credentials = ['token', 'authCallback', 'tokenDetails'].some((k) => k in options) ? {} : { key };
+        const client = new Ably.Realtime({ ...address, ...credentials, useBinaryProtocol, ...options });
+        open.push(client);
+        return client;
+      },
+      rest: (options = {}) => {
+        const credentials = ['token', 'authCallback', 'tokenDetails'].some((k) => k in options) ? {} : { key };
+        return new Ably.Rest({ ...address, ...credentials, useBinaryProtocol, ...options });
+      },
+      /** A client that is connected. */
+      connected: async (options = {}) => {
+        const client = kit.realtime(options);
+        await reaches(client.connection, 'connected');
+        return client;
+      },
+    };
+    try {
+      await run(kit, t);
+    } finally {
+      for (const client of open) client.close();
+    }
+  });
 }
 
 /** A channel's name that no other test uses. */

@@ -24,6 +24,7 @@ function same(got, want, what) {
   else assert.deepEqual(got, want, what);
 }
 
+// RSL4a, RSL4c1-3, RSL4d1-3, RSL6a
 inBothFormats('data of every type arrives as it was, in either format', async ({ connected, binary }) => {
   const channelName = unique('data');
   const publisher = (await connected()).channels.get(channelName);
@@ -49,6 +50,7 @@ inBothFormats('data of every type arrives as it was, in either format', async ({
   }
 });
 
+// RTL6i3
 inBothFormats('a message needs no name, and no data', async ({ connected }) => {
   const channel = (await connected()).channels.get(unique('bare'));
   const box = await subscribed(channel);
@@ -61,6 +63,7 @@ inBothFormats('a message needs no name, and no data', async ({ connected }) => {
   assert.deepEqual([third.name ?? null, third.data ?? null], [null, null]);
 });
 
+// RTL6f, TM2a, TM2c
 inBothFormats('messages carry ids, and who published them', async ({ connected }) => {
   const client = await connected({ clientId: 'judy' });
   const channel = client.channels.get(unique('ids'));
@@ -77,6 +80,7 @@ inBothFormats('messages carry ids, and who published them', async ({ connected }
   assert.ok(got[0].serial < got[1].serial && got[1].serial < got[2].serial);
 });
 
+// RTL6i2, RTL6j
 inBothFormats('a publish of several messages is one, with a serial each', async ({ connected }) => {
   const channel = (await connected()).channels.get(unique('batch'));
   const box = await subscribed(channel);
@@ -99,6 +103,7 @@ inBothFormats('fifty messages that were queued before the connection arrive in o
   assert.deepEqual(got.map((m) => m.serial), results.map((r) => r.serials[0]));
 });
 
+// RTL6c1, RTL6c5
 inBothFormats('publishing needs no attachment', async ({ connected }) => {
   const name = unique('transient');
   const box = await subscribed((await connected()).channels.get(name));
@@ -108,6 +113,7 @@ inBothFormats('publishing needs no attachment', async ({ connected }) => {
   assert.equal((await box.count(1))[0].data, 'b');
 });
 
+// RTL6e1, RTL6g2-3
 inBothFormats('a publisher may name only clients that it may be', async ({ connected }) => {
   const name = unique('clients');
   const box = await subscribed((await connected()).channels.get(name));
@@ -128,6 +134,7 @@ inBothFormats('a publisher may name only clients that it may be', async ({ conne
   );
 });
 
+// CD2c, RSL1i
 inBothFormats('the server refuses what is too large, also from a client that does not look', async ({ connected }) => {
   const client = await connected();
   const channel = client.channels.get(unique('large'));
@@ -161,6 +168,7 @@ inBothFormats('a refused publish disturbs no other', async ({ connected }) => {
   assert.equal(channel.state, 'attached');
 });
 
+// RSL1k2, RSL1k5
 inBothFormats('a message with an id that was used is accepted and not delivered again', async ({ connected, rest }) => {
   const name = unique('idempotent');
   const channel = (await connected()).channels.get(name);
@@ -175,6 +183,7 @@ inBothFormats('a message with an id that was used is accepted and not delivered 
   assert.deepEqual((await box.count(2)).map((m) => m.name), ['a', 'end']);
 });
 
+// RSL5a
 inBothFormats('an encrypted channel is opaque to the server', async ({ connected, rest }) => {
   const name = unique('cipher');
   const cipher = { key: randomBytes(32).toString('base64') };

@@ -12,6 +12,7 @@ async function watched(channel) {
 
 const ids = (members) => members.map((m) => m.clientId).sort();
 
+// RTP8c, RTP8e, RTP9a, RTP10a
 inBothFormats('enter, update and leave are told to all, with data of any kind', async ({ connected }) => {
   const name = unique('presence');
   const watcher = await connected();
@@ -33,6 +34,7 @@ inBothFormats('enter, update and leave are told to all, with data of any kind', 
   assert.deepEqual(await soon(watcher.channels.get(name).presence.get(), 'members'), []);
 });
 
+// RTP1, RTP18b
 inBothFormats('who attaches later gets the members that are there', async ({ connected }) => {
   const name = unique('presence');
   const entered = await connected({ clientId: 'anna' });
@@ -47,6 +49,7 @@ inBothFormats('who attaches later gets the members that are there', async ({ con
   assert.deepEqual(ids(await soon(channel.presence.get({ clientId: 'nobody' }), 'members')), []);
 });
 
+// RTP14a, RTP15a
 inBothFormats('one connection may enter for many clients', async ({ connected, rest }) => {
   const name = unique('presence');
   const many = (await connected()).channels.get(name);
@@ -98,6 +101,7 @@ inBothFormats('a closed connection leaves at once, and so does a detached channe
   assert.deepEqual(await soon(watcher.channels.get(name).presence.get(), 'members'), []);
 });
 
+// RTP2b1
 inBothFormats('a lost connection leaves after the time it asked for', async ({ connected }) => {
   const name = unique('presence');
   const box = await watched((await connected()).channels.get(name));
@@ -132,6 +136,7 @@ inBothFormats('a connection that comes back in time has never left', async ({ co
   assert.deepEqual(ids(await soon(channel.presence.get(), 'members')), ['back']);
 });
 
+// RTP8h, RTP8i
 inBothFormats('presence needs an identity and the right', async ({ connected, realtime }) => {
   const name = unique('presence');
   const identified = await connected({ token: jwt({ clientId: 'ivan', capability: { [name]: ['presence', 'subscribe'] } }) });
@@ -145,6 +150,7 @@ inBothFormats('presence needs an identity and the right', async ({ connected, re
   await failsWith(moded.channels.get(name, { modes: ['PRESENCE_SUBSCRIBE'] }).presence.enter(), 40165, 401);
 });
 
+// RTP17a
 inBothFormats('without PRESENCE_SUBSCRIBE one sees oneself only, until the mode is added', async ({ connected }) => {
   const name = unique('presence');
   const other = await connected({ clientId: 'other' });
@@ -162,6 +168,7 @@ inBothFormats('without PRESENCE_SUBSCRIBE one sees oneself only, until the mode 
   assert.deepEqual(ids(await soon(channel.presence.get(), 'members')), ['other', 'self']);
 });
 
+// RSP3a, RSP3a1-3, RSP4a, RTP12d
 inBothFormats('events of the past and members are there over REST', async ({ connected, rest }) => {
   const name = unique('presence');
   const client = await connected({ clientId: 'anna' });

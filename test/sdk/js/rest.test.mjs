@@ -3,11 +3,13 @@
 import assert from 'node:assert/strict';
 import { failsWith, httpURL, inBothFormats, jwt, soon, subscribed, unique } from './helpers.mjs';
 
+// RSC16
 inBothFormats('the server tells the time', async ({ rest }) => {
   const now = await soon(rest().time(), 'time');
   assert.ok(Math.abs(now - Date.now()) < 60000);
 });
 
+// RSL1b, RSL1n
 inBothFormats('a message published over REST reaches realtime clients', async ({ rest, connected }) => {
   const name = unique('rest');
   const box = await subscribed((await connected()).channels.get(name));
@@ -22,6 +24,7 @@ inBothFormats('a message published over REST reaches realtime clients', async ({
   assert.match(a.id, /:0$/);
 });
 
+// RSA7e2, RSL1m1-2
 inBothFormats('a REST client has the clientId of its token, or the one that it chose', async ({ rest, connected }) => {
   const name = unique('who');
   const box = await subscribed((await connected()).channels.get(name));
@@ -32,6 +35,7 @@ inBothFormats('a REST client has the clientId of its token, or the one that it c
   assert.deepEqual((await box.count(2)).map((m) => m.clientId), ['liz äöü', 'max']);
 });
 
+// RSL1d, RSL1m4
 inBothFormats('what REST cannot publish it refuses, with the code that says why', async ({ rest }) => {
   const channel = rest({ maxMessageSize: 1 << 20 }).channels.get(unique('refused'));
   await failsWith(channel.publish('large', 'x'.repeat(65537)), 40009, 413);
@@ -41,6 +45,7 @@ inBothFormats('what REST cannot publish it refuses, with the code that says why'
   await failsWith(rest().channels.get(':hell').publish('a', 'b'), 40010, 400);
 });
 
+// RSL2a, RSL2b2-3, RTL10d, TG4-6
 inBothFormats('history has what subscribers got', async ({ rest, connected }) => {
   const name = unique('history');
   const channel = (await connected({ clientId: 'nora' })).channels.get(name);
@@ -90,6 +95,7 @@ for (const direction of ['forwards', 'backwards']) {
   });
 }
 
+// TG6
 inBothFormats('a page that holds exactly all is the last', async ({ rest }) => {
   const channel = rest().channels.get(unique('exact'));
   for (let i = 0; i < 4; i++) await soon(channel.publish(`${i}`, ''), 'a publish');
@@ -101,6 +107,7 @@ inBothFormats('a page that holds exactly all is the last', async ({ rest }) => {
   assert.ok(!nothing.hasNext());
 });
 
+// RTL10b
 inBothFormats('history until the attachment and what arrives after it have no gap and no overlap', async ({ connected }) => {
   const name = unique('until');
   const publisher = (await connected()).channels.get(name);
@@ -122,6 +129,7 @@ inBothFormats('history refuses parameters that cannot be', async ({ rest }) => {
   await failsWith(channel.history({ direction: 'sideways' }), 40003, 400);
 });
 
+// RSC19f, HP3, HP4, HP6-7
 inBothFormats('requests that the SDK knows nothing of are answered in its format', async ({ rest }) => {
   const client = rest();
   const time = await soon(client.request('get', '/time', 3), 'time');
@@ -134,6 +142,7 @@ inBothFormats('requests that the SDK knows nothing of are answered in its format
   assert.equal(answer.headers.get('content-type'), 'application/json');
 });
 
+// TM2h
 inBothFormats('a request publishes on behalf of a connection', async ({ connected, rest }) => {
   const name = unique('behalf');
   const silent = await connected({ echoMessages: false, clientId: 'anna' });

@@ -10,6 +10,7 @@ async function cut(client) {
   await lost;
 }
 
+// RTN15c6, RTL2f
 inBothFormats('a client whose transport is cut keeps its connection and misses nothing', async ({ connected }) => {
   const name = unique('cut');
   const publisher = (await connected()).channels.get(name);
@@ -30,6 +31,7 @@ inBothFormats('a client whose transport is cut keeps its connection and misses n
   assert.equal(client.connection.errorReason, null);
 });
 
+// RTN19a
 inBothFormats('what a client published while it was cut arrives once', async ({ connected }) => {
   const name = unique('queued');
   const received = inbox();
@@ -47,6 +49,7 @@ inBothFormats('what a client published while it was cut arrives once', async ({ 
   assert.deepEqual(received.messages.map((m) => m.serial), results.map((r) => r.serials[0]));
 });
 
+// RTN16d, RTN16k
 inBothFormats('another client recovers a connection and its channels', async ({ connected }) => {
   const name = unique('recover');
   const publisher = (await connected()).channels.get(name);
@@ -72,6 +75,7 @@ inBothFormats('another client recovers a connection and its channels', async ({ 
   assert.notEqual(client.connection.id, heir.connection.id, 'the client that was left behind took the connection back');
 });
 
+// RTN15c7
 inBothFormats('a key that nobody knows gives a new connection that says so', async ({ connected }) => {
   const client = await connected({
     recover: JSON.stringify({ connectionKey: '_____!nonsense____', msgSerial: 0, channelSerials: {} }),
@@ -79,6 +83,7 @@ inBothFormats('a key that nobody knows gives a new connection that says so', asy
   assert.equal(client.connection.errorReason.code, 80018);
 });
 
+// TB2c
 inBothFormats('a rewind brings the last messages', async ({ connected }) => {
   const name = unique('rewind');
   const publisher = (await connected()).channels.get(name);

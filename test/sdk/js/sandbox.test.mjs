@@ -32,6 +32,7 @@ async function provision() {
 
 const basic = (key) => ({ Authorization: `Basic ${Buffer.from(key).toString('base64')}` });
 
+// G2
 inBothFormats('an app is provisioned, used and deleted', async ({ rest, connected, realtime }) => {
   const app = await provision();
   assert.deepEqual([app.endpoint, app.port, app.tls], [host, port, false]);

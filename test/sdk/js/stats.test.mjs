@@ -26,6 +26,7 @@ async function counted(client) {
   return sum;
 }
 
+// RSC6a, RSC6b4, TS12c, TS12q, TS12s, TS12t
 inBothFormats('what clients do is counted, and there in time', async ({ rest, connected }) => {
   const key = (await provision()).keys[0].keyStr;
   const [publisher, subscriber] = [await connected({ key, clientId: 'anna' }), await connected({ key })];
@@ -81,6 +82,7 @@ inBothFormats('what clients do is counted, and there in time', async ({ rest, co
   assert.match(newest.schema, /^https:/);
 });
 
+// G3, RSC6b1, RSC6b3, RSC6b4, TS12a, TS12r
 inBothFormats('fixtures are there as they were posted', async ({ rest }) => {
   const key = (await provision()).keys[0].keyStr;
   const fixture = (minute, count) => ({ intervalId: `2024-02-03:15:0${minute}`, inbound: { realtime: { messages: { count } } } });

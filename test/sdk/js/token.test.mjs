@@ -5,6 +5,7 @@ import { failsWith, inBothFormats, keyName, reaches, soon, unique } from './help
 
 const full = JSON.stringify({ '*': ['*'] });
 
+// RSA8a, TD2-6, TN2
 inBothFormats('who has the key gets tokens, and connects with them', async ({ rest, connected }) => {
   const asked = { clientId: 'bob', ttl: 123456, capability: { 'chat:*': ['subscribe', 'publish'], b: ['history'] } };
   const details = await soon(rest().auth.requestToken(asked), 'a token');
@@ -23,6 +24,7 @@ inBothFormats('who has the key gets tokens, and connects with them', async ({ re
   }
 });
 
+// RSA5, RSA6
 inBothFormats('a token that asks for nothing has all that its key has', async ({ rest, connected }) => {
   const details = await soon(rest().auth.requestToken(), 'a token');
   assert.equal(details.capability, full);
@@ -35,6 +37,7 @@ inBothFormats('a token that asks for nothing has all that its key has', async ({
   await soon(channel.history(), 'history');
 });
 
+// RSA9a, RSA9g
 inBothFormats('an authCallback gives a request that its server signed', async ({ rest, connected }) => {
   let calls = 0;
   const client = await connected({
@@ -50,6 +53,7 @@ inBothFormats('an authCallback gives a request that its server signed', async ({
   await soon(client.channels.get(unique('signed')).publish('a', 'b'), 'a publish');
 });
 
+// RSA7b4, RSA15b, RSA8f3-4
 inBothFormats('a token with any clientId acts for the one that the client chooses', async ({ rest, connected }) => {
   const details = await soon(rest().auth.requestToken({ clientId: '*' }), 'a token');
   assert.equal(details.clientId, '*');
@@ -60,6 +64,7 @@ inBothFormats('a token with any clientId acts for the one that the client choose
   await soon(open.channels.get(unique('any')).publish({ name: 'a', clientId: 'eve' }), 'a publish');
 });
 
+// RSA12a, RSA8f1-2
 inBothFormats('a token without clientId is anonymous', async ({ rest, connected, realtime }) => {
   const details = await soon(rest().auth.requestToken(), 'a token');
   const client = await connected({ tokenDetails: details });
@@ -70,6 +75,7 @@ inBothFormats('a token without clientId is anonymous', async ({ rest, connected,
   assert.equal(change.reason.code, 40102);
 });
 
+// RSA3b
 inBothFormats('REST takes tokens', async ({ rest }) => {
   const name = unique('rest');
   const details = await soon(rest().auth.requestToken({ capability: { [name]: ['publish'] } }), 'a token');
@@ -78,6 +84,7 @@ inBothFormats('REST takes tokens', async ({ rest }) => {
   await failsWith(client.channels.get(name).history(), 40160, 401);
 });
 
+// RSA4b
 inBothFormats('an expired token is renewed by asking for another', async ({ rest, connected }) => {
   let calls = 0;
   const client = await connected({
@@ -93,6 +100,7 @@ inBothFormats('an expired token is renewed by asking for another', async ({ rest
   assert.equal(calls, 2);
 });
 
+// RTC8a4
 inBothFormats('authorize brings a token in band', async ({ rest, connected }) => {
   const [kept, lost] = [unique('kept'), unique('lost')];
   const client = await connected({ tokenDetails: await soon(rest().auth.requestToken({ clientId: 'grace' }), 'a token') });
@@ -107,6 +115,7 @@ inBothFormats('authorize brings a token in band', async ({ rest, connected }) =>
   assert.equal(channels[0].state, 'attached');
 });
 
+// RSA9c
 inBothFormats('a signed request is good once', async ({ rest }) => {
   const request = await rest().auth.createTokenRequest({ ttl: 60000 });
   // With no key of its own, so that the signature is all there is.

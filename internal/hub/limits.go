@@ -1,0 +1,55 @@
+package hub
+
+import (
+	"errors"
+
+	"letshare-server/internal/engine"
+	"letshare-server/internal/limit"
+	"letshare-server/internal/pubsub"
+)
+
+// pace counts items against the rates of their channel, and says which of them does not
+// allow it.
+func (h *Hub) pace(l *limit.Limits, id pubsub.ChannelID, items, bytes int) error {
+	set := h.opts.Limits
+	if !limit.AllowOf(set, &h.messageRates, id, l.ChannelMessages, items) {
+		set.Exceeded(limit.ChannelMessages, id.App)
+		return pubsub.Errorf(pubsub.CodeChannelMessageRate, "rate limit exceeded: %d messages per second on one channel", l.ChannelMessages)
+	}
+	if !limit.AllowOf(set, &h.byteRates, id, l.ChannelBytes, bytes) {
+		set.Exceeded(limit.ChannelBytes, id.App)
+		return pubsub.Errorf(pubsub.CodeChannelByteRate, "rate limit exceeded: %d bytes per second on one channel", l.ChannelBytes)
+	}
+	return nil
+}
+
+// noteFull tells of an Append that the engine had no room for.
+func (h *Hub) noteFull(err error, app string) {
+	if errors.Is(err, engine.ErrFull) {
+		h.opts.Limits.Exceeded(limit.LogBytes, app)
+	}
+}
+
+// countChannel counts one more channel of an app, or refuses it. The channel's shard may be
+// locked.
+func (h *Hub) countChannel(app string) error {
+	most := h.opts.Limits.For(app).AppChannels
+	h.appsMu.Lock()
+	defer h.appsMu.Unlock()
+	if n := h.appChannels[app]; most > 0 && n >= most {
+		h.opts.Limits.Exceeded(limit.AppChannels, app)
+		h.opts.Stats.App(app).ChannelRefused()
+		return pubsub.Errorf(pubsub.CodeChannelLimit, "the application has %d channels already", n)
+	}
+	h.appChannels[app]++
+	return nil
+}
+
+// uncountChannel takes one channel of an app off.
+func (h *Hub) uncountChannel(app string) {
+	h.appsMu.Lock()
+	defer h.appsMu.Unlock()
+	if h.appChannels[app]--; h.appChannels[app] == 0 {
+		delete(h.appChannels, app)
+	}
+}

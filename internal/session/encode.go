@@ -1,0 +1,20 @@
+package session
+
+import (
+	"letshare-server/internal/engine"
+	"letshare-server/internal/wire"
+)
+
+// AppendEntry appends the ProtocolMessage that delivers an entry of a channel to those who
+// attached under name, without any frame around it. It appends nothing for an entry that
+// clients are not told of. Forms of transports are made of it.
+func AppendEntry(dst []byte, f wire.Format, name string, e *engine.Entry) []byte {
+	x := wire.Entry{Serial: e.Serial, Position: e.Position(), Timestamp: e.Timestamp, Batch: e.Body}
+	switch {
+	case e.Kind == engine.KindMessage, e.Kind >= engine.KindMeta:
+		return wire.AppendMessagePM(dst, f, name, x)
+	case e.Kind == engine.KindPresence:
+		return wire.AppendPresencePM(dst, f, name, x)
+	}
+	return dst
+}
