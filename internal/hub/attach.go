@@ -314,19 +314,21 @@ func (h *Hub) adjust(id pubsub.ChannelID, by pubsub.Occupancy) {
 	_ = h.opts.Directory.Adjust(ctx, id, h.opts.Node, by)
 }
 
-// send hands the attachment its part of p and returns the number of frames.
-func (a *Attachment) send(p *parcel) int {
+// send hands the attachment its part of p, unless that is above its rate, and notes in p what
+// it was.
+func (a *Attachment) send(p *parcel) {
 	if a.limited {
 		if n := a.itemsOf(p); n > 0 && !a.receiver.(Limiter).Allow(n) {
-			return 0
+			return
 		}
 	}
 	if a.start <= p.first && !p.mixed && a.names.Load() == nil && a.wantsKind(p.kinds) &&
 		!(a.noEcho && p.kinds == engine.KindMessage && p.publishedBy(a.connID)) {
 		a.receiver.Receive(p.bytes, false)
-		return len(p.units)
+		p.whole++
+		return
 	}
-	return a.sendSome(p, a.receiver)
+	a.sendSome(p, a.receiver)
 }
 
 // itemsOf is how many items of p are for a.
@@ -346,14 +348,14 @@ func (a *Attachment) itemsOf(p *parcel) (n int) {
 
 // sendSome hands the frames that pass the attachment's filters to a receiver, as few runs
 // of adjacent frames as possible.
-func (a *Attachment) sendSome(p *parcel, to Receiver) (frames int) {
+func (a *Attachment) sendSome(p *parcel, to Receiver) {
 	names := a.Names()
 	begin, end := 0, 0 // the run not yet handed over
 	at := 0            // where the unit begins
 	for i := range p.units {
 		u := &p.units[i]
 		if a.wants(p, u, names) {
-			frames++
+			p.receivers[i]++
 			if at != end {
 				if end > begin {
 					to.Receive(p.bytes[begin:end:end], true)
@@ -367,7 +369,6 @@ func (a *Attachment) sendSome(p *parcel, to Receiver) (frames int) {
 	if end > begin {
 		to.Receive(p.bytes[begin:end:end], false)
 	}
-	return frames
 }
 
 func (a *Attachment) wants(p *parcel, u *Unit, names []string) bool {
@@ -416,7 +417,7 @@ func (a *Attachment) wantsKind(k engine.Kind) bool {
 
 func (p *parcel) publishedBy(connID string) bool {
 	for _, e := range p.batch {
-		if e.Body.ConnectionID == connID {
+		if e != nil && e.Body.ConnectionID == connID {
 			return true
 		}
 	}

@@ -32,6 +32,7 @@ type Backlog struct {
 // CodeOtherSite (it is of another incarnation of the log) or CodeBacklogTooLong.
 func (a *Attachment) Resume(ctx context.Context, since pubsub.Serial) Backlog {
 	var frames collector
+	var sent tally
 	size := 0
 	for {
 		page, err := a.channel.hub.opts.Engine.Read(ctx, a.channel.id, engine.Query{
@@ -40,13 +41,14 @@ func (a *Attachment) Resume(ctx context.Context, since pubsub.Serial) Backlog {
 		if err != nil {
 			return Backlog{Err: discontinuity(err)}
 		}
-		for _, part := range a.render(page.Entries) {
+		for _, part := range a.render(page.Entries, &sent) {
 			if size += len(part); size > maxBacklogBytes {
 				return Backlog{Err: pubsub.NewError(pubsub.CodeBacklogTooLong, "too much was missed to be sent; read the history instead")}
 			}
 			frames = append(frames, part)
 		}
 		if !page.More {
+			sent.count(a.channel.counts)
 			return Backlog{Frames: frames}
 		}
 		since = page.Entries[len(page.Entries)-1].Serial
@@ -103,23 +105,28 @@ func (a *Attachment) Rewind(ctx context.Context, r Rewind) Backlog {
 		}
 	}
 	slices.Reverse(past)
-	b := Backlog{Frames: a.render(past)}
+	var sent tally
+	b := Backlog{Frames: a.render(past, &sent)}
+	sent.count(a.channel.counts)
 	if window > 0 && cut {
 		b.Err = pubsub.Errorf(pubsub.CodeBacklogTooLong, "the rewind was cut to %d messages", messages)
 	}
 	return b
 }
 
-// render encodes entries in the attachment's form and returns what passes its filters.
-func (a *Attachment) render(entries []*engine.Entry) [][]byte {
-	p := parcel{batch: entries, first: a.start, mixed: true}
-	for i, e := range a.sift(entries) {
+// render encodes entries in the attachment's form and returns what passes its filters, which
+// it adds to sent.
+func (a *Attachment) render(entries []*engine.Entry, sent *tally) [][]byte {
+	p := parcel{batch: a.sift(entries), first: a.start, mixed: true}
+	for i, e := range p.batch {
 		if e != nil {
 			p.bytes, p.units = a.form.AppendFrames(p.bytes, p.units, e, i)
 		}
 	}
 	var frames collector
+	p.receivers = make([]int32, len(p.units))
 	a.sendSome(&p, &frames)
+	sent.add(&p)
 	return frames
 }
 

@@ -9,6 +9,7 @@ import (
 	"letshare-server/internal/engine"
 	"letshare-server/internal/filter"
 	"letshare-server/internal/pubsub"
+	"letshare-server/internal/stats"
 )
 
 const (
@@ -26,8 +27,9 @@ const (
 
 // channel is the attachments of one channel on this node, and what they are sent next.
 type channel struct {
-	hub *Hub
-	id  pubsub.ChannelID
+	hub    *Hub
+	id     pubsub.ChannelID
+	counts *stats.App
 
 	users int // attachments and attachers; guarded by the shard's mu
 
@@ -70,7 +72,7 @@ type group struct {
 }
 
 func newChannel(h *Hub, id pubsub.ChannelID) *channel {
-	c := &channel{hub: h, id: id}
+	c := &channel{hub: h, id: id, counts: h.opts.Stats.App(id.App)}
 	c.caughtUp.L = &c.mu
 	return c
 }
@@ -151,17 +153,18 @@ func (c *channel) send(yield bool) {
 		c.caughtUp.Broadcast()
 		c.mu.Unlock()
 
-		frames := 0
+		var sent tally
 		var sifted sieve
 		for i := range groups {
 			if len(batch) > 0 {
-				frames += c.fanOut(&groups[i], batch, first, &sifted, yield)
+				c.fanOut(&groups[i], batch, first, &sifted, yield, &sent)
 			}
 			if lost {
 				groups[i].tellLost(reached)
 			}
 		}
-		c.hub.opts.Metrics.Delivered(frames)
+		c.hub.opts.Metrics.Delivered(sent.frames)
+		sent.count(c.counts)
 		clear(batch)
 
 		c.mu.Lock()
@@ -201,8 +204,9 @@ func (c *channel) crowdedLocked() bool {
 // scratch is the memory of one encoding pass, before the frames are copied to a buffer of
 // exactly their size that all receivers share.
 type scratch struct {
-	buf   []byte
-	units []Unit
+	buf       []byte
+	units     []Unit
+	receivers []int32
 }
 
 var scratches = sync.Pool{New: func() any { return new(scratch) }}
@@ -211,59 +215,62 @@ var scratches = sync.Pool{New: func() any { return new(scratch) }}
 const maxScratchBytes = 256 << 10
 
 // fanOut encodes batch once in the group's form, if somebody wants it, and hands each
-// attachment its part. It returns the number of frames handed over.
-func (c *channel) fanOut(g *group, batch []*engine.Entry, first uint64, sifted *sieve, yield bool) (frames int) {
+// attachment its part. It adds what was handed over to sent.
+func (c *channel) fanOut(g *group, batch []*engine.Entry, first uint64, sifted *sieve, yield bool, sent *tally) {
 	p := parcel{batch: batch, first: first}
 	p.kinds, p.mixed = kindsOf(batch)
 	encoded := false
 	for i, a := range g.subs {
 		if a.wantsAny(&p) {
 			if !encoded {
-				entries := batch
 				if g.filter != nil {
-					entries = sifted.sift(g.filter, batch)
+					p.batch = sifted.sift(g.filter, batch)
 				}
-				p.encode(g.form, entries)
+				p.encode(g.form)
 				encoded = true
 			}
 			if len(p.units) == 0 {
 				break // nothing passes, or the form has no words for it
 			}
-			frames += a.send(&p)
+			a.send(&p)
 		}
 		if yield && i%yieldEvery == yieldEvery-1 {
 			runtime.Gosched()
 		}
 	}
 	if encoded {
+		sent.add(&p)
 		p.release()
 	}
-	return frames
 }
 
 // parcel is what a group is sent in one go: the frames of several entries, joined.
 type parcel struct {
-	batch []*engine.Entry
-	first uint64 // number of entries that came before batch[0]
+	batch []*engine.Entry // what passes the group's filter; nil in the place of what does not
+	first uint64          // number of entries that came before batch[0]
 	units []Unit
 	bytes []byte
 	kinds engine.Kind // the kind of all entries, unless mixed
 	mixed bool
 
-	scratch *scratch // that units are in
+	whole     int     // attachments that were sent all of it
+	receivers []int32 // by unit, attachments that were sent it and not the whole
+
+	scratch *scratch // that units and receivers are in
 }
 
-// encode makes the frames of entries, which are the batch's or what of it passes a filter, in
-// a buffer of exactly their size that all receivers share.
-func (p *parcel) encode(form Form, entries []*engine.Entry) {
+// encode makes the frames, in a buffer of exactly their size that all receivers share.
+func (p *parcel) encode(form Form) {
 	s := scratches.Get().(*scratch)
 	s.buf, s.units = s.buf[:0], s.units[:0]
-	for i, e := range entries {
+	for i, e := range p.batch {
 		if e != nil {
 			s.buf, s.units = form.AppendFrames(s.buf, s.units, e, i)
 		}
 	}
-	p.scratch, p.units, p.bytes = s, s.units, slices.Clone(s.buf)
+	s.receivers = slices.Grow(s.receivers[:0], len(s.units))[:len(s.units)]
+	clear(s.receivers)
+	p.scratch, p.units, p.receivers, p.bytes = s, s.units, s.receivers, slices.Clone(s.buf)
 }
 
 // release ends the use of units; the frames are kept by whoever received them.
@@ -271,7 +278,7 @@ func (p *parcel) release() {
 	if s := p.scratch; cap(s.buf) <= maxScratchBytes {
 		scratches.Put(s)
 	}
-	p.scratch, p.units = nil, nil
+	p.scratch, p.units, p.receivers = nil, nil, nil
 }
 
 func kindsOf(batch []*engine.Entry) (k engine.Kind, mixed bool) {

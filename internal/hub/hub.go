@@ -12,6 +12,7 @@ import (
 	"letshare-server/internal/engine"
 	"letshare-server/internal/limit"
 	"letshare-server/internal/pubsub"
+	"letshare-server/internal/stats"
 )
 
 // Options configure a Hub. Engine and Directory are required.
@@ -31,6 +32,9 @@ type Options struct {
 
 	// Metrics is told what happens; nil means nobody is.
 	Metrics Metrics
+
+	// Stats counts what happens, by app; nil counts nothing.
+	Stats *stats.Counters
 }
 
 // Metrics is what the hub reports. The methods are called on the hot path.
@@ -134,6 +138,7 @@ func (h *Hub) acquire(ctx context.Context, id pubsub.ChannelID) (*channel, error
 		c = newChannel(h, id)
 		s.channels[id] = c
 		h.opts.Metrics.ChannelOpened()
+		c.counts.ChannelOpened()
 	}
 	c.users++
 	s.mu.Unlock()
@@ -175,8 +180,17 @@ func (h *Hub) release(c *channel) {
 		delete(s.channels, c.id)
 		h.uncountChannel(c.id.App)
 		h.opts.Metrics.ChannelClosed()
+		c.counts.ChannelClosed()
 	}
 	s.mu.Unlock()
+}
+
+// counts returns what counts for a channel's app, given the channel if it is known here.
+func (h *Hub) counts(c *channel, id pubsub.ChannelID) *stats.App {
+	if c != nil {
+		return c.counts
+	}
+	return h.opts.Stats.App(id.App)
 }
 
 // clientError turns an error of the engine or the directory into what a client is told.

@@ -38,6 +38,7 @@ func (h *Hub) countChannel(app string) error {
 	defer h.appsMu.Unlock()
 	if n := h.appChannels[app]; most > 0 && n >= most {
 		h.opts.Limits.Exceeded(limit.AppChannels, app)
+		h.opts.Stats.App(app).ChannelRefused()
 		return pubsub.Errorf(pubsub.CodeChannelLimit, "the application has %d channels already", n)
 	}
 	h.appChannels[app]++

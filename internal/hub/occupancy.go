@@ -205,7 +205,7 @@ func (a *Attachment) ShowOccupancy(ctx context.Context, view OccupancyView, at p
 	}
 	w.views[view]++
 	a.setOccupancy(view)
-	return a.render([]*engine.Entry{view.event(now, at)}), nil
+	return a.render([]*engine.Entry{view.event(now, at)}, new(tally)), nil
 }
 
 // removeLocked makes a one of those that are told nothing.

@@ -12,6 +12,7 @@ import (
 	"letshare-server/internal/engine"
 	"letshare-server/internal/limit"
 	"letshare-server/internal/pubsub"
+	"letshare-server/internal/stats"
 )
 
 // Presence is a request of a connection to change which of its members are in a channel.
@@ -41,20 +42,25 @@ type Presence struct {
 // CodeMessageTooLarge, CodeChannelMessageRate, CodeChannelByteRate, CodeTooManyMembers,
 // CodePresenceTooLarge, CodeUnavailable, CodeTimeout.
 func (h *Hub) Presence(ctx context.Context, turn *Turn, p *Presence) error {
-	if err := h.checkPresence(p); err != nil {
+	id := p.Channel.ID(p.Grant.App)
+	c := h.lookup(id)
+	counts := h.counts(c, id)
+	rule := h.opts.Namespace(p.Grant.App, p.Channel.Base)
+	if err := h.checkPresence(p, rule); err != nil {
+		counts.Refused(stats.Realtime, stats.Presence, len(p.Items))
 		return err
 	}
 	if len(p.Items) == 0 {
 		return nil
 	}
-	id := p.Channel.ID(p.Grant.App)
 	limits := h.opts.Limits.For(id.App)
 	if limits.ChannelMessages > 0 || limits.ChannelBytes > 0 {
 		if err := h.pace(limits, id, len(p.Items), p.size()); err != nil {
+			counts.Refused(stats.Realtime, stats.Presence, len(p.Items))
 			return err
 		}
 	}
-	if c := h.lookup(id); c != nil && c.crowded() {
+	if c != nil && c.crowded() {
 		turn.End()
 		c.waitForRoom()
 	}
@@ -75,6 +81,7 @@ func (h *Hub) Presence(ctx context.Context, turn *Turn, p *Presence) error {
 		turn.touch(c)
 	}
 	h.noteFull(err, id.App)
+	p.count(counts, err, rule.Persisted)
 	switch {
 	case errors.Is(err, engine.ErrTooManyRecords):
 		h.opts.Limits.Exceeded(limit.PresenceMembers, id.App)
@@ -88,13 +95,29 @@ func (h *Hub) Presence(ctx context.Context, turn *Turn, p *Presence) error {
 	return nil
 }
 
+// count counts the items of a request whose outcome is err. What changes nothing counts too.
+func (p *Presence) count(counts *stats.App, err error, persisted bool) {
+	items, size := len(p.Items), p.size()
+	switch {
+	case errors.Is(err, engine.ErrTooManyRecords), errors.Is(err, engine.ErrRecordsTooLarge):
+		counts.Refused(stats.Realtime, stats.Presence, items)
+	case err != nil:
+		counts.Failed(stats.Realtime, stats.Presence, items)
+	default:
+		counts.Published(stats.Realtime, stats.Presence, items, size)
+		if persisted {
+			counts.Persisted(stats.Presence, items, size)
+		}
+	}
+}
+
 // checkPresence validates a request, rights first (RTP8h) and contents after (RTP8i), and
 // completes its items with their clientIds (RTP8c, RTP9d, RTP10c).
-func (h *Hub) checkPresence(p *Presence) error {
+func (h *Hub) checkPresence(p *Presence, rule auth.Namespace) error {
 	if p.Channel.Qualifier != "" || !p.Grant.Allows(auth.OpPresence, p.Channel.Resource()) {
 		return denied("be present on", p.Channel)
 	}
-	if h.opts.Namespace(p.Grant.App, p.Channel.Base).Identified && !p.Grant.Identified() {
+	if rule.Identified && !p.Grant.Identified() {
 		return pubsub.NewError(pubsub.CodeIdentifiedClientNeeded, "the channel requires an identified client")
 	}
 	if len(p.Items) > MaxMessagesPerPublish {

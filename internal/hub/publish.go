@@ -12,6 +12,7 @@ import (
 	"letshare-server/internal/engine"
 	"letshare-server/internal/limit"
 	"letshare-server/internal/pubsub"
+	"letshare-server/internal/stats"
 )
 
 // MaxMessagesPerPublish bounds the items of one publish.
@@ -62,25 +63,32 @@ type Published struct {
 //
 // Publish may wait while the room's fan-out is far behind.
 func (h *Hub) Publish(turn *Turn, p *Publish, done func(Published)) error {
-	batch, id, err := h.check(p)
+	count := len(p.Messages)
+	channelID := p.Channel.ID(p.Grant.App)
+	c := h.lookup(channelID)
+	counts, transport := h.counts(c, channelID), p.transport()
+	rule := h.opts.Namespace(p.Grant.App, p.Channel.Base)
+	batch, id, err := h.check(p, rule)
 	if err != nil {
+		counts.Refused(transport, stats.Messages, count)
 		return err
 	}
-	count := len(p.Messages)
 	if count == 0 {
 		done(Published{})
 		return nil
 	}
-	channelID := p.Channel.ID(p.Grant.App)
+	size := batch.Size()
 	if l := h.opts.Limits.For(channelID.App); l.ChannelMessages > 0 || l.ChannelBytes > 0 {
-		if err := h.pace(l, channelID, count, batch.Size()); err != nil {
+		if err := h.pace(l, channelID, count, size); err != nil {
+			counts.Refused(transport, stats.Messages, count)
 			return err
 		}
 	}
-	if c := h.lookup(channelID); c != nil && c.crowded() {
+	if c != nil && c.crowded() {
 		turn.End()
 		c.waitForRoom()
 	}
+	persisted := rule.Persisted && !batch.Ephemeral
 	first := p.Messages[0].ID
 	if first == "" {
 		first = pubsub.ItemID(batch.ID, 0)
@@ -96,8 +104,15 @@ func (h *Hub) Publish(turn *Turn, p *Publish, done func(Published)) error {
 			out.Serial = r.Serials[0]
 		}
 		h.noteFull(r.Err, channelID.App)
-		if r.Err == nil && !r.Repeated {
+		switch {
+		case r.Err != nil:
+			counts.Failed(transport, stats.Messages, count)
+		case !r.Repeated:
 			h.opts.Metrics.Published(count)
+			counts.Published(transport, stats.Messages, count, size)
+			if persisted {
+				counts.Persisted(stats.Messages, count, size)
+			}
 		}
 		done(out)
 	})
@@ -106,6 +121,14 @@ func (h *Hub) Publish(turn *Turn, p *Publish, done func(Published)) error {
 		turn.touch(c)
 	}
 	return nil
+}
+
+// transport is how the messages came.
+func (p *Publish) transport() stats.Transport {
+	if p.ConnectionID == "" {
+		return stats.REST
+	}
+	return stats.Realtime
 }
 
 // publisher is the connection that the messages come from, if any (RTL6f).
@@ -120,13 +143,13 @@ func (c *channel) crowded() bool {
 
 // check validates a publish, rights first and contents after, and makes its batch and the id
 // that repeats of it are recognised by (RSL1k4-5).
-func (h *Hub) check(p *Publish) (*pubsub.Batch, engine.ID, error) {
+func (h *Hub) check(p *Publish, rule auth.Namespace) (*pubsub.Batch, engine.ID, error) {
 	none := engine.ID{}
 	ops := p.Grant.Ops(p.Channel.Resource())
 	if p.Channel.Qualifier != "" || !ops.Has(auth.OpPublish) {
 		return nil, none, denied("publish to", p.Channel)
 	}
-	if h.opts.Namespace(p.Grant.App, p.Channel.Base).Identified && !p.Grant.Identified() {
+	if rule.Identified && !p.Grant.Identified() {
 		return nil, none, pubsub.NewError(pubsub.CodeIdentifiedClientNeeded, "the channel requires an identified client")
 	}
 	if len(p.Messages) > MaxMessagesPerPublish {

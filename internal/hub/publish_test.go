@@ -13,6 +13,7 @@ import (
 	"letshare-server/internal/engine"
 	"letshare-server/internal/hub"
 	"letshare-server/internal/pubsub"
+	"letshare-server/internal/stats"
 )
 
 // RSL1i, RSL1k3, TM2i
@@ -272,7 +273,9 @@ func (plain) AppendFrames(dst []byte, units []hub.Unit, e *engine.Entry, index i
 // room is a hub with a room of the given size, and a function that publishes to it and
 // returns when all have received.
 func room(t testing.TB, members int) (publish func()) {
-	h := newHub(t)
+	h := newHub(t, func(o *hub.Options) {
+		o.Stats = stats.New(stats.Options{Store: stats.NewMemory(stats.MemoryOptions{})})
+	})
 	for range members {
 		attach(t, h, hub.Attach{Receiver: discard{}, Form: plain{}})
 	}

@@ -7,6 +7,7 @@ import (
 
 	"letshare-server/internal/hub"
 	"letshare-server/internal/pubsub"
+	"letshare-server/internal/stats"
 	"letshare-server/internal/wire"
 )
 
@@ -33,6 +34,7 @@ func (a *API) history(c *call) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
+	retrieved(c, stats.Messages, page.Messages)
 	return &answer{
 		status: http.StatusOK,
 		body:   wire.AppendMessages(nil, c.format, page.Messages),
@@ -46,12 +48,8 @@ func historyParams(params url.Values, q *hub.History) error {
 	if q.Limit, err = limitParam(params); err != nil {
 		return err
 	}
-	switch params.Get("direction") {
-	case "", "backwards":
-	case "forwards":
-		q.Forwards = true
-	default:
-		return invalidParam("Invalid direction param: must be forwards or backwards")
+	if q.Forwards, err = forwardsParam(params); err != nil {
+		return err
 	}
 	for _, bound := range []struct {
 		name string
@@ -98,6 +96,17 @@ func limitParam(params url.Values) (int, error) {
 	return n, nil
 }
 
+// forwardsParam reads the parameter direction.
+func forwardsParam(params url.Values) (bool, error) {
+	switch params.Get("direction") {
+	case "", "backwards":
+		return false, nil
+	case "forwards":
+		return true, nil
+	}
+	return false, invalidParam("Invalid direction param: must be forwards or backwards")
+}
+
 func invalidParam(message string) error {
 	return pubsub.NewError(pubsub.CodeInvalidParameterValue, message)
 }
@@ -107,7 +116,7 @@ func invalidParam(message string) error {
 func pageLinks(resource string, params url.Values, next string) []string {
 	link := func(cursor, rel string) string {
 		q := url.Values{}
-		for _, name := range []string{"start", "end", "direction", "limit", "from_serial", "fromSerial", "clientId", "connectionId", "unit", "by", "format"} {
+		for _, name := range []string{"start", "end", "direction", "limit", "from_serial", "fromSerial", "clientId", "connectionId", "unit", "by", "v", "format"} {
 			if v := params.Get(name); v != "" {
 				q.Set(name, v)
 			}

@@ -7,6 +7,7 @@ import (
 
 	"letshare-server/internal/hub"
 	"letshare-server/internal/pubsub"
+	"letshare-server/internal/stats"
 	"letshare-server/internal/wire"
 )
 
@@ -37,6 +38,7 @@ func (a *API) presence(c *call) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
+	retrieved(c, stats.Presence, page.Members)
 	return &answer{
 		status: http.StatusOK,
 		body:   wire.AppendPresence(nil, c.format, page.Members),
@@ -61,6 +63,7 @@ func (a *API) presenceHistory(c *call) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
+	retrieved(c, stats.Presence, page.Events)
 	return &answer{
 		status: http.StatusOK,
 		body:   wire.AppendPresence(nil, c.format, page.Events),

@@ -17,6 +17,7 @@ import (
 	"letshare-server/internal/hub"
 	"letshare-server/internal/limit"
 	"letshare-server/internal/pubsub"
+	"letshare-server/internal/stats"
 	"letshare-server/internal/wire"
 )
 
@@ -28,6 +29,9 @@ type Options struct {
 
 	// Connections knows the connections that requests may publish for.
 	Connections Connections
+
+	// Stats counts requests, and answers for what was counted. Nil: nothing is.
+	Stats *stats.Counters
 
 	// Sandbox makes apps at run time. Nil: there is no such resource.
 	Sandbox *auth.Sandbox
@@ -76,6 +80,8 @@ type call struct {
 	query  url.Values
 	format wire.Format
 	path   []string // segments, decoded once
+
+	counts *stats.App // of the app that the credentials are of; nil until they are known
 }
 
 // answer is what a call ends with.
@@ -94,6 +100,7 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c := &call{Request: r, query: r.URL.Query()}
 	c.format = answerFormat(r, c.query)
 	ans, err := a.serve(c)
+	c.count(err)
 	if err != nil {
 		a.writeError(w, c, pubsub.ErrorFor(err))
 		return
@@ -180,6 +187,9 @@ func (a *API) time(c *call) (*answer, error) {
 // app's requests.
 func (a *API) authenticate(c *call) (*auth.Grant, error) {
 	grant, err := a.opts.Auth.REST(c.query, c.Header)
+	if err == nil {
+		c.counts = a.opts.Stats.App(grant.App)
+	}
 	if err := a.checkPeer(c, grant, err); err != nil {
 		return nil, err
 	}

@@ -100,7 +100,7 @@ func (a *API) revokeTokens(c *call) (*answer, error) {
 const newestVersion = 6
 
 // version is the version of the protocol that the client speaks: the header X-Ably-Version, or
-// else the parameter v. Of "1.2" it is the 1.
+// else the parameter v (RSC7e, RSC19f1). Of "1.2" it is the 1.
 func (c *call) version() (int, error) {
 	text := c.Header.Get("X-Ably-Version")
 	if text == "" {

@@ -2,6 +2,7 @@ package rest
 
 import (
 	"net/http"
+	"strings"
 
 	"letshare-server/internal/auth"
 	"letshare-server/internal/limit"
@@ -18,6 +19,8 @@ func (a *API) requestToken(c *call) (*answer, error) {
 	if err := a.opts.Auth.CheckKeyName(keyName); err != nil {
 		return nil, err
 	}
+	app, _, _ := strings.Cut(keyName, ".")
+	c.counts = a.opts.Stats.App(app)
 	body, err := a.readBodyWithin(c, maxTokenRequestBytes)
 	if err != nil {
 		return nil, err

@@ -39,4 +39,7 @@ func (s *Server) appRemoved(app *auth.App) {
 		}
 	}
 	s.recheck()
+	if err := s.stats.Forget(context.Background(), app.ID); err != nil {
+		s.log.Warn("statistics of a deleted app not dropped", "app", app.ID, "error", err)
+	}
 }

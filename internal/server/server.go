@@ -30,6 +30,7 @@ import (
 	"letshare-server/internal/rest"
 	"letshare-server/internal/session"
 	"letshare-server/internal/socket"
+	"letshare-server/internal/stats"
 	"letshare-server/internal/throttle"
 	"letshare-server/internal/transport/comet"
 	"letshare-server/internal/transport/sse"
@@ -57,6 +58,7 @@ type Server struct {
 	guard    *guard.Guard
 	apps     *auth.Registry
 	sandbox  *auth.Sandbox // nil unless it is enabled
+	stats    *stats.Counters
 	engine   engine.Engine
 	dir      directory.Directory
 	revoked  *auth.Revocations
@@ -107,12 +109,13 @@ func New(c config.Config, secrets config.Secrets, log *slog.Logger) (*Server, er
 		Policy:   s.policy,
 	})
 	s.engine = store.Node(node.Name)
+	s.stats = stats.New(stats.Options{Store: stats.NewMemory(stats.MemoryOptions{}), Log: log})
 	s.dir = directorymemory.NewStore(directorymemory.Options{}).Node(node)
 	s.hub = hub.New(hub.Options{
 		Engine: s.engine, Directory: s.dir, Node: node,
 		Namespace: s.namespace,
 		Limits:    s.limits,
-		Metrics:   s.metrics,
+		Metrics:   s.metrics, Stats: s.stats,
 	})
 
 	s.wheel = socket.NewWheel()
@@ -135,7 +138,7 @@ func New(c config.Config, secrets config.Secrets, log *slog.Logger) (*Server, er
 		KeySecret: []byte(rand.Text() + rand.Text()),
 		SiteCode:  siteCode,
 		Limits:    session.Limits{MaxFrameBytes: c.Limits.MaxFrameBytes},
-		After:     after(s.wheel), Guard: s.guard, Log: log, Metrics: s.metrics,
+		After:     after(s.wheel), Guard: s.guard, Log: log, Metrics: s.metrics, Stats: s.stats,
 	})
 	ably := websocket.New(websocket.Options{
 		Manager: s.sessions, Poller: s.poller, Wheel: s.wheel, Outbox: out, Proxies: proxies,
@@ -163,18 +166,18 @@ func New(c config.Config, secrets config.Secrets, log *slog.Logger) (*Server, er
 	s.sse = sse.New(sse.Options{
 		Hub: s.hub, Auth: authenticator, Poller: s.poller, Wheel: s.wheel, Outbox: out, Proxies: proxies,
 		Overloaded: s.overloaded,
-		Guard:      s.guard, Metrics: s.metrics, Log: log,
+		Guard:      s.guard, Metrics: s.metrics, Stats: s.stats, Log: log,
 	})
 	s.doors = &doors{
 		node: s, ably: s.guarded(ably), comet: s.guarded(s.comet), letshare: s.guarded(s.letshare), sse: s.guarded(s.sse), metrics: s.metrics.Handler(),
-		rest: s.guarded(rest.New(rest.Options{Hub: s.hub, Connections: s.sessions, Auth: authenticator, Proxies: proxies, Sandbox: s.sandbox,
+		rest: s.guarded(rest.New(rest.Options{Hub: s.hub, Connections: s.sessions, Auth: authenticator, Proxies: proxies, Stats: s.stats, Sandbox: s.sandbox,
 			Guard: s.guard, Log: log})),
 	}
 	s.doors.setOrigins(c)
 	s.metrics.Watch(func() metrics.Held {
-		stats := store.Stats()
+		kept := store.Stats()
 		return metrics.Held{Sessions: s.sessions.Kept(), OutboxBytes: waiting.Used(),
-			LogBytes: stats.Bytes, IDBytes: stats.IDBytes, Evicted: stats.Evicted}
+			LogBytes: kept.Bytes, IDBytes: kept.IDBytes, Evicted: kept.Evicted}
 	})
 	s.http = &http.Server{
 		Handler:           s.doors,
@@ -355,6 +358,7 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 	run("revocations", func(ctx context.Context) error { return s.revoked.Run(ctx, s.recheck, s.sessions.Renew) })
 	run("timer wheel", s.wheel.Run)
 	run("metrics", s.metrics.Run)
+	run("statistics", s.stats.Run)
 	run("memory", returnMemory)
 	if s.sandbox != nil {
 		run("sandbox", s.sandbox.Run)
@@ -438,10 +442,14 @@ func (s *Server) ended(end wsconn.End) {
 // doorMetrics is Metrics as LetShare's door sees it.
 type doorMetrics struct{ s *Server }
 
-func (m doorMetrics) LetShareOpened() { m.s.metrics.ConnectionOpened(metrics.LetShare) }
+func (m doorMetrics) LetShareOpened() {
+	m.s.metrics.ConnectionOpened(metrics.LetShare)
+	m.s.stats.App(m.s.secrets.DefaultApp).ConnectionOpened()
+}
 
 func (m doorMetrics) LetShareClosed(end wsconn.End) {
 	m.s.metrics.ConnectionClosed(metrics.LetShare)
+	m.s.stats.App(m.s.secrets.DefaultApp).ConnectionClosed()
 	m.s.ended(end)
 }
 

@@ -44,12 +44,15 @@ func (m *Manager) begin(ctx context.Context, r *Request, transport Transport) (*
 	if err != nil {
 		return nil, err
 	}
+	counts := m.opts.Stats.App(grant.App)
 	if err := grant.CheckPeer(r.Peer); err != nil {
+		counts.ConnectionRefused()
 		return nil, err
 	}
 	s := &Session{
 		manager:       m,
 		transport:     transport,
+		counts:        counts,
 		app:           &grant.App,
 		clientID:      r.Query.Get("clientId"),
 		echo:          r.Query.Get("echo") != "false", // (RTN2b)
@@ -62,6 +65,7 @@ func (m *Manager) begin(ctx context.Context, r *Request, transport Transport) (*
 	defer cancel()
 	lost, err := s.establish(ctx, r.Query)
 	if err != nil {
+		counts.ConnectionRefused()
 		return nil, err
 	}
 	m.enroll(s)

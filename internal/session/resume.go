@@ -140,10 +140,25 @@ func (m *Manager) enroll(s *Session) {
 		return
 	}
 	m.sessions[s.id] = s
+	if old != nil {
+		s.inherit(old) // before the next one inherits from s
+	}
 	m.mu.Unlock()
+	s.join(old)
 	if old != nil {
 		old.supersede()
-		s.inherit(old)
+	}
+}
+
+// join counts the connection, which old has carried until now, if it is not nil.
+func (s *Session) join(old *Session) {
+	s.counted.Store(true)
+	switch {
+	case old != nil && old.counted.Swap(false): // it is counted already
+	case s.generation == 1:
+		s.counts.ConnectionOpened()
+	default:
+		s.counts.ConnectionResumed()
 	}
 }
 
@@ -161,6 +176,9 @@ func (m *Manager) dismiss(s *Session) {
 // resumed, unless it was closed.
 func (s *Session) TransportClosed() {
 	s.gone.Store(true)
+	if s.counted.Swap(false) {
+		s.counts.ConnectionClosed()
+	}
 	s.stopTimers()
 	for _, a := range s.attachments {
 		a.hub.Detach()

@@ -15,6 +15,7 @@ import (
 	"letshare-server/internal/limit"
 	"letshare-server/internal/outbox"
 	"letshare-server/internal/pubsub"
+	"letshare-server/internal/stats"
 	"letshare-server/internal/wire"
 )
 
@@ -54,7 +55,8 @@ type Limits struct {
 	ConnectionStateTTL time.Duration
 }
 
-// Options configure a Manager. All of them are required but Limits, Guard, Log and Metrics.
+// Options configure a Manager. All of them are required but Limits, Guard, Log, Metrics and
+// Stats.
 type Options struct {
 	Hub       *hub.Hub
 	Directory directory.Directory
@@ -67,6 +69,7 @@ type Options struct {
 	Guard     *guard.Guard                                  // is told how authentications end; nil: nobody is
 	Log       *slog.Logger
 	Metrics   Metrics
+	Stats     *stats.Counters // counts connections, by app; nil counts nothing
 }
 
 // Authenticator turns the credentials of a connection into a Grant. Its errors are
@@ -164,6 +167,7 @@ func (m *Manager) Publisher(app, key string) (id string, grant *auth.Grant, err 
 type Session struct {
 	manager    *Manager
 	transport  Transport
+	counts     *stats.App
 	id         string
 	app        *string // never changes
 	generation uint64
@@ -178,6 +182,7 @@ type Session struct {
 	remainPresent uint32      // ms
 	superseded    atomic.Bool // another transport carries the connection
 	gone          atomic.Bool // the transport has ended
+	counted       atomic.Bool // in the number of its app's connections
 	evicted       atomic.Bool // the connection was ended from outside
 	syncs         atomic.Uint32
 
@@ -245,6 +250,8 @@ func (s *Session) Handle(turn *hub.Turn, pm *wire.ProtocolMessage) {
 // acknowledged acts on a ProtocolMessage that needs an acknowledgement.
 func (s *Session) acknowledged(turn *hub.Turn, pm *wire.ProtocolMessage) {
 	if err := s.pace(pm); err != nil {
+		s.counts.Refused(stats.Realtime, stats.Messages, len(pm.Messages))
+		s.counts.Refused(stats.Realtime, stats.Presence, len(pm.Presence))
 		if err.Code == pubsub.CodeConnectionFlood {
 			s.fail(err)
 		} else {

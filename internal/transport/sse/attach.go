@@ -37,7 +37,7 @@ func (d *Door) attach(ctx context.Context, p *params, grant *auth.Grant) (*strea
 	ctx, cancel := context.WithTimeout(ctx, attachTimeout)
 	defer cancel()
 	s := &stream{
-		door: d, id: newConnectionID(), grant: grant, style: p.style,
+		door: d, id: newConnectionID(), grant: grant, counts: d.opts.Stats.App(grant.App), style: p.style,
 		channels: len(p.channels), budget: d.maxBacklogBytes(),
 	}
 	s.subscriptions = make([]*subscription, 0, len(p.channels))

@@ -14,6 +14,7 @@ import (
 	"letshare-server/internal/outbox"
 	"letshare-server/internal/pubsub"
 	"letshare-server/internal/socket"
+	"letshare-server/internal/stats"
 	"letshare-server/internal/throttle"
 	"letshare-server/internal/wire"
 )
@@ -33,9 +34,10 @@ type Options struct {
 	// Overloaded reports whether the server takes no further connection; nil means never.
 	Overloaded func() bool
 
-	Guard   *guard.Guard // is told how authentications end; nil: nobody is
-	Metrics Metrics      // nil: nobody counts
-	Log     *slog.Logger // nil discards
+	Guard   *guard.Guard    // is told how authentications end; nil: nobody is
+	Metrics Metrics         // nil: nobody counts
+	Stats   *stats.Counters // counts streams as connections, by app; nil counts nothing
+	Log     *slog.Logger    // nil discards
 }
 
 // Authenticator turns the credentials of a request into a Grant. Its errors are
@@ -114,6 +116,15 @@ func (d *Door) serve(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	if err := d.stream(w, r, query, grant, peer); err != nil {
+		d.opts.Stats.App(grant.App).ConnectionRefused()
+		return err
+	}
+	return nil
+}
+
+// stream answers a request whose credentials are good with a stream.
+func (d *Door) stream(w http.ResponseWriter, r *http.Request, query url.Values, grant *auth.Grant, peer auth.Peer) error {
 	if err := grant.CheckPeer(peer); err != nil {
 		return err
 	}

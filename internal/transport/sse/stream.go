@@ -13,6 +13,7 @@ import (
 	"letshare-server/internal/outbox"
 	"letshare-server/internal/pubsub"
 	"letshare-server/internal/socket"
+	"letshare-server/internal/stats"
 )
 
 // stream is one client's event stream.
@@ -20,6 +21,7 @@ type stream struct {
 	door          *Door
 	id            string // a connectionId
 	grant         *auth.Grant
+	counts        *stats.App
 	style         style
 	keepalive     []byte
 	channels      int // how many are asked for
@@ -95,6 +97,7 @@ func (s *stream) open(w http.ResponseWriter, p *params) error {
 	draining := d.draining
 	d.mu.Unlock()
 	d.opts.Metrics.StreamOpened()
+	s.counts.ConnectionOpened()
 	d.opts.Wheel.ScheduleSooner(&s.timer, (*expirer)(s), s.untilDue())
 	s.recheck() // what was withdrawn while it was not among the streams
 	if draining {
@@ -300,6 +303,7 @@ func (s *stream) forget() {
 	delete(d.streams, s)
 	d.mu.Unlock()
 	d.opts.Metrics.StreamClosed()
+	s.counts.ConnectionClosed()
 }
 
 // feeder is stream as its socket sees it.
