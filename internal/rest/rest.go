@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"maps"
 	"math"
 	"net/http"
 	"net/url"
@@ -76,6 +77,22 @@ type call struct {
 	query  url.Values
 	format wire.Format
 	path   []string // segments, decoded once
+
+	// envelope says that status and headers are wanted in the body, by browsers that cannot
+	// read them elsewhere.
+	envelope bool
+}
+
+func newCall(r *http.Request) *call {
+	c := &call{Request: r, query: r.URL.Query()}
+	c.format = answerFormat(r, c.query)
+	switch c.query.Get("envelope") {
+	case "json":
+		c.envelope, c.format = true, wire.JSON
+	case "msgpack":
+		c.envelope, c.format = true, wire.MsgPack
+	}
+	return c
 }
 
 // answer is what a call ends with.
@@ -91,17 +108,17 @@ type handler func(*API, *call) (*answer, error)
 // ServeHTTP routes on the path as it was sent, because a channel's name may contain encoded
 // slashes, and never redirects.
 func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	c := &call{Request: r, query: r.URL.Query()}
-	c.format = answerFormat(r, c.query)
+	c := newCall(r)
 	ans, err := a.serve(c)
 	if err != nil {
 		a.writeError(w, c, pubsub.ErrorFor(err))
 		return
 	}
+	header := make(http.Header)
 	for _, link := range ans.links {
-		w.Header().Add("Link", link)
+		header.Add("Link", link)
 	}
-	write(w, c, ans.status, ans.body)
+	write(w, c, ans.status, header, ans.body)
 }
 
 func (a *API) serve(c *call) (*answer, error) {
@@ -274,17 +291,27 @@ func mediaType(s string) string {
 	return strings.ToLower(strings.TrimSpace(s))
 }
 
-func write(w http.ResponseWriter, c *call, status int, body []byte) {
+// write answers a call. In an envelope the answer is always 200 and tells the rest in its body.
+func write(w http.ResponseWriter, c *call, status int, header http.Header, body []byte) {
 	contentType := jsonType
 	if c.format == wire.MsgPack {
 		contentType = msgpackType
 	}
+	if status == http.StatusNoContent {
+		body = nil
+	} else {
+		header.Set("Content-Type", contentType) // exactly this: the JavaScript SDK compares it whole (RSC8d)
+	}
+	if c.envelope {
+		body = wire.AppendEnvelope(nil, c.format, status, header, body)
+		status, header = http.StatusOK, http.Header{"Content-Type": {contentType}}
+	}
 	h := w.Header()
+	maps.Copy(h, header)
 	if status == http.StatusNoContent {
 		w.WriteHeader(status)
 		return
 	}
-	h.Set("Content-Type", contentType) // exactly this: the JavaScript SDK compares it whole (RSC8d)
 	h.Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(status)
 	if c.Method != http.MethodHead {
@@ -302,19 +329,22 @@ func (a *API) writeError(w http.ResponseWriter, c *call, e *pubsub.Error) {
 
 // WriteError answers a request to any door with an error, as the API does.
 func WriteError(w http.ResponseWriter, r *http.Request, e *pubsub.Error) {
-	c := &call{Request: r, query: r.URL.Query()}
-	c.format = answerFormat(r, c.query)
-	writeError(w, c, e)
+	writeError(w, newCall(r), e)
 }
 
 func writeError(w http.ResponseWriter, c *call, e *pubsub.Error) {
-	h := w.Header()
+	write(w, c, e.StatusCode, errorHeader(e), wire.AppendError(nil, c.format, wire.NewErrorInfo(e)))
+}
+
+// errorHeader is what the headers tell of an error.
+func errorHeader(e *pubsub.Error) http.Header {
+	h := make(http.Header)
 	if e.StatusCode == http.StatusTooManyRequests {
 		h.Set("Retry-After", "1") // all rates are per second
 	}
 	h.Set("X-Ably-Errorcode", strconv.Itoa(int(e.Code)))
 	h.Set("X-Ably-Errormessage", e.HeaderText())
-	write(w, c, e.StatusCode, wire.AppendError(nil, c.format, wire.NewErrorInfo(e)))
+	return h
 }
 
 func clip(s string) string {
