@@ -25,6 +25,7 @@ const (
 	CodeInvalidMessageData     Code = 40013
 	CodeInvalidMessageName     Code = 40016
 	CodeUnsupportedVersion     Code = 40017
+	CodeBatchPartlyFailed      Code = 40020
 	CodePublishRefused         Code = 40030
 	CodeInvalidMessageID       Code = 40031
 	CodeInvalidExtras          Code = 40032

@@ -100,6 +100,9 @@ type answer struct {
 	status int
 	body   []byte
 	links  []string // values of Link headers
+
+	// failure is what the headers tell although the answer has a body of its own; or nil.
+	failure *pubsub.Error
 }
 
 // handler answers a call. Errors that are no *pubsub.Error are internal ones.
@@ -115,6 +118,9 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	header := make(http.Header)
+	if ans.failure != nil {
+		header = errorHeader(ans.failure)
+	}
 	for _, link := range ans.links {
 		header.Add("Link", link)
 	}
@@ -163,6 +169,10 @@ func route(path []string) map[string]handler {
 		return map[string]handler{http.MethodPost: (*API).createApp}
 	case len(path) == 2 && path[0] == "apps":
 		return map[string]handler{http.MethodDelete: (*API).deleteApp}
+	case len(path) == 1 && path[0] == "messages":
+		return map[string]handler{http.MethodPost: (*API).batchPublish}
+	case len(path) == 1 && path[0] == "presence":
+		return map[string]handler{http.MethodGet: (*API).batchPresence}
 	case len(path) == 2 && path[0] == "channels":
 		return map[string]handler{http.MethodGet: (*API).status}
 	case len(path) == 3 && path[0] == "channels" && (path[2] == "messages" || path[2] == "history"):
@@ -321,10 +331,15 @@ func write(w http.ResponseWriter, c *call, status int, header http.Header, body 
 
 // writeError answers with an error, in the body and in headers (RSL1d, HP4, HP6-7).
 func (a *API) writeError(w http.ResponseWriter, c *call, e *pubsub.Error) {
+	a.logFailure(c, e)
+	writeError(w, c, e)
+}
+
+// logFailure notes an error that is the server's own.
+func (a *API) logFailure(c *call, e *pubsub.Error) {
 	if e.StatusCode >= 500 && !errors.Is(e, context.Canceled) {
 		a.opts.Log.Error("request failed", "method", c.Method, "path", c.URL.Path, "code", int(e.Code), "error", e)
 	}
-	writeError(w, c, e)
 }
 
 // WriteError answers a request to any door with an error, as the API does.
