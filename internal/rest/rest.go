@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"letshare-server/internal/auth"
@@ -61,6 +62,8 @@ type API struct {
 	opts Options
 
 	requests, tokenRequests limit.Buckets[string] // by app
+
+	enumerating sync.Map // the apps whose channels are being listed
 }
 
 // New returns the API.
@@ -173,6 +176,8 @@ func route(path []string) map[string]handler {
 		return map[string]handler{http.MethodPost: (*API).batchPublish}
 	case len(path) == 1 && path[0] == "presence":
 		return map[string]handler{http.MethodGet: (*API).batchPresence}
+	case len(path) == 1 && path[0] == "channels":
+		return map[string]handler{http.MethodGet: (*API).channels}
 	case len(path) == 2 && path[0] == "channels":
 		return map[string]handler{http.MethodGet: (*API).status}
 	case len(path) == 3 && path[0] == "channels" && (path[2] == "messages" || path[2] == "history"):

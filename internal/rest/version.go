@@ -14,6 +14,9 @@ const (
 	// batchResultVersion is the version from which on batches are answered with counts and
 	// results.
 	batchResultVersion = 3
+
+	// namesVersion is the version from which on channels are listed by name alone.
+	namesVersion = 3
 )
 
 // version is the version of the protocol that the client speaks (RSC7e, RSC19f1): the header
