@@ -116,7 +116,7 @@ func invalidParam(message string) error {
 func pageLinks(resource string, params url.Values, next string) []string {
 	link := func(cursor, rel string) string {
 		q := url.Values{}
-		for _, name := range []string{"start", "end", "direction", "limit", "from_serial", "fromSerial", "clientId", "connectionId", "unit", "by", "v", "format"} {
+		for _, name := range []string{"start", "end", "direction", "limit", "from_serial", "fromSerial", "clientId", "connectionId", "unit", "by", "prefix", "v", "format", "envelope"} {
 			if v := params.Get(name); v != "" {
 				q.Set(name, v)
 			}

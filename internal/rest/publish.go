@@ -1,8 +1,10 @@
 package rest
 
 import (
+	"context"
 	"net/http"
 
+	"letshare-server/internal/auth"
 	"letshare-server/internal/hub"
 	"letshare-server/internal/limit"
 	"letshare-server/internal/pubsub"
@@ -38,28 +40,48 @@ func (a *API) publish(c *call) (*answer, error) {
 		return nil, pubsub.NewError(pubsub.CodeBadRequest, "there is no message to publish")
 	}
 
-	// Parameters that only hint, such as quickAck, have no effect (RSL1l).
-	publish := &hub.Publish{Grant: grant, Channel: name, Messages: messages, Ephemeral: c.query.Get("ephemeral") == "true"}
-	if err := a.onBehalf(publish); err != nil {
-		return nil, err
-	}
-
 	var turn hub.Turn
-	done := make(chan hub.Published, 1)
-	err = a.opts.Hub.Publish(&turn, publish, func(p hub.Published) { done <- p })
+	done, err := a.submit(c, &turn, grant, name, messages)
 	turn.End()
 	if err != nil {
 		return nil, err
 	}
+	p, err := published(c.Context(), done)
+	if err != nil {
+		return nil, err
+	}
+	if p.Err != nil {
+		return nil, p.Err
+	}
+	return &answer{status: http.StatusCreated, body: publishedBody(c.format, name.Attached, &p)}, nil
+}
+
+// submit hands messages to the hub, and tells their outcome when it is known; they are sent
+// when turn ends. Parameters that only hint, such as quickAck, have no effect (RSL1l).
+func (a *API) submit(c *call, turn *hub.Turn, grant *auth.Grant, name pubsub.ChannelName, messages []*pubsub.Message) (<-chan hub.Published, error) {
+	publish := &hub.Publish{Grant: grant, Channel: name, Messages: messages, Ephemeral: c.query.Get("ephemeral") == "true"}
+	if err := a.onBehalf(publish); err != nil {
+		return nil, err
+	}
+	done := make(chan hub.Published, 1)
+	if err := a.opts.Hub.Publish(turn, publish, func(p hub.Published) { done <- p }); err != nil {
+		return nil, err
+	}
+	return done, nil
+}
+
+// published waits for the outcome of a publish. The error is that the client has left.
+func published(ctx context.Context, done <-chan hub.Published) (hub.Published, error) {
 	select {
 	case p := <-done:
-		if p.Err != nil {
-			return nil, p.Err
-		}
-		return &answer{status: http.StatusCreated, body: publishedBody(c.format, name.Attached, &p)}, nil
-	case <-c.Context().Done():
-		return nil, pubsub.NewError(pubsub.CodeTimeout, "the client did not wait for the outcome").Because(c.Context().Err())
+		return p, nil
+	case <-ctx.Done():
+		return hub.Published{}, clientLeft(ctx)
 	}
+}
+
+func clientLeft(ctx context.Context) error {
+	return pubsub.NewError(pubsub.CodeTimeout, "the client did not wait for the outcome").Because(ctx.Err())
 }
 
 // onBehalf finds the connection whose key the messages carry. All must carry the same one,
@@ -89,7 +111,7 @@ func (a *API) onBehalf(p *hub.Publish) error {
 	return nil
 }
 
-// publishedBody is the body of a successful publish: channel, messageId and serials (RSL1n).
+// publishedBody is the body of a successful publish: channel, messageId and serials (RSL1n, BPR2a-c).
 func publishedBody(f wire.Format, channel string, p *hub.Published) []byte {
 	serials := make([]string, p.Count)
 	if p.Serial != "" {

@@ -5,11 +5,13 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"maps"
 	"math"
 	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"letshare-server/internal/auth"
@@ -64,6 +66,8 @@ type API struct {
 	opts Options
 
 	requests, tokenRequests limit.Buckets[string] // by app
+
+	enumerating sync.Map // the apps whose channels are being listed
 }
 
 // New returns the API.
@@ -82,6 +86,22 @@ type call struct {
 	path   []string // segments, decoded once
 
 	counts *stats.App // of the app that the credentials are of; nil until they are known
+
+	// envelope says that status and headers are wanted in the body, by browsers that cannot
+	// read them elsewhere.
+	envelope bool
+}
+
+func newCall(r *http.Request) *call {
+	c := &call{Request: r, query: r.URL.Query()}
+	c.format = answerFormat(r, c.query)
+	switch c.query.Get("envelope") {
+	case "json":
+		c.envelope, c.format = true, wire.JSON
+	case "msgpack":
+		c.envelope, c.format = true, wire.MsgPack
+	}
+	return c
 }
 
 // answer is what a call ends with.
@@ -89,6 +109,9 @@ type answer struct {
 	status int
 	body   []byte
 	links  []string // values of Link headers
+
+	// failure is what the headers tell although the answer has a body of its own; or nil.
+	failure *pubsub.Error
 }
 
 // handler answers a call. Errors that are no *pubsub.Error are internal ones.
@@ -97,18 +120,21 @@ type handler func(*API, *call) (*answer, error)
 // ServeHTTP routes on the path as it was sent, because a channel's name may contain encoded
 // slashes, and never redirects.
 func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	c := &call{Request: r, query: r.URL.Query()}
-	c.format = answerFormat(r, c.query)
+	c := newCall(r)
 	ans, err := a.serve(c)
 	c.count(err)
 	if err != nil {
 		a.writeError(w, c, pubsub.ErrorFor(err))
 		return
 	}
-	for _, link := range ans.links {
-		w.Header().Add("Link", link)
+	header := make(http.Header)
+	if ans.failure != nil {
+		header = errorHeader(ans.failure)
 	}
-	write(w, c, ans.status, ans.body)
+	for _, link := range ans.links {
+		header.Add("Link", link)
+	}
+	write(w, c, ans.status, header, ans.body)
 }
 
 func (a *API) serve(c *call) (*answer, error) {
@@ -153,6 +179,12 @@ func route(path []string) map[string]handler {
 		return map[string]handler{http.MethodPost: (*API).createApp}
 	case len(path) == 2 && path[0] == "apps":
 		return map[string]handler{http.MethodDelete: (*API).deleteApp}
+	case len(path) == 1 && path[0] == "messages":
+		return map[string]handler{http.MethodPost: (*API).batchPublish}
+	case len(path) == 1 && path[0] == "presence":
+		return map[string]handler{http.MethodGet: (*API).batchPresence}
+	case len(path) == 1 && path[0] == "channels":
+		return map[string]handler{http.MethodGet: (*API).channels}
 	case len(path) == 2 && path[0] == "channels":
 		return map[string]handler{http.MethodGet: (*API).status}
 	case len(path) == 3 && path[0] == "channels" && (path[2] == "messages" || path[2] == "history"):
@@ -227,19 +259,24 @@ func (a *API) readBody(c *call) ([]byte, error) { return a.readBodyWithin(c, mat
 func (a *API) readBodyWithin(c *call, most int) ([]byte, error) {
 	most = min(most, a.opts.Hub.Limits().Load().BodyBytes)
 	if c.ContentLength > int64(most) {
-		return nil, a.bodyTooLarge(most)
+		return nil, a.bodyTooLarge(c, most)
 	}
 	body, err := io.ReadAll(io.LimitReader(c.Body, int64(most)+1))
 	if err != nil {
 		return nil, pubsub.NewError(pubsub.CodeInvalidRequestBody, "the body could not be read").Because(err)
 	}
 	if len(body) > most {
-		return nil, a.bodyTooLarge(most)
+		return nil, a.bodyTooLarge(c, most)
 	}
 	return body, nil
 }
 
-func (a *API) bodyTooLarge(most int) error {
+// maxDiscarded is how much of a body that is too large is read nevertheless: a client that is
+// still writing would be reset, and not see the answer.
+const maxDiscarded = 4 << 20
+
+func (a *API) bodyTooLarge(c *call, most int) error {
+	_, _ = io.CopyN(io.Discard, c.Body, maxDiscarded) // whatever comes of it
 	a.opts.Hub.Limits().Exceeded(limit.BodyBytes, "")
 	return pubsub.Errorf(pubsub.CodeMessageTooLarge, "the body exceeds %d bytes", most)
 }
@@ -284,17 +321,27 @@ func mediaType(s string) string {
 	return strings.ToLower(strings.TrimSpace(s))
 }
 
-func write(w http.ResponseWriter, c *call, status int, body []byte) {
+// write answers a call. In an envelope the answer is always 200 and tells the rest in its body.
+func write(w http.ResponseWriter, c *call, status int, header http.Header, body []byte) {
 	contentType := jsonType
 	if c.format == wire.MsgPack {
 		contentType = msgpackType
 	}
+	if status == http.StatusNoContent {
+		body = nil
+	} else {
+		header.Set("Content-Type", contentType) // exactly this: the JavaScript SDK compares it whole (RSC8d)
+	}
+	if c.envelope {
+		body = wire.AppendEnvelope(nil, c.format, status, header, body)
+		status, header = http.StatusOK, http.Header{"Content-Type": {contentType}}
+	}
 	h := w.Header()
+	maps.Copy(h, header)
 	if status == http.StatusNoContent {
 		w.WriteHeader(status)
 		return
 	}
-	h.Set("Content-Type", contentType) // exactly this: the JavaScript SDK compares it whole (RSC8d)
 	h.Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(status)
 	if c.Method != http.MethodHead {
@@ -304,27 +351,35 @@ func write(w http.ResponseWriter, c *call, status int, body []byte) {
 
 // writeError answers with an error, in the body and in headers (RSL1d, HP4, HP6-7).
 func (a *API) writeError(w http.ResponseWriter, c *call, e *pubsub.Error) {
+	a.logFailure(c, e)
+	writeError(w, c, e)
+}
+
+// logFailure notes an error that is the server's own.
+func (a *API) logFailure(c *call, e *pubsub.Error) {
 	if e.StatusCode >= 500 && !errors.Is(e, context.Canceled) {
 		a.opts.Log.Error("request failed", "method", c.Method, "path", c.URL.Path, "code", int(e.Code), "error", e)
 	}
-	writeError(w, c, e)
 }
 
 // WriteError answers a request to any door with an error, as the API does.
 func WriteError(w http.ResponseWriter, r *http.Request, e *pubsub.Error) {
-	c := &call{Request: r, query: r.URL.Query()}
-	c.format = answerFormat(r, c.query)
-	writeError(w, c, e)
+	writeError(w, newCall(r), e)
 }
 
 func writeError(w http.ResponseWriter, c *call, e *pubsub.Error) {
-	h := w.Header()
+	write(w, c, e.StatusCode, errorHeader(e), wire.AppendError(nil, c.format, wire.NewErrorInfo(e)))
+}
+
+// errorHeader is what the headers tell of an error.
+func errorHeader(e *pubsub.Error) http.Header {
+	h := make(http.Header)
 	if e.StatusCode == http.StatusTooManyRequests {
 		h.Set("Retry-After", "1") // all rates are per second
 	}
 	h.Set("X-Ably-Errorcode", strconv.Itoa(int(e.Code)))
 	h.Set("X-Ably-Errormessage", e.HeaderText())
-	write(w, c, e.StatusCode, wire.AppendError(nil, c.format, wire.NewErrorInfo(e)))
+	return h
 }
 
 func clip(s string) string {

@@ -406,7 +406,7 @@ func TestServesTellsWhatTheAPIHas(t *testing.T) {
 	for path, want := range map[string]bool{
 		"/time": true, "/channels/x/messages": true, "/channels/x/history": true,
 		"/channels/x/presence": true, "/channels/x/presence/history": true, "/channels/x/presence/x": false, "/channels/x": true,
-		"/": false, "/times": false, "/channels": false, "/ws": false,
+		"/messages": true, "/presence": true, "/channels": true, "/": false, "/times": false, "/ws": false,
 	} {
 		if rest.Serves(path) != want {
 			t.Errorf("%s: %v", path, !want)

@@ -3,8 +3,6 @@ package rest
 import (
 	"encoding/json"
 	"net/http"
-	"strconv"
-	"strings"
 
 	"letshare-server/internal/auth"
 	"letshare-server/internal/pubsub"
@@ -84,7 +82,7 @@ func (a *API) revokeTokens(c *call) (*answer, error) {
 		}
 	}
 	var shape any = out
-	if version < 3 {
+	if version < batchResultVersion {
 		shape = out.Results
 	}
 	if text, err = json.Marshal(shape); err != nil {
@@ -94,25 +92,4 @@ func (a *API) revokeTokens(c *call) (*answer, error) {
 		return nil, err
 	}
 	return &answer{status: http.StatusCreated, body: text}, nil
-}
-
-// newestVersion is the version of Ably's protocol that is meant by who names none.
-const newestVersion = 6
-
-// version is the version of the protocol that the client speaks: the header X-Ably-Version, or
-// else the parameter v (RSC7e, RSC19f1). Of "1.2" it is the 1.
-func (c *call) version() (int, error) {
-	text := c.Header.Get("X-Ably-Version")
-	if text == "" {
-		text = c.query.Get("v")
-	}
-	if text == "" {
-		return newestVersion, nil
-	}
-	major, _, _ := strings.Cut(text, ".")
-	n, err := strconv.Atoi(major)
-	if err != nil || n < 0 {
-		return 0, pubsub.NewError(pubsub.CodeUnsupportedVersion, "unsupported protocol version")
-	}
-	return n, nil
 }

@@ -3,6 +3,7 @@ package rest_test
 import (
 	"fmt"
 	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -86,6 +87,25 @@ func TestOldVersionsGetTheBareResults(t *testing.T) {
 		list, is := body(t, res).([]any)
 		if res.StatusCode != 201 || is != c.list || is && len(list) != 2 {
 			t.Errorf("%+v: status %d, a list: %v", c, res.StatusCode, is)
+		}
+	}
+}
+
+// RSC7e
+func TestAVersionThatIsNoneIsRefusedWhereItMatters(t *testing.T) {
+	api, _ := newSandbox(t)
+	for _, version := range []string{"x", "3x", "+3", "-1", "1.", "1.x", ".2", "1.2.3", " ", "99999999999999999999", "0x3"} {
+		r := request{method: http.MethodPost, path: "/keys/app.revocable/revokeTokens", key: "app.revocable:secret", body: `{"targets":["x"]}`}
+		r.header = map[string]string{"X-Ably-Version": version}
+		if res := do(t, api, r); res.StatusCode != 400 || res.Header.Get("X-Ably-Errorcode") != "40017" {
+			t.Errorf("%q: %d %s", version, res.StatusCode, res.Header.Get("X-Ably-Errorcode"))
+		}
+		r.path, r.header = r.path+"?v="+url.QueryEscape(version), nil
+		if res := do(t, api, r); res.StatusCode != 400 || res.Header.Get("X-Ably-Errorcode") != "40017" {
+			t.Errorf("v=%q: %d %s", version, res.StatusCode, res.Header.Get("X-Ably-Errorcode"))
+		}
+		if res := do(t, api, request{path: "/time", header: map[string]string{"X-Ably-Version": version}}); res.StatusCode != 200 {
+			t.Errorf("%q of /time: %d", version, res.StatusCode)
 		}
 	}
 }

@@ -193,3 +193,40 @@ func allocated() uint64 {
 	metrics.Read(sample)
 	return sample[0].Value.Uint64()
 }
+
+// A batch that is accepted is within its limits, and has no spec that says nothing.
+func FuzzDecodeBatch(f *testing.F) {
+	for _, b := range []string{
+		`{"channels":"a","messages":{"name":"x","data":{"a":[1]}}}`,
+		`[{"channels":["a","b"],"messages":[{"data":"x"},{}]},{"messages":{},"channels":"c"}]`,
+		"\x82\xa8channels\x92\xa1a\xa1b\xa8messages\x91\x81\xa4data\xc4\x01\xff",
+		"\x91\x82\xa8channels\xdd\xff\xff\xff\xff\xa8messages\xdd\xff\xff\xff\xff\x80",
+	} {
+		f.Add(b[0] == '\x82' || b[0] == '\x91', []byte(b))
+	}
+	f.Fuzz(func(t *testing.T, packed bool, b []byte) {
+		format := wire.JSON
+		if packed {
+			format = wire.MsgPack
+		}
+		specs, err := wire.DecodeBatch(format, b)
+		if err != nil {
+			return
+		}
+		if len(specs) == 0 || len(specs) > wire.MaxBatchSpecs {
+			t.Fatalf("%d specs", len(specs))
+		}
+		messages := 0
+		for _, s := range specs {
+			messages += len(s.Messages)
+			if len(s.Channels) == 0 || len(s.Channels) > wire.MaxBatchChannels || len(s.Messages) == 0 || len(s.Messages) > wire.MaxItems || messages > wire.MaxBatchMessages {
+				t.Fatalf("%d channels, %d messages of %d", len(s.Channels), len(s.Messages), messages)
+			}
+			for _, m := range s.Messages {
+				if m == nil {
+					t.Fatal("a message is nil")
+				}
+			}
+		}
+	})
+}

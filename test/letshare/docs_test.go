@@ -1,0 +1,69 @@
+package letshare_test
+
+import (
+	"context"
+	"encoding/json"
+	"os"
+	"os/exec"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// bashBlock is a fenced example of a page.
+var bashBlock = regexp.MustCompile("(?ms)^```bash\n(.*?)^```$")
+
+// Every example of the page is run as a reader would run it, in the order of the page, against
+// a server that has what the page supposes: a key, and one whose tokens can be revoked.
+func TestTheExamplesOfTheRESTPageWork(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile("../../docs/rest.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := start(t, settings{file: "apps:\n  - id: docsapp\n    keys:\n" +
+		"      - {id: k1, secret: a-secret-of-the-examples}\n" +
+		"      - {id: k2, secret: another-secret-of-the-examples, revocable: true}\n"})
+	cases := []struct {
+		has    string // in the example
+		answer string // a pattern that the whole answer matches
+	}{
+		{"/time?envelope=json", `{"statusCode":200,"response":\[\d+\],"headers":{"content-type":"application/json"}}`},
+		{"/requestToken", `{"token":"docsapp\.[^"]+","keyName":"docsapp.k1",.*"clientId":"alice"}`},
+		{"/revokeTokens", `{"successCount":1,"failureCount":0,"results":\[{"target":"clientId:alice",.*}\]}`},
+		{"/channels/demo/messages\n", `{"channel":"demo","messageId":"[^"]+:0","serials":\["[^"]+"\]}`},
+		{"/messages\n", `\[{"successCount":2,"failureCount":0,"results":\[{"channel":"demo",.*{"channel":"demo2",.*}\]}\]`},
+		{"/presence?channels=", `{"successCount":2,"failureCount":0,"results":\[{"channel":"demo","presence":\[\]},.*\]}`},
+		{"/channels/demo/messages?", `\[{.*"name":"greeting",.*"encoding":"json".*},{.*"name":"greeting",.*"data":"hi".*}\]`},
+		{"/channels/demo\n", `{"channelId":"demo",.*"connections":0,.*}`},
+		{"/channels?prefix=", `\[\]`},
+		{"/channels/demo/presence\n", `\[\]`},
+	}
+	examples := bashBlock.FindAllStringSubmatch(string(page), -1)
+	if len(examples) != len(cases) {
+		t.Fatalf("%d examples, and it is known of %d what they are answered", len(examples), len(cases))
+	}
+	for i, c := range cases {
+		example := examples[i][1]
+		if !strings.Contains(strings.ReplaceAll(example, "'\n", "\n"), c.has) || strings.Count(example, "http://localhost:8080/") != 1 {
+			t.Errorf("this is not one call with %q:\n%s", c.has, example)
+			continue
+		}
+		if out, err := runExample(t, s, example); err != nil {
+			t.Errorf("%v: %s\n%s", err, out, example)
+		} else if !json.Valid(out) || !regexp.MustCompile("(?s)^"+c.answer+"$").Match(out) {
+			t.Errorf("the answer is %s\n%s", out, example)
+		}
+	}
+}
+
+// runExample runs an example against a server. An answer that is an error is one of the example.
+func runExample(t *testing.T, s *instance, example string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	const strict = "curl() { command curl --silent --show-error --fail-with-body --noproxy '*' \"$@\"; }\n"
+	script := strict + strings.ReplaceAll(example, "http://localhost:8080", "http://"+s.addr)
+	cmd := exec.CommandContext(ctx, "bash", "-euo", "pipefail", "-c", script)
+	cmd.Env = append(os.Environ(), "KEY=docsapp.k1:a-secret-of-the-examples", "REVOCABLE_KEY=docsapp.k2:another-secret-of-the-examples")
+	return cmd.CombinedOutput()
+}
