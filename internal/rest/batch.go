@@ -9,6 +9,7 @@ import (
 	"letshare-server/internal/hub"
 	"letshare-server/internal/limit"
 	"letshare-server/internal/pubsub"
+	"letshare-server/internal/stats"
 	"letshare-server/internal/wire"
 )
 
@@ -198,6 +199,7 @@ func (a *API) membersOf(c *call, grant *auth.Grant, channel string) ([]byte, err
 	if err != nil {
 		return nil, err
 	}
+	retrieved(c, stats.Presence, page.Members)
 	return wire.AppendChannelPresence(nil, c.format, channel, page.Members), nil
 }
 

@@ -38,6 +38,7 @@ func TestTheExamplesOfTheRESTPageWork(t *testing.T) {
 		{"/channels/demo\n", `{"channelId":"demo",.*"connections":0,.*}`},
 		{"/channels?prefix=", `\[\]`},
 		{"/channels/demo/presence\n", `\[\]`},
+		{"/stats?unit=hour", `\[{"intervalId":"[^"]+","unit":"hour","inProgress":.*"entries":{.*"messages.inbound.rest.messages.count":\d+.*}\]`},
 	}
 	examples := bashBlock.FindAllStringSubmatch(string(page), -1)
 	if len(examples) != len(cases) {
