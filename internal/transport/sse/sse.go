@@ -125,7 +125,11 @@ func (d *Door) serve(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if err := s.open(w, p); err != nil {
+	if r.ProtoMajor >= 2 {
+		s.openResponse(w, r, p)
+		return nil
+	}
+	if err := s.openSocket(w, p); err != nil {
 		s.detach()
 		return err
 	}
