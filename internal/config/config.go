@@ -150,8 +150,8 @@ type Sandbox struct {
 
 // TLS is about the listener.
 type TLS struct {
-	CertFile string `yaml:"cert_file" later:"yes" doc:"Certificate chain in PEM."`
-	KeyFile  string `yaml:"key_file" later:"yes" doc:"Its private key in PEM."`
+	CertFile string `yaml:"cert_file" doc:"Certificate chain in PEM; with it the listener speaks TLS only. Read again when it changes and at SIGHUP. Empty: no TLS."`
+	KeyFile  string `yaml:"key_file" doc:"Its private key in PEM."`
 }
 
 // Limits is what one client, channel, app or message may use.

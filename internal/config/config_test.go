@@ -134,7 +134,6 @@ func TestTheFixedNamesOfTheEnvironment(t *testing.T) {
 func TestWhatIsNotSupportedYetSaysSo(t *testing.T) {
 	for name, value := range map[string]string{
 		"storage.dir": "/data", "redis.addresses": "localhost:6379",
-		"tls.cert_file": "c.pem", "tls.key_file": "k.pem",
 	} {
 		variable := "LETSHARE_" + strings.ToUpper(strings.ReplaceAll(name, ".", "_"))
 		_, _, err := config.Load(config.Options{Dir: t.TempDir(), Environ: []string{variable + "=" + value}})
@@ -164,6 +163,7 @@ func TestFaultsNameThePlaceAndTheNearestName(t *testing.T) {
 		{"mode", "", "MODE=test", `MODE is "test": must be local or production`},
 		{"port", "server: {port: 70000}", "", "server.port: must be a port number"},
 		{"level", "log: {level: loud}", "", "log.level: must be debug, info, warn or error"},
+		{"half of a certificate", "tls: {cert_file: c.pem}", "", "tls: cert_file and key_file must be set together"},
 		{"slash", "cors: {allowed_origins: ['https://a/']}", "", "must not end in a slash"},
 		{"star", "cors: {allowed_origins: ['*']}", "", "list each that is allowed"},
 		{"no scheme", "ably: {allowed_origins: ['a.com']}", "", `ably.allowed_origins: "a.com" must have the form`},
