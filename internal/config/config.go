@@ -113,7 +113,7 @@ type Namespace struct {
 	Persisted       bool   `yaml:"persisted" doc:"Messages stay in history for the storage period."`
 	PersistLast     bool   `yaml:"persist_last" later:"yes" doc:"The last message stays for a year."`
 	Identified      bool   `yaml:"identified" doc:"Clients without a clientId are refused."`
-	TLSOnly         bool   `yaml:"tls_only" later:"yes" doc:"Plaintext connections are refused."`
+	TLSOnly         bool   `yaml:"tls_only" doc:"Clients without TLS are refused."`
 	MutableMessages bool   `yaml:"mutable_messages" later:"yes" doc:"Messages can be updated, deleted and annotated."`
 	PushEnabled     bool   `yaml:"push_enabled" later:"yes" doc:"Messages can be pushed to devices."`
 }

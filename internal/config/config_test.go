@@ -174,7 +174,7 @@ func TestFaultsNameThePlaceAndTheNearestName(t *testing.T) {
 		{"app twice", "apps: [{id: a}, {id: a}]", "", "apps[1].id: a is there twice"},
 		{"key without secret", "apps: [{id: a, keys: [{id: b}]}]", "", "apps[0].keys[0]: must have an id and a secret"},
 		{"namespace", "namespaces: [{id: 'a:b'}]", "", "namespaces[0].id: must have no colon"},
-		{"a namespace", "namespaces: [{id: n, tls_only: true}]", "", "namespaces[0].tls_only: not supported yet; remove it"},
+		{"a namespace", "namespaces: [{id: n, push_enabled: true}]", "", "namespaces[0].push_enabled: not supported yet; remove it"},
 		{"limit", "limits: {max_message_bytes: 0}", "", "limits.max_message_bytes: must be at least 1"},
 		{"limit that may be off", "limits: {app_channels: -1}", "", "limits.app_channels: must be at least 0"},
 		{"profile", "limits: {profile: able}", "", "limits.profile: must be empty or ably"},

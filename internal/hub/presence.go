@@ -94,6 +94,9 @@ func (h *Hub) checkPresence(p *Presence) error {
 	if p.Channel.Qualifier != "" || !p.Grant.Allows(auth.OpPresence, p.Channel.Resource()) {
 		return denied("be present on", p.Channel)
 	}
+	if err := h.CheckTLS(p.Grant, p.Channel); err != nil {
+		return err
+	}
 	if h.opts.Namespace(p.Grant.App, p.Channel.Base).Identified && !p.Grant.Identified() {
 		return pubsub.NewError(pubsub.CodeIdentifiedClientNeeded, "the channel requires an identified client")
 	}

@@ -126,6 +126,9 @@ func (h *Hub) check(p *Publish) (*pubsub.Batch, engine.ID, error) {
 	if p.Channel.Qualifier != "" || !ops.Has(auth.OpPublish) {
 		return nil, none, denied("publish to", p.Channel)
 	}
+	if err := h.CheckTLS(p.Grant, p.Channel); err != nil {
+		return nil, none, err
+	}
 	if h.opts.Namespace(p.Grant.App, p.Channel.Base).Identified && !p.Grant.Identified() {
 		return nil, none, pubsub.NewError(pubsub.CodeIdentifiedClientNeeded, "the channel requires an identified client")
 	}

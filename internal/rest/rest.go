@@ -183,6 +183,15 @@ func (a *API) authenticate(c *call) (*auth.Grant, error) {
 	if err := a.checkPeer(c, grant, err); err != nil {
 		return nil, err
 	}
+	if !a.opts.Proxies.Peer(c.Request).Secure {
+		grant = grant.OverPlaintext()
+	}
+	if len(c.path) > 1 && c.path[0] == "channels" {
+		name, err := pubsub.ParseChannelName(c.path[1])
+		if err == nil && a.opts.Hub.CheckTLS(grant, name) != nil {
+			return nil, a.opts.Hub.CheckTLS(grant, name)
+		}
+	}
 	most := a.opts.Hub.Limits().For(grant.App).AppRequests
 	return grant, a.pace(&a.requests, grant.App, most, limit.AppRequests)
 }

@@ -217,3 +217,77 @@ func TestPlaintextAtATLSListenerIsToldSo(t *testing.T) {
 		t.Error(res.Status)
 	}
 }
+
+func TestATLSOnlyNamespaceRefusesPlaintext(t *testing.T) {
+	certFile, keyFile, pool := certify(t, t.TempDir(), 1)
+	for name, secure := range map[string]bool{"without TLS": false, "with TLS": true} {
+		s := start(t, func(c *config.Config) {
+			c.Namespaces = []config.Namespace{{ID: "safe", TLSOnly: true}}
+			c.Server.TrustedProxies = []string{"127.0.0.0/8"}
+			if secure {
+				c.TLS.CertFile, c.TLS.KeyFile = certFile, keyFile
+			}
+		})
+		transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}}
+		t.Cleanup(transport.CloseIdleConnections)
+		client, scheme := &http.Client{Transport: transport, Timeout: 20 * time.Second}, "http"
+		if secure {
+			scheme = "https"
+		}
+		for _, proto := range []string{"", "http", "https", "https, http"} {
+			allowed := proto == "https" || proto == "" && secure
+			header := make(http.Header)
+			if proto != "" {
+				header.Set("X-Forwarded-Proto", proto)
+			}
+			request := func(method, path, body string, want int) {
+				t.Helper()
+				r, err := http.NewRequestWithContext(t.Context(), method, scheme+"://"+s.addr+path, strings.NewReader(body))
+				if err != nil {
+					t.Fatal(err)
+				}
+				r.Header = header.Clone()
+				r.Header.Set("Content-Type", "application/json")
+				r.Header.Set("Authorization", "Basic "+basic(testKey))
+				res, err := client.Do(r)
+				if err != nil {
+					t.Fatal(err)
+				}
+				_ = res.Body.Close()
+				if code := res.Header.Get("X-Ably-Errorcode"); allowed && res.StatusCode != want ||
+					!allowed && (res.StatusCode != http.StatusForbidden || code != "40311") {
+					t.Errorf("%s, %q: %s %s: %s %s", name, proto, method, path, res.Status, code)
+				}
+			}
+			request(http.MethodPost, "/channels/safe:a/messages", `{"data":"x"}`, 201)
+			request(http.MethodGet, "/channels/safe:a/messages", "", 200)
+			request(http.MethodGet, "/channels/safe:a/presence", "", 200)
+			request(http.MethodGet, "/channels/safe", "", 200)
+			request(http.MethodGet, "/event-stream?v=1.2&channels=safe:a", "", 200)
+			ws, _, err := websocket.Dial(t.Context(), strings.Replace(scheme, "http", "ws", 1)+"://"+s.addr+"/?v=3&key="+testKey,
+				&websocket.DialOptions{HTTPClient: client, HTTPHeader: header})
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = receive(t, ws)
+			send(t, ws, `{"action":10,"channel":"safe:a"}`)
+			pm := receive(t, ws)
+			if allowed && pm["action"] != 11.0 || !allowed && (pm["action"] != 9.0 || errorCode(pm) != 40311) {
+				t.Errorf("%s, %q: attach: %v", name, proto, pm)
+			}
+			send(t, ws, `{"action":15,"msgSerial":0,"channel":"safe:a","messages":[{"data":"x"}]}`)
+			for pm = receive(t, ws); pm["action"] == 15.0; pm = receive(t, ws) {
+			}
+			if allowed && pm["action"] != 1.0 || !allowed && (pm["action"] != 2.0 || errorCode(pm) != 40311) {
+				t.Errorf("%s, %q: publish: %v", name, proto, pm)
+			}
+			send(t, ws, `{"action":10,"channel":"free"}`)
+			for pm = receive(t, ws); pm["action"] == 15.0; pm = receive(t, ws) {
+			}
+			if pm["action"] != 11.0 {
+				t.Errorf("%s, %q: another channel: %v", name, proto, pm)
+			}
+			_ = ws.CloseNow()
+		}
+	}
+}

@@ -44,8 +44,9 @@ func (m *Manager) begin(ctx context.Context, r *Request, transport Transport) (*
 	if err != nil {
 		return nil, err
 	}
-	if err := grant.CheckPeer(r.Peer); err != nil {
-		return nil, err
+	grant, refused := grant.ForPeer(r.Peer)
+	if refused != nil {
+		return nil, refused
 	}
 	s := &Session{
 		manager:       m,

@@ -114,8 +114,9 @@ func (d *Door) serve(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if err := grant.CheckPeer(peer); err != nil {
-		return err
+	grant, refused := grant.ForPeer(peer)
+	if refused != nil {
+		return refused
 	}
 	p, err := d.readParams(r, query, grant)
 	if err != nil {
