@@ -45,6 +45,7 @@ type appKey struct {
 	app         *App
 	name        string
 	anybody     *Grant   // of those who present the key and claim no clientId
+	plaintext   *Grant   // the same without TLS
 	fingerprint [16]byte // of the secret, for tokens that it vouches for
 }
 
@@ -76,6 +77,9 @@ func NewApp(id string, keys []Key, namespaces []Namespace) (*App, error) {
 		key := &appKey{Key: &k, app: a, name: k.Name(), fingerprint: fingerprint(k.Secret)}
 		key.anybody = key.grant()
 		key.anybody.ClientRule, key.anybody.ByKey = ClientAny, true
+		over := *key.anybody
+		over.Plaintext = true
+		key.plaintext = &over
 		a.keys[k.ID] = key
 		a.order = append(a.order, &k)
 	}

@@ -54,6 +54,9 @@ type Grant struct {
 	// local peers may use it: CheckPeer.
 	LocalOnly bool
 
+	// Plaintext says that the party's connection has no TLS, as far as ForPeer was told.
+	Plaintext bool
+
 	key        *appKey // that vouches for it; nil if KeyName is empty
 	userClaims []userClaim
 }
@@ -117,6 +120,31 @@ func (g *Grant) CheckPeer(p Peer) *pubsub.Error {
 			"this credential is published with the server and works from local addresses only; configure your own")
 	}
 	return nil
+}
+
+// ForPeer is g for a peer that presented its credential: CheckPeer refuses, and what is given
+// knows whether the connection has TLS.
+func (g *Grant) ForPeer(p Peer) (*Grant, *pubsub.Error) {
+	if err := g.CheckPeer(p); err != nil {
+		return nil, err
+	}
+	if p.Secure {
+		return g, nil
+	}
+	return g.OverPlaintext(), nil
+}
+
+// OverPlaintext is g on a connection without TLS.
+func (g *Grant) OverPlaintext() *Grant {
+	if g.Plaintext {
+		return g
+	}
+	if g.key != nil && g == g.key.anybody {
+		return g.key.plaintext
+	}
+	over := *g
+	over.Plaintext = true
+	return &over
 }
 
 // LogValue tells who it is and what for.

@@ -19,6 +19,10 @@ type Peer struct {
 	// network: the socket's address is loopback, private or link-local, and no header says
 	// that somebody forwarded it.
 	Local bool
+
+	// Secure says that the client's bytes came over TLS: to this server, or to a trusted
+	// proxy that says so with X-Forwarded-Proto.
+	Secure bool
 }
 
 // TrustedProxies are the addresses whose forwarding headers are believed. The empty value
@@ -66,7 +70,7 @@ var forwardingHeaders = []string{
 // left of it may be anybody's invention.
 func (t TrustedProxies) Peer(r *http.Request) Peer {
 	addr := parseAddr(r.RemoteAddr)
-	p := Peer{Addr: addr, Local: isLocal(addr)}
+	p := Peer{Addr: addr, Local: isLocal(addr), Secure: r.TLS != nil}
 	for _, name := range forwardingHeaders {
 		if _, has := r.Header[name]; has {
 			p.Local = false
@@ -74,6 +78,9 @@ func (t TrustedProxies) Peer(r *http.Request) Peer {
 	}
 	if !t.Contain(addr) {
 		return p
+	}
+	if protos := r.Header["X-Forwarded-Proto"]; len(protos) > 0 {
+		p.Secure = forwardedTLS(protos)
 	}
 	hops := strings.Split(strings.Join(r.Header["X-Forwarded-For"], ","), ",")
 	for i := len(hops) - 1; i >= 0; i-- {
@@ -87,6 +94,16 @@ func (t TrustedProxies) Peer(r *http.Request) Peer {
 		}
 	}
 	return p
+}
+
+// forwardedTLS reports whether every hop that X-Forwarded-Proto tells of had TLS.
+func forwardedTLS(protos []string) bool {
+	for proto := range strings.SplitSeq(strings.Join(protos, ","), ",") {
+		if proto = strings.TrimSpace(proto); !strings.EqualFold(proto, "https") && !strings.EqualFold(proto, "wss") {
+			return false
+		}
+	}
+	return true
 }
 
 // PageAware is Peer for doors that answer every Origin: a page from elsewhere is not local,

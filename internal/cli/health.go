@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
@@ -14,11 +15,12 @@ import (
 func health(args []string, stdout, stderr io.Writer) int {
 	fs := newFlags("health", "Asks a running server whether it is healthy: exit code 0 if it is.", stderr)
 	flags := addConfigFlags(fs)
-	url := fs.String("url", "", "`address` to ask; http://127.0.0.1:<port>/health/ready if empty")
+	url := fs.String("url", "", "`address` to ask; http(s)://127.0.0.1:<port>/health/ready if empty")
 	timeout := fs.Duration("timeout", 3*time.Second, "how long to wait")
 	if code, ok := parse(fs, args, stderr); !ok {
 		return code
 	}
+	client := http.DefaultClient
 	if *url == "" {
 		cfg, _, err := flags.load()
 		if err != nil {
@@ -29,7 +31,12 @@ func health(args []string, stdout, stderr io.Writer) int {
 		if ip := net.ParseIP(host); host == "" || (ip != nil && ip.IsUnspecified()) {
 			host = "127.0.0.1"
 		}
-		*url = "http://" + net.JoinHostPort(host, cfg.Server.Port) + "/health/ready"
+		scheme := "http"
+		if cfg.TLS.CertFile != "" {
+			// The certificate is for the name that clients use, and nothing secret is sent.
+			scheme, client = "https", &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
+		}
+		*url = scheme + "://" + net.JoinHostPort(host, cfg.Server.Port) + "/health/ready"
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), *timeout)
 	defer cancel()
@@ -38,7 +45,7 @@ func health(args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stderr, err)
 		return exitUsage
 	}
-	response, err := http.DefaultClient.Do(request)
+	response, err := client.Do(request)
 	if err != nil {
 		fmt.Fprintln(stderr, "unhealthy:", err)
 		return exitFailed

@@ -80,6 +80,9 @@ func (c Config) Check() error {
 	if c.WebSocket.IdleTimeout < 2*c.WebSocket.PingInterval {
 		fail("websocket.idle_timeout", "must be at least twice websocket.ping_interval")
 	}
+	if (c.TLS.CertFile == "") != (c.TLS.KeyFile == "") {
+		fail("tls", "cert_file and key_file must be set together")
+	}
 	c.checkKeys(fail)
 	c.checkLimits(fail)
 	return errors.Join(errs...)

@@ -113,7 +113,7 @@ type Namespace struct {
 	Persisted       bool   `yaml:"persisted" doc:"Messages stay in history for the storage period."`
 	PersistLast     bool   `yaml:"persist_last" later:"yes" doc:"The last message stays for a year."`
 	Identified      bool   `yaml:"identified" doc:"Clients without a clientId are refused."`
-	TLSOnly         bool   `yaml:"tls_only" later:"yes" doc:"Plaintext connections are refused."`
+	TLSOnly         bool   `yaml:"tls_only" doc:"Clients without TLS are refused."`
 	MutableMessages bool   `yaml:"mutable_messages" later:"yes" doc:"Messages can be updated, deleted and annotated."`
 	PushEnabled     bool   `yaml:"push_enabled" later:"yes" doc:"Messages can be pushed to devices."`
 }
@@ -150,8 +150,8 @@ type Sandbox struct {
 
 // TLS is about the listener.
 type TLS struct {
-	CertFile string `yaml:"cert_file" later:"yes" doc:"Certificate chain in PEM."`
-	KeyFile  string `yaml:"key_file" later:"yes" doc:"Its private key in PEM."`
+	CertFile string `yaml:"cert_file" doc:"Certificate chain in PEM; with it the listener speaks TLS only. Read again when it changes and at SIGHUP. Empty: no TLS."`
+	KeyFile  string `yaml:"key_file" doc:"Its private key in PEM."`
 }
 
 // Limits is what one client, channel, app or message may use.

@@ -134,7 +134,6 @@ func TestTheFixedNamesOfTheEnvironment(t *testing.T) {
 func TestWhatIsNotSupportedYetSaysSo(t *testing.T) {
 	for name, value := range map[string]string{
 		"storage.dir": "/data", "redis.addresses": "localhost:6379",
-		"tls.cert_file": "c.pem", "tls.key_file": "k.pem",
 	} {
 		variable := "LETSHARE_" + strings.ToUpper(strings.ReplaceAll(name, ".", "_"))
 		_, _, err := config.Load(config.Options{Dir: t.TempDir(), Environ: []string{variable + "=" + value}})
@@ -164,6 +163,7 @@ func TestFaultsNameThePlaceAndTheNearestName(t *testing.T) {
 		{"mode", "", "MODE=test", `MODE is "test": must be local or production`},
 		{"port", "server: {port: 70000}", "", "server.port: must be a port number"},
 		{"level", "log: {level: loud}", "", "log.level: must be debug, info, warn or error"},
+		{"half of a certificate", "tls: {cert_file: c.pem}", "", "tls: cert_file and key_file must be set together"},
 		{"slash", "cors: {allowed_origins: ['https://a/']}", "", "must not end in a slash"},
 		{"star", "cors: {allowed_origins: ['*']}", "", "list each that is allowed"},
 		{"no scheme", "ably: {allowed_origins: ['a.com']}", "", `ably.allowed_origins: "a.com" must have the form`},
@@ -174,7 +174,7 @@ func TestFaultsNameThePlaceAndTheNearestName(t *testing.T) {
 		{"app twice", "apps: [{id: a}, {id: a}]", "", "apps[1].id: a is there twice"},
 		{"key without secret", "apps: [{id: a, keys: [{id: b}]}]", "", "apps[0].keys[0]: must have an id and a secret"},
 		{"namespace", "namespaces: [{id: 'a:b'}]", "", "namespaces[0].id: must have no colon"},
-		{"a namespace", "namespaces: [{id: n, tls_only: true}]", "", "namespaces[0].tls_only: not supported yet; remove it"},
+		{"a namespace", "namespaces: [{id: n, push_enabled: true}]", "", "namespaces[0].push_enabled: not supported yet; remove it"},
 		{"limit", "limits: {max_message_bytes: 0}", "", "limits.max_message_bytes: must be at least 1"},
 		{"limit that may be off", "limits: {app_channels: -1}", "", "limits.app_channels: must be at least 0"},
 		{"profile", "limits: {profile: able}", "", "limits.profile: must be empty or ably"},

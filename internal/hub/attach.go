@@ -127,9 +127,28 @@ func (h *Hub) Attach(ctx context.Context, a *Attach) (*Attachment, error) {
 	return at, nil
 }
 
+// CheckTLS refuses a party without TLS a channel whose namespace wants it, with
+// CodeTLSRequired.
+func (h *Hub) CheckTLS(g *auth.Grant, name pubsub.ChannelName) error {
+	if !g.Plaintext {
+		return nil
+	}
+	return checkTLS(g, h.opts.Namespace(g.App, name.Base))
+}
+
+func checkTLS(g *auth.Grant, rule auth.Namespace) error {
+	if g.Plaintext && rule.TLSOnly {
+		return pubsub.NewError(pubsub.CodeTLSRequired, "the channel requires a connection with TLS")
+	}
+	return nil
+}
+
 // grantModes checks that the grant may attach and returns the modes it gets: those asked
 // for that its capability covers (RTL4m).
 func (h *Hub) grantModes(g *auth.Grant, name pubsub.ChannelName, asked pubsub.Mode) (pubsub.Mode, error) {
+	if err := h.CheckTLS(g, name); err != nil {
+		return 0, err
+	}
 	if h.opts.Namespace(g.App, name.Base).Identified && !g.Identified() {
 		return 0, pubsub.NewError(pubsub.CodeIdentifiedClientNeeded, "the channel requires an identified client")
 	}

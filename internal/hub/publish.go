@@ -149,6 +149,9 @@ func (h *Hub) check(p *Publish, rule auth.Namespace) (*pubsub.Batch, engine.ID, 
 	if p.Channel.Qualifier != "" || !ops.Has(auth.OpPublish) {
 		return nil, none, denied("publish to", p.Channel)
 	}
+	if err := checkTLS(p.Grant, rule); err != nil {
+		return nil, none, err
+	}
 	if rule.Identified && !p.Grant.Identified() {
 		return nil, none, pubsub.NewError(pubsub.CodeIdentifiedClientNeeded, "the channel requires an identified client")
 	}

@@ -90,7 +90,8 @@ func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	claims, grant, err := d.opts.Auth.Authenticate(param(r.URL.RawQuery, "token"))
 	d.opts.Guard.Authenticated(r.Context(), d.opts.Proxies.Peer(r).Addr, err)
 	if err == nil {
-		if refused := grant.CheckPeer(d.opts.Proxies.Peer(r)); refused != nil {
+		var refused *pubsub.Error
+		if grant, refused = grant.ForPeer(d.opts.Proxies.Peer(r)); refused != nil {
 			err = pubsub.NewError(refused.Code, "token验证失败: 默认密钥只能在本机或内网使用")
 		}
 	}

@@ -225,6 +225,16 @@ func (a *API) authenticate(c *call) (*auth.Grant, error) {
 	if err := a.checkPeer(c, grant, err); err != nil {
 		return nil, err
 	}
+	if !a.opts.Proxies.Peer(c.Request).Secure {
+		grant = grant.OverPlaintext()
+	}
+	if len(c.path) > 1 && c.path[0] == "channels" {
+		if name, err := pubsub.ParseChannelName(c.path[1]); err == nil { // a bad name is told later
+			if err := a.opts.Hub.CheckTLS(grant, name); err != nil {
+				return nil, err
+			}
+		}
+	}
 	most := a.opts.Hub.Limits().For(grant.App).AppRequests
 	return grant, a.pace(&a.requests, grant.App, most, limit.AppRequests)
 }

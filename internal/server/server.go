@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -70,13 +71,15 @@ type Server struct {
 	poller   *socket.Poller
 	wheel    *socket.Wheel
 	http     *http.Server
+	certs    *certificates // nil without TLS
 	doors    *doors
 
 	maxSockets int
 	draining   atomic.Bool
 }
 
-// New builds a node from a checked configuration. It starts nothing and opens nothing.
+// New builds a node from a checked configuration. It starts nothing and opens nothing, but
+// reads the certificate.
 func New(c config.Config, secrets config.Secrets, log *slog.Logger) (*Server, error) {
 	s := &Server{
 		config:         c,
@@ -192,7 +195,22 @@ func New(c config.Config, secrets config.Secrets, log *slog.Logger) (*Server, er
 		},
 		ConnState: s.guard.ConnState,
 	}
+	if c.TLS.CertFile != "" {
+		if s.certs, err = newCertificates(c.TLS.CertFile, c.TLS.KeyFile, log); err != nil {
+			return nil, err
+		}
+		s.http.TLSConfig = &tls.Config{GetCertificate: s.certs.get}
+	}
 	return s, nil
+}
+
+// serve answers on l, with TLS if there is a certificate (RSC18): handshakes have headerTime, and ALPN
+// offers HTTP/2.
+func (s *Server) serve(l net.Listener) error {
+	if s.certs != nil {
+		return s.http.ServeTLS(l, "", "")
+	}
+	return s.http.Serve(l)
 }
 
 // sendBuffer is SO_SNDBUF of HTTP connections, in bytes, as of WebSockets: what a client that
@@ -200,12 +218,16 @@ func New(c config.Config, secrets config.Secrets, log *slog.Logger) (*Server, er
 const sendBuffer = 256 << 10
 
 func boundSendBuffer(c net.Conn) {
+	if over, ok := c.(*tls.Conn); ok {
+		c = over.NetConn()
+	}
 	if tcp, ok := c.(*net.TCPConn); ok {
 		_ = tcp.SetWriteBuffer(sendBuffer) // it ends by itself if this fails
 	}
 }
 
-// Reload adopts the keys, namespaces, origins and limits of a checked configuration.
+// Reload adopts the keys, namespaces, origins and limits of a checked configuration, and
+// what the files of the certificate hold now, if that is good.
 // Connections go on with what they were granted, under the new limits, and end if their app
 // or key is gone. It returns the settings that differ from those at the start and need a
 // restart.
@@ -223,6 +245,9 @@ func (s *Server) Reload(c config.Config, secrets config.Secrets) (needRestart []
 	limits := c
 	limits.Limits.MaxFrameBytes = s.config.Limits.MaxFrameBytes
 	s.limits.Replace(limitsOf(limits))
+	if s.certs != nil {
+		s.certs.reload()
+	}
 	return config.NeedRestart(s.config, c), nil
 }
 
@@ -373,7 +398,7 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 		}
 	})
 	wg.Go(func() {
-		if err := s.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		if err := s.serve(l); !errors.Is(err, http.ErrServerClosed) {
 			failed <- err
 		}
 	})
@@ -493,11 +518,15 @@ func (s *Server) Banner(addr net.Addr) string {
 		}
 		token = made
 	}
+	secure, option := "", "tls: false, port"
+	if s.certs != nil {
+		secure, option = "s", "tlsPort"
+	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "\nLetShare Server listens on port %s (mode local)\n\n", port)
-	fmt.Fprintf(&b, "  Ably SDK    new Ably.Realtime({ key: %q, endpoint: \"localhost\", port: %s, tls: false })\n", key, port)
-	fmt.Fprintf(&b, "  LetShare    customServerUrl ws://localhost:%s\n", port)
+	fmt.Fprintf(&b, "  Ably SDK    new Ably.Realtime({ key: %q, endpoint: \"localhost\", %s: %s })\n", key, option, port)
+	fmt.Fprintf(&b, "  LetShare    customServerUrl ws%s://localhost:%s\n", secure, port)
 	fmt.Fprintf(&b, "              customAuthToken %s\n", token)
-	fmt.Fprintf(&b, "  curl        curl -u '%s' http://localhost:%s/channels/demo/messages\n\n", key, port)
+	fmt.Fprintf(&b, "  curl        curl -u '%s' http%s://localhost:%s/channels/demo/messages\n\n", key, secure, port)
 	return b.String()
 }

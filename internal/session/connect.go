@@ -45,9 +45,10 @@ func (m *Manager) begin(ctx context.Context, r *Request, transport Transport) (*
 		return nil, err
 	}
 	counts := m.opts.Stats.App(grant.App)
-	if err := grant.CheckPeer(r.Peer); err != nil {
+	grant, refused := grant.ForPeer(r.Peer)
+	if refused != nil {
 		counts.ConnectionRefused()
-		return nil, err
+		return nil, refused
 	}
 	s := &Session{
 		manager:       m,

@@ -160,7 +160,7 @@ func (n *node) tryConnect(t *testing.T, query string) (*line, error) {
 		t.Fatal(err)
 	}
 	l := &line{held: make(map[*outbox.Gate][]*wire.ProtocolMessage), ended: make(map[*outbox.Gate]bool)}
-	l.session, err = n.Open(t.Context(), &session.Request{Query: q, Header: make(http.Header)}, l)
+	l.session, err = n.Open(t.Context(), &session.Request{Query: q, Header: make(http.Header), Peer: auth.Peer{Secure: true}}, l)
 	return l, err
 }
 

@@ -28,6 +28,9 @@ func (s *Session) reauthorize(pm *wire.ProtocolMessage) {
 		s.fail(err)
 		return
 	}
+	if old.Plaintext {
+		grant = grant.OverPlaintext()
+	}
 	s.mu.Lock()
 	s.grant = grant
 	s.mu.Unlock()

@@ -203,6 +203,7 @@ func (s *portable) WhenWritable(f func()) {
 	s.poller.workers.Go(TaskFunc(f))
 }
 
+// Close leaves the end to the writer: closing a TLS connection writes, and may wait.
 func (s *portable) Close() error {
 	s.mu.Lock()
 	if s.closed {
@@ -210,34 +211,32 @@ func (s *portable) Close() error {
 		return nil
 	}
 	s.closed = true
-	lingers := s.writing
+	s.startLocked()
 	s.mu.Unlock()
-	if lingers {
-		// The writer closes the connection; neither it nor the reader may wait for long.
-		_ = s.conn.SetWriteDeadline(time.Now().Add(portableLinger))
-		return s.conn.SetReadDeadline(time.Unix(1, 0))
-	}
-	return s.conn.Close()
+	// Neither the writer nor the reader may wait for long.
+	_ = s.conn.SetWriteDeadline(time.Now().Add(portableLinger))
+	return s.conn.SetReadDeadline(time.Unix(1, 0))
 }
 
+// Abort takes the socket from under a TLS connection, which would say goodbye first.
 func (s *portable) Abort() error {
 	s.mu.Lock()
 	s.closed = true
 	s.mu.Unlock()
-	return s.conn.Close()
+	under := underneath(s.conn)
+	if tcp, ok := under.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0) // otherwise the kernel keeps what the peer does not take
+	}
+	return under.Close()
 }
 
+// CloseWrite leaves the end to the writer, as Close does.
 func (s *portable) CloseWrite() error {
 	s.mu.Lock()
-	if s.shut || s.closed {
-		s.mu.Unlock()
-		return nil
-	}
-	s.shut = true
-	later := s.writing
-	s.mu.Unlock()
-	if !later {
-		s.closeWrite()
+	defer s.mu.Unlock()
+	if !s.shut && !s.closed {
+		s.shut = true
+		s.startLocked()
 	}
 	return nil
 }
@@ -246,6 +245,14 @@ func (s *portable) closeWrite() {
 	if c, ok := s.conn.(interface{ CloseWrite() error }); ok {
 		_ = c.CloseWrite()
 	}
+}
+
+// underneath is the connection that a TLS connection runs over, and any other itself.
+func underneath(conn net.Conn) net.Conn {
+	if over, ok := conn.(interface{ NetConn() net.Conn }); ok {
+		return over.NetConn()
+	}
+	return conn
 }
 
 func (s *portable) RemoteAddr() net.Addr { return s.conn.RemoteAddr() }

@@ -9,9 +9,9 @@ import (
 
 // LimitUnacknowledged ends a TCP connection, with an error, when bytes that were sent stay
 // unacknowledged for d, which is in whole milliseconds. The kernel itself would try for some
-// 15 minutes. On a connection that is no TCP socket, and on other systems, it does nothing.
+// 15 minutes. On a connection that is no TCP socket, with TLS or without, and on other systems, it does nothing.
 func LimitUnacknowledged(conn net.Conn, d time.Duration) {
-	tcp, ok := conn.(*net.TCPConn)
+	tcp, ok := underneath(conn).(*net.TCPConn)
 	if !ok {
 		return
 	}

@@ -9,6 +9,9 @@
 // timer of its own, and a slow one is bounded by its outbox. The body ends with the
 // connection.
 //
+// Over HTTP/2, where a socket has many requests, the answer itself is the connection of a
+// portable socket.Stream, and the handler waits for its end.
+//
 // # Records and ids
 //
 // A record is one message or one presence event. Its id tells where the client stands in all

@@ -46,6 +46,7 @@ type kit struct {
 	auth  *auth.Authenticator
 	url   string
 	pipes bool
+	http2 bool
 	dial  func(ctx context.Context, network, addr string) (net.Conn, error) // nil: the usual
 	count counts
 }
@@ -65,6 +66,7 @@ type settings struct {
 	poller socket.PollerOptions
 	limits limit.Limits
 	pipes  bool // no network, so that time may be a test's
+	http2  bool
 	spy    *spy // on the engine; nil: none
 }
 
@@ -95,7 +97,7 @@ func newKit(t testing.TB, choose ...func(*settings)) *kit {
 		set.spy.Engine, store = store, set.spy
 	}
 	dir := directorymemory.NewStore(directorymemory.Options{}).Node(me)
-	k := &kit{pipes: set.pipes, hub: hub.New(hub.Options{
+	k := &kit{pipes: set.pipes, http2: set.http2, hub: hub.New(hub.Options{
 		Engine:    store,
 		Directory: dir, Node: me,
 		Namespace: func(_, channel string) auth.Namespace { return app.Namespace(channel) },
@@ -115,7 +117,7 @@ func newKit(t testing.TB, choose ...func(*settings)) *kit {
 	var wg sync.WaitGroup
 	wg.Go(func() { _ = wheel.Run(ctx) })
 	wg.Go(func() { _ = poller.Run(ctx) })
-	server := &http.Server{Handler: k.door}
+	server := &http.Server{Handler: k.door, Protocols: k.protocols()}
 	l := net.Listener(newPipes())
 	k.url, k.dial = "http://pipes", l.(*pipes).dial
 	if !set.pipes {
@@ -215,6 +217,16 @@ func (p *pipes) Accept() (net.Conn, error) {
 func (p *pipes) Close() error   { p.once.Do(func() { close(p.done) }); return nil }
 func (p *pipes) Addr() net.Addr { return &net.UnixAddr{Name: "pipes"} }
 
+// protocols are those of both sides; nil means HTTP/1.1.
+func (k *kit) protocols() *http.Protocols {
+	if !k.http2 {
+		return nil
+	}
+	p := new(http.Protocols)
+	p.SetUnencryptedHTTP2(true)
+	return p
+}
+
 // get makes a request. The path has the parameters; the key is that of the app unless the
 // request has credentials.
 func (k *kit) get(t testing.TB, path string, header ...string) *http.Response {
@@ -241,7 +253,7 @@ func (k *kit) do(t testing.TB, method, path string, header ...string) *http.Resp
 		user, password, _ := strings.Cut(key, ":")
 		req.SetBasicAuth(user, password)
 	}
-	transport := &http.Transport{DisableKeepAlives: true, DisableCompression: true, DialContext: k.dial}
+	transport := &http.Transport{DisableKeepAlives: true, DisableCompression: true, DialContext: k.dial, Protocols: k.protocols()}
 	res, err := transport.RoundTrip(req)
 	if err != nil {
 		cancel()

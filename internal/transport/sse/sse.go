@@ -125,8 +125,9 @@ func (d *Door) serve(w http.ResponseWriter, r *http.Request) error {
 
 // stream answers a request whose credentials are good with a stream.
 func (d *Door) stream(w http.ResponseWriter, r *http.Request, query url.Values, grant *auth.Grant, peer auth.Peer) error {
-	if err := grant.CheckPeer(peer); err != nil {
-		return err
+	grant, refused := grant.ForPeer(peer)
+	if refused != nil {
+		return refused
 	}
 	p, err := d.readParams(r, query, grant)
 	if err != nil {
@@ -136,7 +137,11 @@ func (d *Door) stream(w http.ResponseWriter, r *http.Request, query url.Values, 
 	if err != nil {
 		return err
 	}
-	if err := s.open(w, p); err != nil {
+	if r.ProtoMajor >= 2 {
+		s.openResponse(w, r, p)
+		return nil
+	}
+	if err := s.openSocket(w, p); err != nil {
 		s.detach()
 		return err
 	}

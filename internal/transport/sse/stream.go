@@ -3,6 +3,7 @@ package sse
 import (
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -73,25 +74,43 @@ const (
 // that vanished, because it never has anything to say.
 const deadPeer = 45 * time.Second
 
-// open takes over the socket and sends all that there is. After an error the request has not
-// been answered.
-func (s *stream) open(w http.ResponseWriter, p *params) error {
+// openSocket takes over the socket and sends all that there is. After an error the request has
+// not been answered.
+func (s *stream) openSocket(w http.ResponseWriter, p *params) error {
 	conn, _, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		return fmt.Errorf("event stream: %w", err)
 	}
 	socket.LimitUnacknowledged(conn, deadPeer)
+	s.open(conn, s.head(w.Header()), p)
+	return nil
+}
+
+// openResponse streams over a response, which is one of many on its socket (HTTP/2), and returns
+// at the stream's end.
+func (s *stream) openResponse(w http.ResponseWriter, request *http.Request, p *params) {
+	s.setFields(w.Header())
+	w.WriteHeader(http.StatusOK)
+	r := newResponse(w, request)
+	_ = r.control.Flush() // lines may be long in coming; the peer is gone if this fails
+	s.open(r, nil, p)
+	r.wait()
+}
+
+// open sends head and all that there is.
+func (s *stream) open(conn net.Conn, head []byte, p *params) {
 	d := s.door
 	s.keepalive = s.style.keepalive(p.heartbeats)
 	s.opening.Lock()
 	defer s.opening.Unlock()
+	var err error
 	s.conn, err = d.opts.Poller.Add(conn, nil, (*feeder)(s))
 	if err != nil { // the server stops, and conn is closed
 		s.detach()
-		return nil
+		return
 	}
 	s.out.Init(s.conn, &d.opts.Outbox, (*owner)(s))
-	s.begin(s.head(w.Header()))
+	s.begin(head)
 	d.mu.Lock()
 	d.streams[s] = struct{}{}
 	draining := d.draining
@@ -103,7 +122,6 @@ func (s *stream) open(w http.ResponseWriter, p *params) error {
 	if draining {
 		s.end(nil)
 	}
-	return nil
 }
 
 // head is the head of the answer, with the fields that CORS has set.
@@ -112,15 +130,20 @@ func (s *stream) head(fields http.Header) []byte {
 	b.WriteString("HTTP/1.1 200 OK\r\nConnection: close\r\n")
 	h := fields.Clone()
 	h.Set("Date", time.Now().UTC().Format(http.TimeFormat))
+	s.setFields(h)
+	_ = h.Write(&b) // a Builder does not fail
+	b.WriteString("\r\n")
+	return []byte(b.String())
+}
+
+// setFields sets what all streams have in their heads.
+func (s *stream) setFields(h http.Header) {
 	h.Set("Content-Type", "text/event-stream")
 	if s.style.lines {
 		h.Set("Content-Type", "application/x-ndjson")
 	}
 	h.Set("Cache-Control", "no-cache, no-transform")
 	h.Set("X-Accel-Buffering", "no")
-	_ = h.Write(&b) // a Builder does not fail
-	b.WriteString("\r\n")
-	return []byte(b.String())
 }
 
 // begin sends the head, what was missed or asked for of the past, and what came meanwhile.

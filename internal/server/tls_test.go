@@ -1,0 +1,293 @@
+package server
+
+import (
+	"bufio"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"io"
+	"log/slog"
+	"math/big"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"letshare-server/internal/config"
+)
+
+// certify writes a certificate of its own for localhost, and its key.
+func certify(t *testing.T, dir string, serial int64) (certFile, keyFile string, pool *x509.CertPool) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: "test"}, DNSNames: []string{"localhost"},
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	certFile, keyFile = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	for name, block := range map[string]*pem.Block{certFile: {Type: "CERTIFICATE", Bytes: der}, keyFile: {Type: "PRIVATE KEY", Bytes: private}} {
+		if err := os.WriteFile(name, pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool = x509.NewCertPool()
+	pool.AddCert(cert)
+	return certFile, keyFile, pool
+}
+
+// startTLS starts a server with a certificate, and clients that trust it, over HTTP/1.1 and HTTP/2.
+func startTLS(t *testing.T) (s *running, dir string, clients map[string]*http.Client) {
+	t.Helper()
+	dir = t.TempDir()
+	certFile, keyFile, pool := certify(t, dir, 1)
+	s = start(t, func(c *config.Config) { c.TLS.CertFile, c.TLS.KeyFile = certFile, keyFile })
+	clients = make(map[string]*http.Client)
+	for name, h2 := range map[string]bool{"HTTP/1.1": false, "HTTP/2.0": true} {
+		transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}, ForceAttemptHTTP2: h2}
+		t.Cleanup(transport.CloseIdleConnections)
+		clients[name] = &http.Client{Transport: transport, Timeout: 20 * time.Second}
+	}
+	return s, dir, clients
+}
+
+// RSC18
+func TestEveryDoorIsServedOverTLS(t *testing.T) {
+	s, _, clients := startTLS(t)
+	for protocol, web := range clients {
+		t.Run(protocol, func(t *testing.T) {
+			get := func(path string) *http.Response {
+				t.Helper()
+				res, err := web.Get("https://" + s.addr + path)
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(func() { _ = res.Body.Close() })
+				if res.Proto != protocol || res.StatusCode != http.StatusOK {
+					t.Fatalf("%s: %s %s", path, res.Proto, res.Status)
+				}
+				return res
+			}
+			get("/time")
+			get("/health/ready")
+			stream := bufio.NewReader(get("/event-stream?v=1.2&channels=demo&key=" + testKey).Body)
+			comet := bufio.NewReader(get("/comet/connect?v=3&key=" + testKey).Body)
+			if line, err := comet.ReadString('\n'); err != nil || !strings.Contains(line, `"action":4`) {
+				t.Errorf("comet: %q %v", line, err)
+			}
+			ws, _, err := websocket.Dial(t.Context(), "wss://"+s.addr+"/?v=3&key="+testKey, &websocket.DialOptions{HTTPClient: clients["HTTP/1.1"]})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer ws.CloseNow()
+			if pm := receive(t, ws); pm["action"] != 4.0 {
+				t.Fatalf("got %v", pm)
+			}
+			send(t, ws, `{"action":10,"channel":"demo"}`)
+			if pm := receive(t, ws); pm["action"] != 11.0 {
+				t.Fatalf("got %v", pm)
+			}
+			res, err := web.Post("https://"+s.addr+"/channels/demo/messages?key="+testKey, "application/json", strings.NewReader(`{"data":"over TLS"}`))
+			if err != nil || res.StatusCode != http.StatusCreated || res.Proto != protocol {
+				t.Fatalf("publish: %v %v", res, err)
+			}
+			_ = res.Body.Close()
+			if pm := receive(t, ws); pm["action"] != 15.0 {
+				t.Errorf("got %v", pm)
+			}
+			if line, err := stream.ReadString('\n'); err != nil || !strings.Contains(line, "over TLS") {
+				t.Errorf("event stream: %q %v", line, err)
+			}
+			if err := ws.Close(websocket.StatusNormalClosure, ""); err != nil {
+				t.Errorf("the closing handshake: %v", err)
+			}
+		})
+	}
+}
+
+// serial is that of the certificate that the next handshake gets.
+func (s *running) serial(t *testing.T) int64 {
+	t.Helper()
+	conn, err := tls.Dial("tcp", s.addr, &tls.Config{InsecureSkipVerify: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	return conn.ConnectionState().PeerCertificates[0].SerialNumber.Int64()
+}
+
+func TestANewCertificateIsUsedAndNobodyIsDropped(t *testing.T) {
+	s, dir, clients := startTLS(t)
+	ws, _, err := websocket.Dial(t.Context(), "wss://"+s.addr+"/?v=3&key="+testKey, &websocket.DialOptions{HTTPClient: clients["HTTP/1.1"]})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ws.CloseNow()
+	_ = receive(t, ws)
+	if n := s.serial(t); n != 1 {
+		t.Fatalf("the certificate is number %d", n)
+	}
+	adopt := func() {
+		t.Helper()
+		if needRestart, err := s.Reload(s.config, s.secrets); err != nil || len(needRestart) > 0 {
+			t.Fatal(needRestart, err)
+		}
+	}
+	certify(t, dir, 2)
+	adopt()
+	if n := s.serial(t); n != 2 {
+		t.Errorf("after a reload the certificate is number %d", n)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "key.pem"), []byte("no key"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	adopt()
+	if n := s.serial(t); n != 2 {
+		t.Errorf("after a bad key the certificate is number %d", n)
+	}
+	certify(t, dir, 3)
+	s.certs.looked.Store(0) // as if it were long ago
+	if n := s.serial(t); n != 3 {
+		t.Errorf("after a change of the files the certificate is number %d", n)
+	}
+	send(t, ws, `{"action":10,"channel":"demo"}`)
+	if pm := receive(t, ws); pm["action"] != 11.0 {
+		t.Errorf("got %v", pm)
+	}
+}
+
+func TestABadCertificateIsNoStart(t *testing.T) {
+	c := config.Default(config.Local)
+	c.TLS.CertFile, c.TLS.KeyFile = filepath.Join(t.TempDir(), "none.pem"), "none.pem"
+	if _, err := New(c, config.Secrets{DefaultApp: "app"}, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "tls.cert_file") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestAHandshakeHasADeadline(t *testing.T) {
+	t.Parallel()
+	s, _, _ := startTLS(t)
+	if s.http.ReadHeaderTimeout != headerTime {
+		t.Fatal("the deadline of handshakes is that of headers")
+	}
+	conn, err := new(net.Dialer).DialContext(context.Background(), "tcp", s.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	began := time.Now()
+	_ = conn.SetReadDeadline(began.Add(2 * headerTime))
+	if _, err := io.Copy(io.Discard, conn); err != nil {
+		t.Errorf("after %v: %v", time.Since(began), err)
+	}
+}
+
+func TestPlaintextAtATLSListenerIsToldSo(t *testing.T) {
+	s, _, _ := startTLS(t)
+	res, err := web.Get("http://" + s.addr + "/time")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = res.Body.Close()
+	if res.StatusCode != http.StatusBadRequest {
+		t.Error(res.Status)
+	}
+}
+
+func TestATLSOnlyNamespaceRefusesPlaintext(t *testing.T) {
+	certFile, keyFile, pool := certify(t, t.TempDir(), 1)
+	for name, secure := range map[string]bool{"without TLS": false, "with TLS": true} {
+		s := start(t, func(c *config.Config) {
+			c.Namespaces = []config.Namespace{{ID: "safe", TLSOnly: true}}
+			c.Server.TrustedProxies = []string{"127.0.0.0/8"}
+			if secure {
+				c.TLS.CertFile, c.TLS.KeyFile = certFile, keyFile
+			}
+		})
+		transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}}
+		t.Cleanup(transport.CloseIdleConnections)
+		client, scheme := &http.Client{Transport: transport, Timeout: 20 * time.Second}, "http"
+		if secure {
+			scheme = "https"
+		}
+		for _, proto := range []string{"", "http", "https", "https, http"} {
+			allowed := proto == "https" || proto == "" && secure
+			header := make(http.Header)
+			if proto != "" {
+				header.Set("X-Forwarded-Proto", proto)
+			}
+			request := func(method, path, body string, want int) {
+				t.Helper()
+				r, err := http.NewRequestWithContext(t.Context(), method, scheme+"://"+s.addr+path, strings.NewReader(body))
+				if err != nil {
+					t.Fatal(err)
+				}
+				r.Header = header.Clone()
+				r.Header.Set("Content-Type", "application/json")
+				r.Header.Set("Authorization", "Basic "+basic(testKey))
+				res, err := client.Do(r)
+				if err != nil {
+					t.Fatal(err)
+				}
+				_ = res.Body.Close()
+				if code := res.Header.Get("X-Ably-Errorcode"); allowed && res.StatusCode != want ||
+					!allowed && (res.StatusCode != http.StatusForbidden || code != "40311") {
+					t.Errorf("%s, %q: %s %s: %s %s", name, proto, method, path, res.Status, code)
+				}
+			}
+			request(http.MethodPost, "/channels/safe:a/messages", `{"data":"x"}`, 201)
+			request(http.MethodGet, "/channels/safe:a/messages", "", 200)
+			request(http.MethodGet, "/channels/safe:a/presence", "", 200)
+			request(http.MethodGet, "/channels/safe", "", 200)
+			request(http.MethodGet, "/event-stream?v=1.2&channels=safe:a", "", 200)
+			ws, _, err := websocket.Dial(t.Context(), strings.Replace(scheme, "http", "ws", 1)+"://"+s.addr+"/?v=3&key="+testKey,
+				&websocket.DialOptions{HTTPClient: client, HTTPHeader: header})
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = receive(t, ws)
+			send(t, ws, `{"action":10,"channel":"safe:a"}`)
+			pm := receive(t, ws)
+			if allowed && pm["action"] != 11.0 || !allowed && (pm["action"] != 9.0 || errorCode(pm) != 40311) {
+				t.Errorf("%s, %q: attach: %v", name, proto, pm)
+			}
+			send(t, ws, `{"action":15,"msgSerial":0,"channel":"safe:a","messages":[{"data":"x"}]}`)
+			for pm = receive(t, ws); pm["action"] == 15.0; pm = receive(t, ws) {
+			}
+			if allowed && pm["action"] != 1.0 || !allowed && (pm["action"] != 2.0 || errorCode(pm) != 40311) {
+				t.Errorf("%s, %q: publish: %v", name, proto, pm)
+			}
+			send(t, ws, `{"action":10,"channel":"free"}`)
+			for pm = receive(t, ws); pm["action"] == 15.0; pm = receive(t, ws) {
+			}
+			if pm["action"] != 11.0 {
+				t.Errorf("%s, %q: another channel: %v", name, proto, pm)
+			}
+			_ = ws.CloseNow()
+		}
+	}
+}
