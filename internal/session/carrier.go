@@ -41,8 +41,12 @@ func (m *Manager) Carrier(ctx context.Context, r *Request, key string) (Transpor
 	if s == nil {
 		return nil, pubsub.NewError(pubsub.CodeConnectionNotFound, "no such connection")
 	}
-	if err := s.Grant().CheckRenewal(grant); err != nil {
+	own := s.Grant()
+	if err := own.CheckRenewal(grant); err != nil {
 		return nil, err
+	}
+	if !r.Peer.Secure && !own.Plaintext {
+		return nil, pubsub.NewError(pubsub.CodeTLSRequired, "the connection was opened with TLS")
 	}
 	switch {
 	case s.generation != generation:

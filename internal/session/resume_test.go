@@ -3,6 +3,7 @@ package session_test
 import (
 	"errors"
 	"fmt"
+	"net/url"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -10,6 +11,7 @@ import (
 
 	"letshare-server/internal/auth"
 	"letshare-server/internal/pubsub"
+	"letshare-server/internal/session"
 	"letshare-server/internal/wire"
 )
 
@@ -283,5 +285,17 @@ func TestOnlySessionsWithATransportAreSentAway(t *testing.T) {
 	n.connect(t, "resume="+key)
 	if all := n.Sessions(); len(all) != 2 {
 		t.Errorf("%d sessions after the resume", len(all))
+	}
+}
+
+func TestARequestOfAConnectionWithTLSNeedsTLS(t *testing.T) {
+	n := newNode(t)
+	l := n.connect(t, "")
+	key := l.only(t, wire.ActionConnected).ConnectionKey
+	for secure, want := range map[bool]pubsub.Code{true: 0, false: pubsub.CodeTLSRequired} {
+		carrier, err := n.Carrier(t.Context(), &session.Request{Query: url.Values{}, Peer: auth.Peer{Local: true, Secure: secure}}, key)
+		if want == 0 && (err != nil || carrier != session.Transport(l)) || want != 0 && pubsub.ErrorFor(err).Code != want {
+			t.Errorf("secure %v: got %v, %v", secure, carrier, err)
+		}
 	}
 }

@@ -28,9 +28,9 @@ func TestStreamsAreCountedAsConnections(t *testing.T) {
 	} {
 		k.get(t, refused)
 	}
-	for range 2 {
+	for i := range int64(2) {
 		k.open(t, "/sse?v=1.2&channels=a").response.Body.Close()
-		waitFor(t, "the end of the stream", func() bool { return k.count.opened.Load() == k.count.closed.Load() })
+		waitFor(t, "the end of the stream", func() bool { return k.count.closed.Load() == i+1 })
 	}
 	k.open(t, "/sse?v=1.2&channels=a")
 	waitFor(t, "the stream", func() bool { return counted()["connections.all.opened"] == 3 })
