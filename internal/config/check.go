@@ -83,6 +83,12 @@ func (c Config) Check() error {
 	if (c.TLS.CertFile == "") != (c.TLS.KeyFile == "") {
 		fail("tls", "cert_file and key_file must be set together")
 	}
+	if a := c.Debug.PprofAddress; a != "" {
+		addr, err := netip.ParseAddrPort(a)
+		if err != nil || !addr.Addr().IsLoopback() {
+			fail("debug.pprof_address", "must be a loopback address and a port, such as 127.0.0.1:6060")
+		}
+	}
 	c.checkKeys(fail)
 	c.checkLimits(fail)
 	return errors.Join(errs...)

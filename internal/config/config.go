@@ -59,6 +59,7 @@ type Config struct {
 	Redis   Redis   `yaml:"redis" doc:"Several nodes that share one Redis."`
 	Sandbox Sandbox `yaml:"sandbox" doc:"Apps made at run time, for the test suites of SDKs."`
 	TLS     TLS     `yaml:"tls" doc:"TLS of the listener."`
+	Debug   Debug   `yaml:"debug" doc:"A look inside the running server."`
 	Limits  Limits  `yaml:"limits" doc:"What one client, channel, app or message may use. Sizes are in bytes."`
 }
 
@@ -152,6 +153,11 @@ type Sandbox struct {
 type TLS struct {
 	CertFile string `yaml:"cert_file" doc:"Certificate chain in PEM; with it the listener speaks TLS only. Read again when it changes and at SIGHUP. Empty: no TLS."`
 	KeyFile  string `yaml:"key_file" doc:"Its private key in PEM."`
+}
+
+// Debug is a look inside the running server.
+type Debug struct {
+	PprofAddress string `yaml:"pprof_address" doc:"Address host:port, on this machine only, that serves profiles at /debug/pprof/ without authentication. Empty: none."`
 }
 
 // Limits is what one client, channel, app or message may use.

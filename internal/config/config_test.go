@@ -164,6 +164,8 @@ func TestFaultsNameThePlaceAndTheNearestName(t *testing.T) {
 		{"port", "server: {port: 70000}", "", "server.port: must be a port number"},
 		{"level", "log: {level: loud}", "", "log.level: must be debug, info, warn or error"},
 		{"half of a certificate", "tls: {cert_file: c.pem}", "", "tls: cert_file and key_file must be set together"},
+		{"profiles for everybody", "debug: {pprof_address: '0.0.0.0:6060'}", "", "debug.pprof_address: must be a loopback address and a port"},
+		{"profiles by name", "debug: {pprof_address: 'localhost:6060'}", "", "debug.pprof_address: must be a loopback address and a port"},
 		{"slash", "cors: {allowed_origins: ['https://a/']}", "", "must not end in a slash"},
 		{"star", "cors: {allowed_origins: ['*']}", "", "list each that is allowed"},
 		{"no scheme", "ably: {allowed_origins: ['a.com']}", "", `ably.allowed_origins: "a.com" must have the form`},

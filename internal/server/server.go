@@ -388,6 +388,9 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 	if s.sandbox != nil {
 		run("sandbox", s.sandbox.Run)
 	}
+	if address := s.config.Debug.PprofAddress; address != "" {
+		run("profiles", func(ctx context.Context) error { return s.serveProfiles(ctx, address) })
+	}
 	polling, stopPolling := context.WithCancel(work)
 	defer stopPolling()
 	var doors sync.WaitGroup
