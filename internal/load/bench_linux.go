@@ -315,7 +315,7 @@ func (b *bench) allocs(ctx context.Context, r *Report) error {
 	}); err != nil {
 		return err
 	}
-	b.row("P11", "allocations per delivery, whole process, from rooms of 10 and of 1,000", "0, that is < 0.005", strings.Join(per, ", "), worst < 0.005)
+	b.row("P11", "allocations per delivery, whole process, from rooms of 100 and of 1,000", "0, that is < 0.005", strings.Join(per, ", "), worst < 0.005)
 	return nil
 }
 

@@ -260,7 +260,7 @@ func parse(args []string, stderr io.Writer) (*options, error) {
 	f.IntVar(&o.bigInflight, "big-inflight", 1, "mixed: messages under way in the big room")
 	f.IntVar(&o.talk, "talk", 0, "idle: messages that each connection publishes before it is idle")
 	f.IntVar(&o.waves, "waves", 1, "idle: how often all come, hold and leave")
-	f.Int64Var(&o.deliveries, "deliveries", 0, "fanout: end a round after so many, and not after --duration")
+	f.Int64Var(&o.deliveries, "deliveries", 0, "fanout, allocs: end a round after so many, and not after --duration")
 	f.BoolVar(&o.flat, "flat", false, "fanout: fail if the server's memory grows during a round")
 	f.DurationVar(&o.duration, "duration", 5*time.Second, "of a round, or of holding")
 	f.DurationVar(&o.warmup, "warmup", time.Second, "publishing that is verified but not measured, before each round")

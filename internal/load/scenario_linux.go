@@ -426,9 +426,10 @@ func (o *options) empty(ctx context.Context, r *Report) error {
 	return err
 }
 
-// smallRoom is the size of the room that a large one is compared with. What a publish costs by itself is
-// the same in both, so that the difference is the deliveries'.
-const smallRoom = 10
+// smallRoom is the size of the room that a large one is compared with. Both have a goroutine for the
+// fan-out, which rooms of up to 64 do without, so that what a publish costs by itself is the same in both,
+// and the difference is the deliveries'.
+const smallRoom = 100
 
 // allocs publishes in a small room and in one of so many members, one message at a time.
 func (o *options) allocs(ctx context.Context, r *Report) error {
@@ -451,7 +452,7 @@ func (o *options) allocs(ctx context.Context, r *Report) error {
 		perPublish[members] = ratio(float64(n), float64(round.Published))
 	}
 	small, large := perPublish[smallRoom], perPublish[o.members]
-	r.Allocs = &Allocs{PerPublish: small, PerPublishLarge: large, PerDelivery: (large - small) / float64(o.members-smallRoom)}
+	r.Allocs = &Allocs{PerPublish: small, PerPublishLarge: large, PerDelivery: max(large-small, 0) / float64(o.members-smallRoom)}
 	return nil
 }
 
@@ -459,16 +460,21 @@ func (o *options) allocsRound(ctx context.Context, e *engine, kind string, r *Re
 	if err := e.publish(ctx, o.warmup, 0); err != nil { // pools fill
 		return Round{}, 0, err
 	}
+	// Telling them allocates too: as much the second time.
+	first, err := mallocs(ctx, o.pprof)
+	if err != nil {
+		return Round{}, 0, err
+	}
 	before, err := mallocs(ctx, o.pprof)
 	if err != nil {
 		return Round{}, 0, err
 	}
-	round, err := measure(ctx, e, kind, o.pid, 0, o.duration, 0, r)
+	round, err := measure(ctx, e, kind, o.pid, 0, o.duration, o.deliveries, r)
 	if err != nil {
 		return Round{}, 0, err
 	}
 	after, err := mallocs(ctx, o.pprof)
-	return round, after - before, err
+	return round, max(after-before, before-first) - (before - first), err
 }
 
 func (o *options) mixed(ctx context.Context, r *Report) error {
