@@ -52,7 +52,7 @@ var presets = []struct {
 	{"p10", []string{"fanout --rooms 200 --members 50 --rate 400"}},
 	{"p11", []string{"allocs --members 1000"}},
 	{"p14", []string{"fanout --rooms 20 --members 50 --inflight 1 --with-baseline", "fanout --rooms 200 --members 50 --inflight 1 --with-baseline"}},
-	{"p15", []string{"idle --connections 10000 --members 10 --talk 3 --rate 5000 --waves 3 --duration 5s"}},
+	{"p15", []string{"idle --connections 10000 --members 10 --talk 3 --rate 5000 --waves 3 --pause 5m --duration 5s"}},
 	{"verify", []string{"fanout --rooms 20 --members 50 --publishers 2 --inflight 4 --deliveries 24000000 --flat --env LETSHARE_LIMITS_LOG_BYTES=16777216"}},
 }
 
@@ -96,6 +96,7 @@ type options struct {
 	duration    time.Duration
 	warmup      time.Duration
 	settle      time.Duration
+	pause       time.Duration
 	timeout     time.Duration
 	rounds      int
 	loops       int
@@ -265,6 +266,7 @@ func parse(args []string, stderr io.Writer) (*options, error) {
 	f.DurationVar(&o.duration, "duration", 5*time.Second, "of a round, or of holding")
 	f.DurationVar(&o.warmup, "warmup", time.Second, "publishing that is verified but not measured, before each round")
 	f.DurationVar(&o.settle, "settle", 2*time.Second, "rest before memory is read")
+	f.DurationVar(&o.pause, "pause", 0, "idle: more rest after each wave")
 	f.DurationVar(&o.timeout, "timeout", 10*time.Second, "how long nothing may happen where something must")
 	f.IntVar(&o.rounds, "rounds", 0, "how often to measure (3 with a baseline, otherwise 1)")
 	f.IntVar(&o.loops, "loops", 1, "threads")

@@ -637,7 +637,7 @@ func (o *options) idle(ctx context.Context, r *Report) error {
 			return err
 		}
 		r.Rounds = append(r.Rounds, round)
-		if err := wait(ctx, o.settle); err != nil {
+		if err := wait(ctx, o.settle+o.pause); err != nil {
 			return err
 		}
 		if err := read(&wave.Left); err != nil {
