@@ -74,6 +74,7 @@ type Server struct {
 	certs    *certificates // nil without TLS
 	doors    *doors
 
+	kept       func() int64 // bytes of messages and ids that the engine remembers
 	maxSockets int
 	draining   atomic.Bool
 }
@@ -177,6 +178,10 @@ func New(c config.Config, secrets config.Secrets, log *slog.Logger) (*Server, er
 			Guard: s.guard, Log: log})),
 	}
 	s.doors.setOrigins(c)
+	s.kept = func() int64 {
+		kept := store.Stats()
+		return kept.Bytes + kept.IDBytes
+	}
 	s.metrics.Watch(func() metrics.Held {
 		kept := store.Stats()
 		return metrics.Held{Sessions: s.sessions.Kept(), OutboxBytes: waiting.Used(),
@@ -384,7 +389,7 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 	run("timer wheel", s.wheel.Run)
 	run("metrics", s.metrics.Run)
 	run("statistics", s.stats.Run)
-	run("memory", returnMemory)
+	run("memory", func(ctx context.Context) error { return returnMemory(ctx, s.kept) })
 	if s.sandbox != nil {
 		run("sandbox", s.sandbox.Run)
 	}
