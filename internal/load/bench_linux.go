@@ -108,7 +108,11 @@ type loads struct {
 
 // with runs f with a server and a floor of its own.
 func (b *bench) with(ctx context.Context, r *Report, f func(*loads) error) error {
-	server, err := startOwn(ctx, b.o.serverCommand(), b.o.env)
+	return b.withProfiles(ctx, r, false, f)
+}
+
+func (b *bench) withProfiles(ctx context.Context, r *Report, profiles bool, f func(*loads) error) error {
+	server, err := startOwn(ctx, b.o.serverCommand(), b.o.env, profiles)
 	if err != nil {
 		return err
 	}
@@ -297,7 +301,7 @@ func (b *bench) latency(ctx context.Context, r *Report) error {
 func (b *bench) allocs(ctx context.Context, r *Report) error {
 	var per []string
 	worst := 0.
-	if err := b.with(ctx, r, func(l *loads) error {
+	if err := b.withProfiles(ctx, r, true, func(l *loads) error {
 		for _, d := range []struct {
 			name string
 			o    *options
@@ -342,7 +346,7 @@ func (b *bench) idle(ctx context.Context, r *Report) error {
 			o.echo = dialect == "ably"
 			one := &Report{Scenario: "idle", Dialect: o.dialectName()}
 			// Something of the start is still to be given back.
-			server, err := startOwn(ctx, o.serverCommand(), o.env)
+			server, err := startOwn(ctx, o.serverCommand(), o.env, false)
 			if err != nil {
 				return err
 			}
@@ -384,7 +388,7 @@ func (b *bench) wave(ctx context.Context, r *Report) error {
 	o.connections, o.members, o.talk, o.rate = b.size(10_000), 10, 3, "5000"
 	w := &b.waves
 	if w.server == nil {
-		server, err := startOwn(ctx, o.serverCommand(), o.env)
+		server, err := startOwn(ctx, o.serverCommand(), o.env, false)
 		if err != nil {
 			return err
 		}

@@ -123,13 +123,18 @@ func TestAServerAllocatesNothingForEachDelivery(t *testing.T) {
 		{[]string{"--dialect", "letshare"}, 57},
 	} {
 		t.Run(c.args[1], func(t *testing.T) {
-			code, r := tool(t, t.Context(), append([]string{"allocs", "--own-server", "--members", "1000", "--deliveries", "60000", "--warmup", "200ms", "--timeout", "60s"}, c.args...)...)
+			members := "1000"
+			if raceEnabled {
+				members = "120" // pools forget at random, so that only the way of counting is tried
+			}
+			code, r := tool(t, t.Context(), append([]string{"allocs", "--own-server", "--members", members, "--deliveries", "60000",
+				"--warmup", "200ms", "--timeout", "60s"}, c.args...)...)
 			if code != 0 || r.Allocs == nil {
 				t.Fatalf("exit code %d, %+v", code, r)
 			}
 			t.Logf("%+v", r.Allocs)
 			if raceEnabled {
-				return // pools forget at random
+				return
 			}
 			// What the process does besides is in it, so it is not exactly 0.
 			if a := r.Allocs; a.PerDelivery > 0.005 || a.PerPublish > c.perPublish || a.PerPublishLarge > c.perPublish+5 {

@@ -25,15 +25,15 @@ type ownServer struct {
 	url     string
 	key     string
 	secret  string
-	pprof   string // host:port
+	pprof   string // host:port, if it serves profiles
 	process *exec.Cmd
 	dir     string
 	output  sync.WaitGroup
 }
 
 // startOwn runs the command line as a server with more variables of the environment. It is ready when
-// startOwn returns, and ends with stop.
-func startOwn(ctx context.Context, command, env []string) (*ownServer, error) {
+// startOwn returns, and ends with stop. profiles makes it serve some, which takes memory.
+func startOwn(ctx context.Context, command, env []string, profiles bool) (*ownServer, error) {
 	dir, err := os.MkdirTemp("", "letshare-load-")
 	if err != nil {
 		return nil, fmt.Errorf("start a server: %w", err)
@@ -50,8 +50,11 @@ func startOwn(ctx context.Context, command, env []string) (*ownServer, error) {
 		}
 	}
 	s.process.Env = append(s.process.Env, "MODE=production", "LETSHARE_SERVER_HOST=127.0.0.1", "LETSHARE_SERVER_PORT=0", "LETSHARE_API_KEYS="+s.key,
-		"LETSHARE_JWT_SECRET="+s.secret, "LETSHARE_WEBSOCKET_MAX_ROOM_USERS=100000", "LETSHARE_DEBUG_PPROF_ADDRESS=127.0.0.1:0",
+		"LETSHARE_JWT_SECRET="+s.secret, "LETSHARE_WEBSOCKET_MAX_ROOM_USERS=100000",
 		"LETSHARE_SERVER_SHUTDOWN_GRACE=0s")
+	if profiles {
+		s.process.Env = append(s.process.Env, "LETSHARE_DEBUG_PPROF_ADDRESS=127.0.0.1:0")
+	}
 	s.process.Env = append(s.process.Env, env...)
 	var stderr strings.Builder
 	s.process.Stderr = &stderr
@@ -66,7 +69,7 @@ func startOwn(ctx context.Context, command, env []string) (*ownServer, error) {
 	s.pid = s.process.Process.Pid
 	kill := time.AfterFunc(20*time.Second, func() { _ = s.process.Process.Kill() })
 	lines := bufio.NewScanner(stdout)
-	for (s.url == "" || s.pprof == "") && lines.Scan() {
+	for !s.ready(profiles) && lines.Scan() {
 		var line struct {
 			Address string `json:"address"`
 			Pprof   string `json:"pprof_address"`
@@ -81,12 +84,14 @@ func startOwn(ctx context.Context, command, env []string) (*ownServer, error) {
 	}
 	kill.Stop()
 	s.output.Go(func() { _, _ = io.Copy(io.Discard, stdout) })
-	if s.url == "" || s.pprof == "" {
+	if !s.ready(profiles) {
 		s.stop()
 		return nil, fmt.Errorf("start a server: it did not say where it listens: %.1000s", stderr.String())
 	}
 	return s, nil
 }
+
+func (s *ownServer) ready(profiles bool) bool { return s.url != "" && (s.pprof != "" || !profiles) }
 
 func (s *ownServer) stop() {
 	_ = s.process.Process.Signal(syscall.SIGTERM)

@@ -14,7 +14,7 @@ import (
 
 func runScenario(ctx context.Context, o *options, r *Report, stderr io.Writer) error {
 	if o.own {
-		server, err := startOwn(ctx, o.serverCommand(), o.env)
+		server, err := startOwn(ctx, o.serverCommand(), o.env, o.scenario == "allocs")
 		if err != nil {
 			return err
 		}
