@@ -122,6 +122,11 @@ func (c *Config) checkKeys(fail failFunc) {
 			defaultApp = k.App
 		}
 	}
+	for i, name := range c.Revocable {
+		if !c.hasKey(name) {
+			fail(fmt.Sprintf("revocable_keys[%d]", i), "must be the name of one of api_keys, appId.keyId")
+		}
+	}
 	checkNamespaces("namespaces", c.Namespaces, fail)
 	seen := map[string]bool{defaultApp: defaultApp != ""}
 	for i, app := range c.Apps {
@@ -139,6 +144,21 @@ func (c *Config) checkKeys(fail failFunc) {
 		}
 		checkNamespaces(path+".namespaces", app.Namespaces, fail)
 	}
+}
+
+// hasKey reports whether a key of the default app may have this name. One that the server makes
+// is known only later.
+func (c *Config) hasKey(name string) bool {
+	if strings.Contains(name, ":") {
+		return false // a whole key, with its secret
+	}
+	for _, text := range c.APIKeys {
+		if k, ok := splitKey(string(text)); ok && k.name() == name {
+			return true
+		}
+	}
+	app, id, _ := strings.Cut(name, ".")
+	return len(c.APIKeys) == 0 && app != "" && id != ""
 }
 
 func checkNamespaces(path string, list []Namespace, fail failFunc) {

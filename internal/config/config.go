@@ -51,6 +51,7 @@ type Config struct {
 	WebSocket WebSocket `yaml:"websocket" doc:"WebSockets of the LetShare door."`
 
 	APIKeys    []Secret    `yaml:"api_keys" reload:"yes" doc:"Keys of the default app, each appId.keyId:secret. All have the same appId. Empty: in local mode a published key that works from local addresses only, in production one that is made at the first start and kept in data_dir."`
+	Revocable  []string    `yaml:"revocable_keys" reload:"yes" doc:"Names, appId.keyId, of those of them whose tokens can be revoked; these live for an hour at most."`
 	Namespaces []Namespace `yaml:"namespaces" reload:"yes" doc:"Rules for channels of the default app: for the channel id and all whose name begins with id and a colon."`
 	Apps       []App       `yaml:"apps" reload:"yes" doc:"More apps, each with keys and rules of its own."`
 

@@ -171,6 +171,8 @@ func TestFaultsNameThePlaceAndTheNearestName(t *testing.T) {
 		{"proxy", "server: {trusted_proxies: [me]}", "", "neither an address nor a network"},
 		{"key", "api_keys: [nonsense]", "", "api_keys[0]: must have the form appId.keyId:secret"},
 		{"two apps", "api_keys: [a.b:c, d.e:f]", "", "api_keys[1]: is of app d, but the first key is of a"},
+		{"no revocable key", "api_keys: [a.b:c]\nrevocable_keys: [a.b, a.c]", "", "revocable_keys[1]: must be the name of one of api_keys"},
+		{"a whole revocable key", "revocable_keys: ['a.b:c']", "", "revocable_keys[0]: must be the name of one of api_keys"},
 		{"app twice", "apps: [{id: a}, {id: a}]", "", "apps[1].id: a is there twice"},
 		{"key without secret", "apps: [{id: a, keys: [{id: b}]}]", "", "apps[0].keys[0]: must have an id and a secret"},
 		{"namespace", "namespaces: [{id: 'a:b'}]", "", "namespaces[0].id: must have no colon"},
@@ -274,7 +276,7 @@ func TestTheDefaultFileLoadsAsTheDefaults(t *testing.T) {
 		c := mustLoad(t, config.Options{File: write(t, text), Environ: []string{"MODE=" + string(mode)}})
 		want := config.Default(mode)
 		// Empty lists come back as such.
-		want.APIKeys, want.Namespaces, want.Apps = []config.Secret{}, []config.Namespace{}, []config.App{}
+		want.APIKeys, want.Revocable, want.Namespaces, want.Apps = []config.Secret{}, []string{}, []config.Namespace{}, []config.App{}
 		want.Ably.AllowedOrigins, want.Server.TrustedProxies, want.Redis.Addresses = []string{}, []string{}, []string{}
 		if !reflect.DeepEqual(c, want) {
 			t.Errorf("%s: got %+v, want %+v", mode, c, want)
@@ -332,7 +334,7 @@ func TestReloadKnowsWhatNeedsARestart(t *testing.T) {
 	a, b := config.Default(config.Local), config.Default(config.Local)
 	b.Log.Level = "debug"
 	b.CORS.AllowedOrigins = []string{"https://x"}
-	b.APIKeys, b.Namespaces = []config.Secret{"a.b:c"}, []config.Namespace{{ID: "x"}}
+	b.APIKeys, b.Revocable, b.Namespaces = []config.Secret{"a.b:c"}, []string{"a.b"}, []config.Namespace{{ID: "x"}}
 	if got := config.NeedRestart(a, b); len(got) != 0 {
 		t.Errorf("got %q", got)
 	}
@@ -434,6 +436,24 @@ func TestProductionUsesWhatIsConfiguredAndTouchesNoFile(t *testing.T) {
 	}
 	if _, err := os.Stat(c.DataDir); !os.IsNotExist(err) {
 		t.Errorf("the data directory was made")
+	}
+}
+
+func TestKeysAreRevocableWhoseNamesSaySo(t *testing.T) {
+	c := production(t)
+	c.JWT.Secret, c.Ably.TokenSecret = "a secret of my own", "a secret of my own for the tokens"
+	c.APIKeys, c.Revocable = []config.Secret{"mine01.key001:4711", "mine01.key002:4712"}, []string{"mine01.key002"}
+	want := []config.Key{{App: "mine01", ID: "key001", Secret: "4711"}, {App: "mine01", ID: "key002", Secret: "4712", Revocable: true}}
+	if s := resolve(t, c); !slices.Equal(s.Keys, want) {
+		t.Errorf("got %#v", s.Keys)
+	}
+
+	// So can the key that the server has made, which is known from the second start on.
+	c = production(t)
+	made := resolve(t, c).Keys[0]
+	c.Revocable = []string{made.App + "." + made.ID}
+	if s := resolve(t, c); made.Revocable || len(s.Keys) != 1 || s.Keys[0].Secret != made.Secret || !s.Keys[0].Revocable {
+		t.Errorf("got %#v", s.Keys)
 	}
 }
 
