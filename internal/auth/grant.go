@@ -51,7 +51,7 @@ type Grant struct {
 	ByKey bool
 
 	// LocalOnly says that the credential is published with this software, so that only
-	// local peers may use it: CheckPeer.
+	// local peers may use it: ForPeer.
 	LocalOnly bool
 
 	// Plaintext says that the party's connection has no TLS, as far as ForPeer was told.
@@ -113,20 +113,12 @@ func (g *Grant) CheckRenewal(next *Grant) *pubsub.Error {
 	return nil
 }
 
-// CheckPeer refuses a published credential to a peer that is not local, with CodeForbidden.
-func (g *Grant) CheckPeer(p Peer) *pubsub.Error {
-	if g.LocalOnly && !p.Local {
-		return pubsub.NewError(pubsub.CodeForbidden,
-			"this credential is published with the server and works from local addresses only; configure your own")
-	}
-	return nil
-}
-
-// ForPeer is g for a peer that presented its credential: CheckPeer refuses, and what is given
-// knows whether the connection has TLS.
+// ForPeer is g for a peer to whose requests it is given: it knows whether the connection has
+// TLS. A published credential is CodeForbidden to a peer that is not local.
 func (g *Grant) ForPeer(p Peer) (*Grant, *pubsub.Error) {
-	if err := g.CheckPeer(p); err != nil {
-		return nil, err
+	if g.LocalOnly && !p.Local {
+		return nil, pubsub.NewError(pubsub.CodeForbidden,
+			"this credential is published with the server and works from local addresses only; configure your own")
 	}
 	if p.Secure {
 		return g, nil

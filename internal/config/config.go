@@ -45,6 +45,7 @@ type Config struct {
 	Server    Server    `yaml:"server" doc:"Where the server listens."`
 	JWT       JWT       `yaml:"jwt" doc:"Tokens of LetShare's door, /ws."`
 	CORS      CORS      `yaml:"cors" doc:"Who may use /ws, /health and /metrics from a browser."`
+	Auth      Auth      `yaml:"auth" doc:"How clients prove who they are."`
 	Ably      Ably      `yaml:"ably" doc:"The Ably doors."`
 	LetShare  LetShare  `yaml:"letshare" doc:"The LetShare door."`
 	Log       Log       `yaml:"log" doc:"Logs go to the standard output; warnings and errors also to errors.log."`
@@ -81,6 +82,11 @@ type JWT struct {
 // CORS is about browsers at LetShare's doors.
 type CORS struct {
 	AllowedOrigins []string `yaml:"allowed_origins" reload:"yes" doc:"Origins that are allowed, exactly as browsers send them: scheme://host[:port], without a slash at the end."`
+}
+
+// Auth is about credentials.
+type Auth struct {
+	RequireTLS bool `yaml:"require_tls" reload:"yes" doc:"Whether keys are refused that come without TLS from other than local addresses. Otherwise the log warns of the first. Tokens are not concerned."`
 }
 
 // Ably is about the Ably doors.

@@ -63,6 +63,7 @@ type Server struct {
 	engine   engine.Engine
 	dir      directory.Directory
 	revoked  *auth.Revocations
+	auth     *auth.Authenticator
 	hub      *hub.Hub
 	sessions *session.Manager
 	comet    *comet.Door
@@ -131,7 +132,9 @@ func New(c config.Config, secrets config.Secrets, log *slog.Logger) (*Server, er
 	}
 	s.revoked = auth.NewRevocations(auth.RevocationOptions{Store: s.dir, Life: s.tokenLife, Log: log})
 	authenticator := auth.NewAuthenticator(s.apps, nil, auth.WithTokenSecret(string(secrets.TokenSecret)),
-		auth.WithNonces(s.dir), auth.WithRevocations(s.revoked))
+		auth.WithNonces(s.dir), auth.WithRevocations(s.revoked), auth.WithLog(log))
+	authenticator.RequireTLS(c.Auth.RequireTLS)
+	s.auth = authenticator
 	if c.Sandbox.Enabled {
 		s.sandbox = auth.NewSandbox(auth.SandboxOptions{Registry: s.apps, InUse: s.appInUse, Added: s.appAdded, Removed: s.appRemoved})
 		log.Warn("sandbox.enabled: everybody who reaches the server can make apps with keys of their own")
@@ -240,6 +243,7 @@ func (s *Server) Reload(c config.Config, secrets config.Secrets) (needRestart []
 		return nil, err
 	}
 	s.apps.Replace(apps...)
+	s.auth.RequireTLS(c.Auth.RequireTLS)
 	s.recheck()
 	s.doors.setOrigins(c)
 	limits := c

@@ -43,6 +43,11 @@ func (c credentials) RealtimeToken(token, _ string) (*auth.Grant, error) {
 	return nil, pubsub.NewError(pubsub.CodeInvalidJWT, "invalid JWT format")
 }
 
+// Admit implements Authenticator.
+func (c credentials) Admit(g *auth.Grant, p auth.Peer) (*auth.Grant, *pubsub.Error) {
+	return g.ForPeer(p)
+}
+
 // Recheck implements Authenticator: a token without a grant is revoked, a key never.
 func (c credentials) Recheck(g *auth.Grant) *pubsub.Error {
 	for _, known := range c {

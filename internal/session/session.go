@@ -78,6 +78,9 @@ type Authenticator interface {
 	Realtime(q url.Values, h http.Header) (*auth.Grant, error)
 	RealtimeToken(token, clientID string) (*auth.Grant, error)
 
+	// Admit is a grant for the peer that presented its credential.
+	Admit(*auth.Grant, auth.Peer) (*auth.Grant, *pubsub.Error)
+
 	// Recheck reports why a grant would not be given any more.
 	Recheck(*auth.Grant) *pubsub.Error
 }
