@@ -118,7 +118,7 @@ type WebSocket struct {
 type Namespace struct {
 	ID              string `yaml:"id" doc:"The channels' name up to the first colon."`
 	Persisted       bool   `yaml:"persisted" doc:"Messages stay in history for the storage period."`
-	PersistLast     bool   `yaml:"persist_last" later:"yes" doc:"The last message stays for a year."`
+	PersistLast     bool   `yaml:"persist_last" doc:"What was published last stays for a year."`
 	Identified      bool   `yaml:"identified" doc:"Clients without a clientId are refused."`
 	TLSOnly         bool   `yaml:"tls_only" doc:"Clients without TLS are refused."`
 	MutableMessages bool   `yaml:"mutable_messages" later:"yes" doc:"Messages can be updated, deleted and annotated."`

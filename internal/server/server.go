@@ -301,12 +301,19 @@ func (s *Server) namespace(app, channel string) auth.Namespace {
 // budget allows.
 const persistedRetention = 24 * time.Hour
 
+// lastRetention is for how long the last message of channels with persist_last stays.
+const lastRetention = 365 * 24 * time.Hour
+
 // policy says how long a channel's messages are kept.
-func (s *Server) policy(channel pubsub.ChannelID) engine.Policy {
-	if s.namespace(channel.App, channel.Name).Persisted {
-		return engine.Policy{Retention: persistedRetention}
+func (s *Server) policy(channel pubsub.ChannelID) (p engine.Policy) {
+	rule := s.namespace(channel.App, channel.Name)
+	if rule.Persisted {
+		p.Retention = persistedRetention
 	}
-	return engine.Policy{}
+	if rule.PersistLast {
+		p.Last = lastRetention
+	}
+	return p
 }
 
 // socketLimit is how many sockets the node takes: nine tenths of what the process may open.
