@@ -174,12 +174,6 @@ func checkNamespaces(path string, list []Namespace, fail failFunc) {
 			fail(at, "%s is there twice", ns.ID)
 		}
 		seen[ns.ID] = true
-		v := reflect.ValueOf(ns)
-		for j := range v.NumField() {
-			if f := v.Type().Field(j); f.Tag.Get("later") != "" && !v.Field(j).IsZero() {
-				fail(fmt.Sprintf("%s[%d].%s", path, i, f.Tag.Get("yaml")), "not supported yet; remove it")
-			}
-		}
 	}
 }
 

@@ -121,8 +121,8 @@ type Namespace struct {
 	PersistLast     bool   `yaml:"persist_last" doc:"What was published last stays for a year."`
 	Identified      bool   `yaml:"identified" doc:"Clients without a clientId are refused."`
 	TLSOnly         bool   `yaml:"tls_only" doc:"Clients without TLS are refused."`
-	MutableMessages bool   `yaml:"mutable_messages" later:"yes" doc:"Messages can be updated, deleted and annotated."`
-	PushEnabled     bool   `yaml:"push_enabled" later:"yes" doc:"Messages can be pushed to devices."`
+	MutableMessages bool   `yaml:"mutable_messages" doc:"Messages may be updated, deleted and annotated, and stay in history for the storage period. Nothing can be updated yet."`
+	PushEnabled     bool   `yaml:"push_enabled" doc:"Messages may be pushed to devices. Nothing is pushed yet."`
 }
 
 // App is an app beside the default one.

@@ -176,7 +176,6 @@ func TestFaultsNameThePlaceAndTheNearestName(t *testing.T) {
 		{"app twice", "apps: [{id: a}, {id: a}]", "", "apps[1].id: a is there twice"},
 		{"key without secret", "apps: [{id: a, keys: [{id: b}]}]", "", "apps[0].keys[0]: must have an id and a secret"},
 		{"namespace", "namespaces: [{id: 'a:b'}]", "", "namespaces[0].id: must have no colon"},
-		{"a namespace", "namespaces: [{id: n, push_enabled: true}]", "", "namespaces[0].push_enabled: not supported yet; remove it"},
 		{"limit", "limits: {max_message_bytes: 0}", "", "limits.max_message_bytes: must be at least 1"},
 		{"limit that may be off", "limits: {app_channels: -1}", "", "limits.app_channels: must be at least 0"},
 		{"profile", "limits: {profile: able}", "", "limits.profile: must be empty or ably"},
@@ -253,6 +252,7 @@ func TestObjectsAndAliasesInTheFile(t *testing.T) {
 namespaces:
   - &p {id: persisted, persisted: true}
   - {id: Mixed_Case, identified: true}
+  - {id: rest, persist_last: true, tls_only: true, mutable_messages: true, push_enabled: true}
 apps:
   - id: app2
     keys:
@@ -261,7 +261,8 @@ apps:
 `)})
 	want := config.Default(config.Local)
 	p := config.Namespace{ID: "persisted", Persisted: true}
-	want.Namespaces = []config.Namespace{p, {ID: "Mixed_Case", Identified: true}}
+	want.Namespaces = []config.Namespace{p, {ID: "Mixed_Case", Identified: true},
+		{ID: "rest", PersistLast: true, TLSOnly: true, MutableMessages: true, PushEnabled: true}}
 	want.Apps = []config.App{{ID: "app2", Namespaces: []config.Namespace{p}, Keys: []config.AppKey{
 		{ID: "k1", Secret: "12345678901234567890", Capability: `{"*":["subscribe"]}`, Revocable: true},
 	}}}

@@ -143,14 +143,23 @@ func checkTLS(g *auth.Grant, rule auth.Namespace) error {
 	return nil
 }
 
+// admits refuses a party that a channel's rule keeps out: CodeTLSRequired,
+// CodeIdentifiedClientNeeded.
+func admits(rule auth.Namespace, g *auth.Grant) error {
+	if err := checkTLS(g, rule); err != nil {
+		return err
+	}
+	if rule.Identified && !g.Identified() {
+		return pubsub.NewError(pubsub.CodeIdentifiedClientNeeded, "the channel requires an identified client")
+	}
+	return nil
+}
+
 // grantModes checks that the grant may attach and returns the modes it gets: those asked
 // for that its capability covers (RTL4m).
 func (h *Hub) grantModes(g *auth.Grant, name pubsub.ChannelName, asked pubsub.Mode) (pubsub.Mode, error) {
-	if err := h.CheckTLS(g, name); err != nil {
+	if err := admits(h.opts.Namespace(g.App, name.Base), g); err != nil {
 		return 0, err
-	}
-	if h.opts.Namespace(g.App, name.Base).Identified && !g.Identified() {
-		return 0, pubsub.NewError(pubsub.CodeIdentifiedClientNeeded, "the channel requires an identified client")
 	}
 	if asked == 0 {
 		asked = pubsub.DefaultModes

@@ -117,11 +117,8 @@ func (h *Hub) checkPresence(p *Presence, rule auth.Namespace) error {
 	if p.Channel.Qualifier != "" || !p.Grant.Allows(auth.OpPresence, p.Channel.Resource()) {
 		return denied("be present on", p.Channel)
 	}
-	if err := checkTLS(p.Grant, rule); err != nil {
+	if err := admits(rule, p.Grant); err != nil {
 		return err
-	}
-	if rule.Identified && !p.Grant.Identified() {
-		return pubsub.NewError(pubsub.CodeIdentifiedClientNeeded, "the channel requires an identified client")
 	}
 	if len(p.Items) > MaxMessagesPerPublish {
 		h.opts.Limits.Exceeded(limit.PublishMessages, p.Grant.App)

@@ -145,15 +145,15 @@ func (c *channel) crowded() bool {
 // that repeats of it are recognised by (RSL1k4-5).
 func (h *Hub) check(p *Publish, rule auth.Namespace) (*pubsub.Batch, engine.ID, error) {
 	none := engine.ID{}
+	if needed := mutation(p.Messages); needed != 0 {
+		return nil, none, h.RefuseMutation(p.Grant, p.Channel, needed)
+	}
 	ops := p.Grant.Ops(p.Channel.Resource())
 	if p.Channel.Qualifier != "" || !ops.Has(auth.OpPublish) {
 		return nil, none, denied("publish to", p.Channel)
 	}
-	if err := checkTLS(p.Grant, rule); err != nil {
+	if err := admits(rule, p.Grant); err != nil {
 		return nil, none, err
-	}
-	if rule.Identified && !p.Grant.Identified() {
-		return nil, none, pubsub.NewError(pubsub.CodeIdentifiedClientNeeded, "the channel requires an identified client")
 	}
 	if len(p.Messages) > MaxMessagesPerPublish {
 		h.opts.Limits.Exceeded(limit.PublishMessages, p.Grant.App)
@@ -196,10 +196,6 @@ func (h *Hub) tooLarge(app string, size, most int) *pubsub.Error {
 
 // completeMessage checks one message and fills in what the server sets.
 func completeMessage(p *Publish, ops auth.OpSet, m *pubsub.Message) error {
-	switch m.Action {
-	case pubsub.MessageUpdate, pubsub.MessageDelete, pubsub.MessageAppend:
-		return pubsub.NewError(pubsub.CodeMutableRuleMissing, "message updates, deletes and appends are not enabled for this channel")
-	}
 	clientID, err := p.Grant.CheckClientID(m.ClientID, m.ClientID != "")
 	if err != nil {
 		return err

@@ -190,6 +190,10 @@ func route(path []string) map[string]handler {
 		return map[string]handler{http.MethodGet: (*API).status}
 	case len(path) == 3 && path[0] == "channels" && (path[2] == "messages" || path[2] == "history"):
 		return map[string]handler{http.MethodGet: (*API).history, http.MethodPost: (*API).publish}
+	case len(path) == 4 && path[0] == "channels" && path[2] == "messages":
+		return map[string]handler{http.MethodPatch: (*API).updateMessage, http.MethodGet: (*API).noMessage}
+	case len(path) == 5 && path[0] == "channels" && path[2] == "messages" && path[4] == "annotations":
+		return map[string]handler{http.MethodGet: (*API).annotations, http.MethodPost: (*API).annotate}
 	case len(path) == 3 && path[0] == "channels" && path[2] == "presence":
 		return map[string]handler{http.MethodGet: (*API).presence}
 	case len(path) == 4 && path[0] == "channels" && path[2] == "presence" && path[3] == "history":

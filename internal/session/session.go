@@ -267,6 +267,8 @@ func (s *Session) acknowledged(turn *hub.Turn, pm *wire.ProtocolMessage) {
 		s.publish(turn, pm)
 	case wire.ActionPresence:
 		s.presence(turn, pm)
+	case wire.ActionAnnotation:
+		s.refuse(pm, pubsub.ErrorFor(s.annotate(pm)))
 	default:
 		s.refuse(pm, pubsub.Errorf(pubsub.CodeBadRequest, "this server does not support protocol action %d", pm.Action))
 	}
