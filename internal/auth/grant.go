@@ -57,8 +57,9 @@ type Grant struct {
 	// Plaintext says that the party's connection has no TLS, as far as ForPeer was told.
 	Plaintext bool
 
-	key        *appKey // that vouches for it; nil if KeyName is empty
-	userClaims []userClaim
+	key          *appKey // that vouches for it; nil if KeyName is empty
+	userClaims   []userClaim
+	publishRates []publishRate
 }
 
 // Ops returns the operations that g allows on a resource, see Capability.Ops.

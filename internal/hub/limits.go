@@ -23,6 +23,33 @@ func (h *Hub) pace(l *limit.Limits, id pubsub.ChannelID, items, bytes int) error
 	return nil
 }
 
+// publisher is who publishes on one channel under a rate that its token sets: a connection, or
+// for requests without one whoever has such a token.
+type publisher struct {
+	channel      pubsub.ChannelID
+	connectionID string
+	token        string
+}
+
+// paceToken counts messages against the rate that the publisher's token sets for the channel,
+// if it does.
+func (h *Hub) paceToken(p *Publish, id pubsub.ChannelID) error {
+	rate, bounded := p.Grant.PublishRate(p.Channel.Resource())
+	if !bounded {
+		return nil
+	}
+	who := publisher{channel: id, connectionID: p.publisher()}
+	if who.connectionID == "" {
+		who.token = p.Grant.KeyName + "\x00" + p.Grant.ClientID
+	}
+	// Rates are in thousandths, since one message may be for many seconds.
+	if rate > 0 && limit.AllowOf(h.opts.Limits, &h.tokenRates, who, int(rate), 1000*len(p.Messages)) {
+		return nil
+	}
+	h.opts.Limits.Exceeded(limit.TokenMessages, id.App)
+	return pubsub.Errorf(pubsub.CodeConnectionRateExceeded, "rate limit exceeded: the token allows %v messages per second on this channel", rate)
+}
+
 // noteFull tells of an Append that the engine had no room for.
 func (h *Hub) noteFull(err error, app string) {
 	if errors.Is(err, engine.ErrFull) {

@@ -9,6 +9,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/golang-jwt/jwt/v5"
+
 	"letshare-server/internal/auth"
 	"letshare-server/internal/engine"
 	"letshare-server/internal/hub"
@@ -247,4 +249,74 @@ func TestWhatAReceiverDoesNotAllowIsNotHandedOver(t *testing.T) {
 	if len(asked) != 3 || asked[0] != 3 || asked[1] != 2 || asked[2] != 1 || len(askedOfFiltered) != 1 || askedOfFiltered[0] != 2 {
 		t.Errorf("asked %v and %v", asked, askedOfFiltered)
 	}
+}
+
+// bearer is the grant of a JWT with the given claims.
+func bearer(t *testing.T, claims jwt.MapClaims) *auth.Grant {
+	t.Helper()
+	app, err := auth.NewApp("app", []auth.Key{{ID: "key", Secret: "secret"}}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	claims["iat"], claims["exp"] = time.Now().Unix(), time.Now().Add(time.Hour).Unix()
+	token := jwt.NewWithClaims(jwt.SigningMethodHS256, claims)
+	token.Header["kid"] = "app.key"
+	text, err := token.SignedString([]byte("secret"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, err := auth.NewAuthenticator(auth.NewRegistry(app), nil).RealtimeToken(text, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return g
+}
+
+func TestATokenBoundsTheRateOfItsClientOnEachChannel(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, _, e := limited(t, limit.Limits{Burst: 5 * time.Second})
+		const claim = "ably.limits.publish.perAttachment.maxRate."
+		g := bearer(t, jwt.MapClaims{claim + "*": 10, claim + "slow": 0.1, claim + "closed": 0})
+		serial := int64(0)
+		try := func(connection, channel string, messages int) pubsub.Code {
+			p := &hub.Publish{Grant: g, Channel: name(channel), ConnectionID: connection, MsgSerial: serial}
+			for range messages {
+				p.Messages = append(p.Messages, &pubsub.Message{Data: pubsub.Text("x")})
+			}
+			serial++
+			var turn hub.Turn
+			defer turn.End()
+			return codeOf(h.Publish(&turn, p, func(hub.Published) {}))
+		}
+		expect := func(what string, got, want pubsub.Code) {
+			t.Helper()
+			if got != want {
+				t.Errorf("%s: code %d, want %d", what, got, want)
+			}
+		}
+		const refused = pubsub.CodeConnectionRateExceeded
+		expect("50 of a burst", try("c1", "a", 50), 0)
+		expect("one more", try("c1", "a", 1), refused)
+		expect("on another channel", try("c1", "b", 50), 0)
+		expect("on another connection", try("c2", "a", 50), 0)
+		expect("over REST", try("", "a", 50), 0)
+		expect("more over REST", try("", "a", 1), refused)
+		time.Sleep(100 * time.Millisecond)
+		expect("after a tenth of a second", try("c1", "a", 1), 0)
+		expect("and another", try("c1", "a", 1), refused)
+		expect("no message", try("c1", "a", 0), 0)
+
+		expect("one of a slow channel", try("c1", "slow", 1), 0)
+		time.Sleep(5*time.Second - 1)
+		expect("another too soon", try("c1", "slow", 1), refused)
+		time.Sleep(5*time.Second + 1)
+		expect("another", try("c1", "slow", 1), 0)
+		expect("a closed channel", try("c1", "closed", 1), refused)
+		time.Sleep(time.Hour)
+		expect("a closed channel later", try("c1", "closed", 1), refused)
+		e.expect(t, limit.TokenMessages, 6)
+		if n := e.of[limit.ChannelMessages]; n != 0 {
+			t.Errorf("%d against the channel", n)
+		}
+	})
 }

@@ -59,7 +59,8 @@ type Published struct {
 // once, perhaps before Publish returns. What was published is sent when turn ends. An
 // error means that p was refused and done will not be called.
 //
-// A publish above the rates of its channel is CodeChannelMessageRate or CodeChannelByteRate.
+// A publish above the rate that its token sets is CodeConnectionRateExceeded, one above the rates
+// of its channel CodeChannelMessageRate or CodeChannelByteRate.
 //
 // Publish may wait while the room's fan-out is far behind.
 func (h *Hub) Publish(turn *Turn, p *Publish, done func(Published)) error {
@@ -76,6 +77,10 @@ func (h *Hub) Publish(turn *Turn, p *Publish, done func(Published)) error {
 	if count == 0 {
 		done(Published{})
 		return nil
+	}
+	if err := h.paceToken(p, channelID); err != nil {
+		counts.Refused(transport, stats.Messages, count)
+		return err
 	}
 	size := batch.Size()
 	if l := h.opts.Limits.For(channelID.App); l.ChannelMessages > 0 || l.ChannelBytes > 0 {
