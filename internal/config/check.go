@@ -127,7 +127,7 @@ func (c *Config) checkKeys(fail failFunc) {
 			fail(fmt.Sprintf("revocable_keys[%d]", i), "must be the name of one of api_keys, appId.keyId")
 		}
 	}
-	checkNamespaces("namespaces", c.Namespaces, fail)
+	c.checkNamespaces("namespaces", c.Namespaces, fail)
 	seen := map[string]bool{defaultApp: defaultApp != ""}
 	for i, app := range c.Apps {
 		path := fmt.Sprintf("apps[%d]", i)
@@ -142,7 +142,7 @@ func (c *Config) checkKeys(fail failFunc) {
 				fail(fmt.Sprintf("%s.keys[%d]", path, j), "must have an id and a secret")
 			}
 		}
-		checkNamespaces(path+".namespaces", app.Namespaces, fail)
+		c.checkNamespaces(path+".namespaces", app.Namespaces, fail)
 	}
 }
 
@@ -161,7 +161,7 @@ func (c *Config) hasKey(name string) bool {
 	return len(c.APIKeys) == 0 && app != "" && id != ""
 }
 
-func checkNamespaces(path string, list []Namespace, fail failFunc) {
+func (c *Config) checkNamespaces(path string, list []Namespace, fail failFunc) {
 	seen := make(map[string]bool)
 	for i, ns := range list {
 		at := fmt.Sprintf("%s[%d].id", path, i)
@@ -174,6 +174,19 @@ func checkNamespaces(path string, list []Namespace, fail failFunc) {
 			fail(at, "%s is there twice", ns.ID)
 		}
 		seen[ns.ID] = true
+		limits := reflect.ValueOf(ns.Limits)
+		for f, v := range limits.Fields() {
+			least := int64(0)
+			if strings.HasSuffix(yamlName(f), "_per_second") {
+				least = -1
+			}
+			if v.Int() < least {
+				fail(fmt.Sprintf("%s[%d].limits.%s", path, i, yamlName(f)), "must be at least %d", least)
+			}
+		}
+		if ns.Limits.MaxMessageBytes > c.Limits.MaxMessageBytes {
+			fail(fmt.Sprintf("%s[%d].limits.max_message_bytes", path, i), "must not be more than limits.max_message_bytes, which clients are told")
+		}
 	}
 }
 

@@ -123,6 +123,17 @@ type Namespace struct {
 	TLSOnly         bool   `yaml:"tls_only" doc:"Clients without TLS are refused."`
 	MutableMessages bool   `yaml:"mutable_messages" doc:"Messages may be updated, deleted and annotated, and stay in history for the storage period. Nothing can be updated yet."`
 	PushEnabled     bool   `yaml:"push_enabled" doc:"Messages may be pushed to devices. Nothing is pushed yet."`
+
+	Limits NamespaceLimits `yaml:"limits" doc:"Limits of each of the channels, in the place of those of the section limits. 0: as there."`
+}
+
+// NamespaceLimits are limits of each of the channels of a namespace.
+type NamespaceLimits struct {
+	MaxMessageBytes          int `yaml:"max_message_bytes" doc:"Size of all messages of one publish; not more than limits.max_message_bytes."`
+	ChannelMessagesPerSecond int `yaml:"channel_messages_per_second" doc:"Messages and presence messages. -1: no limit."`
+	ChannelBytesPerSecond    int `yaml:"channel_bytes_per_second" doc:"Their size. -1: no limit."`
+	PresenceMembers          int `yaml:"presence_members" doc:"Presence members."`
+	PresenceBytes            int `yaml:"presence_bytes" doc:"What they take together."`
 }
 
 // App is an app beside the default one.

@@ -176,6 +176,11 @@ func TestFaultsNameThePlaceAndTheNearestName(t *testing.T) {
 		{"app twice", "apps: [{id: a}, {id: a}]", "", "apps[1].id: a is there twice"},
 		{"key without secret", "apps: [{id: a, keys: [{id: b}]}]", "", "apps[0].keys[0]: must have an id and a secret"},
 		{"namespace", "namespaces: [{id: 'a:b'}]", "", "namespaces[0].id: must have no colon"},
+		{"a namespace's limit", "namespaces: [{id: n, limits: {presence_members: -1}}]", "", "namespaces[0].limits.presence_members: must be at least 0"},
+		{"a namespace's rate", "namespaces: [{id: n, limits: {channel_bytes_per_second: -2}}]", "", "namespaces[0].limits.channel_bytes_per_second: must be at least -1"},
+		{"an app's namespace's limit", "apps: [{id: a, namespaces: [{id: n, limits: {max_message_bytes: 70000}}]}]", "",
+			"apps[0].namespaces[0].limits.max_message_bytes: must not be more than limits.max_message_bytes"},
+		{"no such limit", "namespaces: [{id: n, limits: {presense_members: 1}}]", "", "unknown setting namespaces[0].limits.presense_members, did you mean presence_members?"},
 		{"limit", "limits: {max_message_bytes: 0}", "", "limits.max_message_bytes: must be at least 1"},
 		{"limit that may be off", "limits: {app_channels: -1}", "", "limits.app_channels: must be at least 0"},
 		{"profile", "limits: {profile: able}", "", "limits.profile: must be empty or ably"},
@@ -252,7 +257,7 @@ func TestObjectsAndAliasesInTheFile(t *testing.T) {
 namespaces:
   - &p {id: persisted, persisted: true}
   - {id: Mixed_Case, identified: true}
-  - {id: rest, persist_last: true, tls_only: true, mutable_messages: true, push_enabled: true}
+  - {id: rest, persist_last: true, tls_only: true, mutable_messages: true, push_enabled: true, limits: {channel_messages_per_second: -1, max_message_bytes: 10}}
 apps:
   - id: app2
     keys:
@@ -262,7 +267,8 @@ apps:
 	want := config.Default(config.Local)
 	p := config.Namespace{ID: "persisted", Persisted: true}
 	want.Namespaces = []config.Namespace{p, {ID: "Mixed_Case", Identified: true},
-		{ID: "rest", PersistLast: true, TLSOnly: true, MutableMessages: true, PushEnabled: true}}
+		{ID: "rest", PersistLast: true, TLSOnly: true, MutableMessages: true, PushEnabled: true,
+			Limits: config.NamespaceLimits{ChannelMessagesPerSecond: -1, MaxMessageBytes: 10}}}
 	want.Apps = []config.App{{ID: "app2", Namespaces: []config.Namespace{p}, Keys: []config.AppKey{
 		{ID: "k1", Secret: "12345678901234567890", Capability: `{"*":["subscribe"]}`, Revocable: true},
 	}}}

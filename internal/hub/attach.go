@@ -133,10 +133,11 @@ func (h *Hub) CheckTLS(g *auth.Grant, name pubsub.ChannelName) error {
 	if !g.Plaintext {
 		return nil
 	}
-	return checkTLS(g, h.opts.Namespace(g.App, name.Base))
+	rule := h.opts.Namespace(g.App, name.Base)
+	return checkTLS(g, &rule)
 }
 
-func checkTLS(g *auth.Grant, rule auth.Namespace) error {
+func checkTLS(g *auth.Grant, rule *auth.Namespace) error {
 	if g.Plaintext && rule.TLSOnly {
 		return pubsub.NewError(pubsub.CodeTLSRequired, "the channel requires a connection with TLS")
 	}
@@ -145,7 +146,7 @@ func checkTLS(g *auth.Grant, rule auth.Namespace) error {
 
 // admits refuses a party that a channel's rule keeps out: CodeTLSRequired,
 // CodeIdentifiedClientNeeded.
-func admits(rule auth.Namespace, g *auth.Grant) error {
+func admits(rule *auth.Namespace, g *auth.Grant) error {
 	if err := checkTLS(g, rule); err != nil {
 		return err
 	}
@@ -158,7 +159,8 @@ func admits(rule auth.Namespace, g *auth.Grant) error {
 // grantModes checks that the grant may attach and returns the modes it gets: those asked
 // for that its capability covers (RTL4m).
 func (h *Hub) grantModes(g *auth.Grant, name pubsub.ChannelName, asked pubsub.Mode) (pubsub.Mode, error) {
-	if err := admits(h.opts.Namespace(g.App, name.Base), g); err != nil {
+	rule := h.opts.Namespace(g.App, name.Base)
+	if err := admits(&rule, g); err != nil {
 		return 0, err
 	}
 	if asked == 0 {

@@ -1,24 +1,47 @@
 package hub
 
 import (
+	"cmp"
 	"errors"
 
+	"letshare-server/internal/auth"
 	"letshare-server/internal/engine"
 	"letshare-server/internal/limit"
 	"letshare-server/internal/pubsub"
 )
 
+// channelLimits are those of one channel. Rates of 0 are none.
+type channelLimits struct {
+	messageBytes    int // of one publish
+	presenceMembers int
+	presenceBytes   int64
+	messages, bytes int // per second
+}
+
+// limitsOf are the limits in force for the channels of a namespace: what its rule does not say
+// is as in all others.
+func (h *Hub) limitsOf(app string, rule *auth.Namespace) channelLimits {
+	all, own := h.opts.Limits.For(app), &rule.Limits
+	return channelLimits{
+		messageBytes:    cmp.Or(own.MessageBytes, all.MessageBytes),
+		presenceMembers: cmp.Or(own.PresenceMembers, all.PresenceMembers),
+		presenceBytes:   cmp.Or(int64(own.PresenceBytes), all.PresenceBytes),
+		messages:        max(cmp.Or(own.Messages, all.ChannelMessages), 0),
+		bytes:           max(cmp.Or(own.Bytes, all.ChannelBytes), 0),
+	}
+}
+
 // pace counts items against the rates of their channel, and says which of them does not
 // allow it.
-func (h *Hub) pace(l *limit.Limits, id pubsub.ChannelID, items, bytes int) error {
+func (h *Hub) pace(l *channelLimits, id pubsub.ChannelID, items, bytes int) error {
 	set := h.opts.Limits
-	if !limit.AllowOf(set, &h.messageRates, id, l.ChannelMessages, items) {
+	if !limit.AllowOf(set, &h.messageRates, id, l.messages, items) {
 		set.Exceeded(limit.ChannelMessages, id.App)
-		return pubsub.Errorf(pubsub.CodeChannelMessageRate, "rate limit exceeded: %d messages per second on one channel", l.ChannelMessages)
+		return pubsub.Errorf(pubsub.CodeChannelMessageRate, "rate limit exceeded: %d messages per second on one channel", l.messages)
 	}
-	if !limit.AllowOf(set, &h.byteRates, id, l.ChannelBytes, bytes) {
+	if !limit.AllowOf(set, &h.byteRates, id, l.bytes, bytes) {
 		set.Exceeded(limit.ChannelBytes, id.App)
-		return pubsub.Errorf(pubsub.CodeChannelByteRate, "rate limit exceeded: %d bytes per second on one channel", l.ChannelBytes)
+		return pubsub.Errorf(pubsub.CodeChannelByteRate, "rate limit exceeded: %d bytes per second on one channel", l.bytes)
 	}
 	return nil
 }

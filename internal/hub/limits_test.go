@@ -320,3 +320,72 @@ func TestATokenBoundsTheRateOfItsClientOnEachChannel(t *testing.T) {
 		}
 	})
 }
+
+func TestANamespaceHasLimitsOfItsOwn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		all := limit.Limits{MessageBytes: 100, PresenceMembers: 2, PresenceBytes: 1000, Burst: time.Second, Rates: limit.Rates{ChannelMessages: 4, ChannelBytes: 400}}
+		rules := make(map[string]auth.NamespaceLimits)
+		h, _, e := limited(t, all, func(o *hub.Options) {
+			o.Namespace = func(_, channel string) auth.Namespace {
+				return auth.Namespace{Limits: rules[pubsub.Namespace(channel)]}
+			}
+		})
+		expect := func(what string, got, want pubsub.Code) {
+			t.Helper()
+			if got != want {
+				t.Errorf("%s: got %d, want %d", what, got, want)
+			}
+		}
+		present := func(channel, client, data string) pubsub.Code {
+			t.Helper()
+			r := request("conn-"+client, 0, enter(client, data))
+			r.Channel = name(channel)
+			return code(try(t, h, r))
+		}
+		check := func(when string, own auth.NamespaceLimits, messageBytes, messages, bytes, members, presenceBytes int) {
+			t.Helper()
+			rules["own"] = own
+			channel := func(what string) string { return "own:" + when + what }
+			expect(when+": just the largest", tryPublish(h, "app", channel("size"), messageBytes), 0)
+			expect(when+": too large", tryPublish(h, "app", channel("size"), messageBytes+1), pubsub.CodeMessageTooLarge)
+			for range messages {
+				expect(when+": within the rate", tryPublish(h, "app", channel("rate"), 1), 0)
+			}
+			if got, want := tryPublish(h, "app", channel("rate"), 1), pubsub.CodeChannelMessageRate; messages > 0 {
+				expect(when+": above the rate", got, want)
+			}
+			for range bytes / 50 {
+				expect(when+": within the bandwidth", tryPublish(h, "app", channel("bytes"), 50), 0)
+			}
+			if bytes > 0 {
+				expect(when+": above the bandwidth", tryPublish(h, "app", channel("bytes"), 1), pubsub.CodeChannelByteRate)
+			}
+			for i := range members {
+				expect(when+": a member", present(channel("members"), "m"+strconv.Itoa(i), ""), 0)
+			}
+			expect(when+": one member too many", present(channel("members"), "last", ""), pubsub.CodeTooManyMembers)
+			large := strings.Repeat("x", min(messageBytes, presenceBytes)-10)
+			if presenceBytes < messageBytes {
+				expect(when+": too much data", present(channel("data"), "a", large+strings.Repeat("x", 10)), pubsub.CodePresenceTooLarge)
+			} else {
+				expect(when+": as much data as may be", present(channel("data"), "a", large), 0)
+			}
+		}
+		check("as all", auth.NamespaceLimits{}, 100, 4, 0, 2, 1000)
+		check("more", auth.NamespaceLimits{MessageBytes: 150, Messages: 8, Bytes: -1, PresenceMembers: 3, PresenceBytes: 2000}, 150, 8, 0, 3, 2000)
+		check("less", auth.NamespaceLimits{MessageBytes: 60, Messages: 2, PresenceMembers: 1, PresenceBytes: 50}, 60, 2, 0, 1, 50)
+		check("other rates", auth.NamespaceLimits{Messages: -1, Bytes: 200}, 100, 0, 200, 2, 1000)
+		e.expect(t, limit.MessageBytes, 4)
+		e.expect(t, limit.ChannelMessages, 3)
+		e.expect(t, limit.ChannelBytes, 1)
+		e.expect(t, limit.PresenceMembers, 4)
+		e.expect(t, limit.PresenceBytes, 1)
+
+		// The size counts for doors with a bound of their own, too.
+		p := &hub.Publish{Grant: anyone, Channel: name("own:door"), Messages: message("", strings.Repeat("x", 101)), MaxBytes: 1000}
+		expect("a door's own size", code(h.Publish(new(hub.Turn), p, func(hub.Published) {})), 0)
+		rules["own"] = auth.NamespaceLimits{MessageBytes: 100}
+		p = &hub.Publish{Grant: anyone, Channel: name("own:door"), Messages: message("", strings.Repeat("x", 101)), MaxBytes: 1000}
+		expect("a door's own size where the namespace has one", code(h.Publish(new(hub.Turn), p, func(hub.Published) {})), pubsub.CodeMessageTooLarge)
+	})
+}

@@ -43,7 +43,8 @@ type Publish struct {
 	// Ephemeral says that nothing of it is kept, whatever the messages say.
 	Ephemeral bool
 
-	// MaxBytes bounds the sum of the messages' sizes. Zero means the app's limit.
+	// MaxBytes bounds the sum of the messages' sizes, unless the channel's namespace does.
+	// Zero means the limit of all channels.
 	MaxBytes int
 }
 
@@ -69,7 +70,8 @@ func (h *Hub) Publish(turn *Turn, p *Publish, done func(Published)) error {
 	c := h.lookup(channelID)
 	counts, transport := h.counts(c, channelID), p.transport()
 	rule := h.opts.Namespace(p.Grant.App, p.Channel.Base)
-	batch, id, err := h.check(p, rule)
+	limits := h.limitsOf(channelID.App, &rule)
+	batch, id, err := h.check(p, &rule, &limits)
 	if err != nil {
 		counts.Refused(transport, stats.Messages, count)
 		return err
@@ -83,8 +85,8 @@ func (h *Hub) Publish(turn *Turn, p *Publish, done func(Published)) error {
 		return err
 	}
 	size := batch.Size()
-	if l := h.opts.Limits.For(channelID.App); l.ChannelMessages > 0 || l.ChannelBytes > 0 {
-		if err := h.pace(l, channelID, count, size); err != nil {
+	if limits.messages > 0 || limits.bytes > 0 {
+		if err := h.pace(&limits, channelID, count, size); err != nil {
 			counts.Refused(transport, stats.Messages, count)
 			return err
 		}
@@ -148,7 +150,7 @@ func (c *channel) crowded() bool {
 
 // check validates a publish, rights first and contents after, and makes its batch and the id
 // that repeats of it are recognised by (RSL1k4-5).
-func (h *Hub) check(p *Publish, rule auth.Namespace) (*pubsub.Batch, engine.ID, error) {
+func (h *Hub) check(p *Publish, rule *auth.Namespace, limits *channelLimits) (*pubsub.Batch, engine.ID, error) {
 	none := engine.ID{}
 	if needed := mutation(p.Messages); needed != 0 {
 		return nil, none, h.RefuseMutation(p.Grant, p.Channel, needed)
@@ -165,9 +167,9 @@ func (h *Hub) check(p *Publish, rule auth.Namespace) (*pubsub.Batch, engine.ID, 
 		return nil, none, pubsub.Errorf(pubsub.CodeTooManyMessages, "a publish has %d messages at most, got %d", MaxMessagesPerPublish, len(p.Messages))
 	}
 	batch := &pubsub.Batch{ConnectionID: p.publisher(), Messages: p.Messages}
-	most := p.MaxBytes
-	if most == 0 {
-		most = h.opts.Limits.For(p.Grant.App).MessageBytes
+	most := limits.messageBytes
+	if p.MaxBytes != 0 && rule.Limits.MessageBytes == 0 {
+		most = p.MaxBytes
 	}
 	if size := batch.Size(); size > most {
 		return nil, none, h.tooLarge(p.Grant.App, size, most)

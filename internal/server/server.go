@@ -279,7 +279,7 @@ func buildApps(c config.Config, secrets config.Secrets) ([]*auth.App, error) {
 	for _, id := range order {
 		rules := make([]auth.Namespace, 0, len(namespaces[id]))
 		for _, ns := range namespaces[id] {
-			rules = append(rules, auth.Namespace(ns))
+			rules = append(rules, ruleOf(ns))
 		}
 		app, err := auth.NewApp(id, keys[id], rules)
 		if err != nil {
@@ -288,6 +288,26 @@ func buildApps(c config.Config, secrets config.Secrets) ([]*auth.App, error) {
 		apps = append(apps, app)
 	}
 	return apps, nil
+}
+
+// ruleOf is a rule of the configuration as auth has it.
+func ruleOf(ns config.Namespace) auth.Namespace {
+	return auth.Namespace{
+		ID:              ns.ID,
+		Persisted:       ns.Persisted,
+		PersistLast:     ns.PersistLast,
+		Identified:      ns.Identified,
+		TLSOnly:         ns.TLSOnly,
+		MutableMessages: ns.MutableMessages,
+		PushEnabled:     ns.PushEnabled,
+		Limits: auth.NamespaceLimits{
+			MessageBytes:    ns.Limits.MaxMessageBytes,
+			PresenceMembers: ns.Limits.PresenceMembers,
+			PresenceBytes:   ns.Limits.PresenceBytes,
+			Messages:        ns.Limits.ChannelMessagesPerSecond,
+			Bytes:           ns.Limits.ChannelBytesPerSecond,
+		},
+	}
 }
 
 func (s *Server) namespace(app, channel string) auth.Namespace {
