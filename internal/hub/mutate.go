@@ -24,7 +24,7 @@ func (h *Hub) RefuseMutation(g *auth.Grant, name pubsub.ChannelName, needed auth
 		return denied("change or annotate messages of", name)
 	}
 	rule := h.opts.Namespace(g.App, name.Base)
-	if err := admits(&rule, g); err != nil {
+	if err := admit(&rule, g); err != nil {
 		return err
 	}
 	if !rule.MutableMessages {

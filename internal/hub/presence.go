@@ -117,7 +117,7 @@ func (h *Hub) checkPresence(p *Presence, rule *auth.Namespace, limits *channelLi
 	if p.Channel.Qualifier != "" || !p.Grant.Allows(auth.OpPresence, p.Channel.Resource()) {
 		return denied("be present on", p.Channel)
 	}
-	if err := admits(rule, p.Grant); err != nil {
+	if err := admit(rule, p.Grant); err != nil {
 		return err
 	}
 	if len(p.Items) > MaxMessagesPerPublish {

@@ -159,7 +159,7 @@ func (h *Hub) check(p *Publish, rule *auth.Namespace, limits *channelLimits) (*p
 	if p.Channel.Qualifier != "" || !ops.Has(auth.OpPublish) {
 		return nil, none, denied("publish to", p.Channel)
 	}
-	if err := admits(rule, p.Grant); err != nil {
+	if err := admit(rule, p.Grant); err != nil {
 		return nil, none, err
 	}
 	if len(p.Messages) > MaxMessagesPerPublish {

@@ -232,7 +232,7 @@ func boundSendBuffer(c net.Conn) {
 // Reload adopts the keys, namespaces, origins and limits of a checked configuration, and
 // what the files of the certificate hold now, if that is good.
 // Connections go on with what they were granted, under the new limits, and end if their app
-// or key is gone. It returns the settings that differ from those at the start and need a
+// or key is gone; attachments end if the new rule of their channel forbids them. It returns the settings that differ from those at the start and need a
 // restart.
 func (s *Server) Reload(c config.Config, secrets config.Secrets) (needRestart []string, err error) {
 	if secrets.DefaultApp != s.secrets.DefaultApp {
@@ -244,7 +244,7 @@ func (s *Server) Reload(c config.Config, secrets config.Secrets) (needRestart []
 	}
 	s.apps.Replace(apps...)
 	s.auth.RequireTLS(c.Auth.RequireTLS)
-	s.recheck()
+	s.rulesChanged()
 	s.doors.setOrigins(c)
 	limits := c
 	limits.Limits.MaxFrameBytes = s.config.Limits.MaxFrameBytes

@@ -44,6 +44,9 @@ type Transport interface {
 	// Mute is End with nothing to say.
 	Mute(gate *outbox.Gate)
 
+	// Soon has f run in a turn of its own, unless the transport ends before.
+	Soon(f func())
+
 	// Close queues last, if it is not nil, and closes the socket once that was sent.
 	Close(last *wire.ProtocolMessage)
 }
