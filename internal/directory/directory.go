@@ -74,6 +74,14 @@ type Revocation struct {
 	Expires      time.Time // when no such token can be alive any more
 }
 
+// ChannelQuery selects active channels of an app.
+type ChannelQuery struct {
+	App    string
+	Prefix string // only those whose names begin so
+	After  string // only those whose names are greater
+	Limit  int    // channels, at least 1
+}
+
 // Directory is one node's access to the shared records.
 type Directory interface {
 	// Create records a new connection of this node with generation 1, committed.
@@ -136,6 +144,16 @@ type Directory interface {
 	// that it can be late but not many. The channel is never closed; it is bounded, and a
 	// notice that does not fit comes with the next change.
 	Changed() <-chan pubsub.ChannelID
+
+	// Touch notes that there was traffic on a channel, so that Channels lists it until then. It
+	// never waits. A note may be lost, when too many are kept or the store cannot be reached,
+	// and does not outlive the store.
+	Touch(channel pubsub.ChannelID, until time.Time)
+
+	// Channels returns the names of active channels, in the order of their bytes, and whether
+	// there are more than q.Limit. Active is where a node counts something, and what was
+	// touched. Metachannels, whose names begin with a bracket, are not listed.
+	Channels(ctx context.Context, q ChannelQuery) (names []string, more bool, err error)
 
 	// UseNonce notes that a nonce was used with a key, and keeps that until then or up to two
 	// minutes longer. It reports false if the nonce was used with the key before. Of calls at

@@ -23,6 +23,9 @@ const (
 	// second, in about 30 MiB.
 	DefaultNonces = 500_000
 
+	// DefaultTouched is how many touched channels are kept, in about 20 MiB.
+	DefaultTouched = 100_000
+
 	// DefaultRevocations and DefaultAppRevocations are how many revocations are kept.
 	DefaultRevocations    = 50_000
 	DefaultAppRevocations = 10_000
@@ -43,6 +46,10 @@ type Options struct {
 	// Revocations is how many revocations are kept, and AppRevocations how many of them for
 	// one app. Zero means DefaultRevocations and DefaultAppRevocations.
 	Revocations, AppRevocations int
+
+	// Touched is how many touched channels are kept; of more, some are forgotten. Zero means
+	// DefaultTouched.
+	Touched int
 
 	// Now is the store's clock. Nil means time.Now.
 	Now func() time.Time
@@ -116,6 +123,9 @@ func NewStore(opts Options) *Store {
 	if opts.AppRevocations == 0 {
 		opts.AppRevocations = DefaultAppRevocations
 	}
+	if opts.Touched == 0 {
+		opts.Touched = DefaultTouched
+	}
 	if opts.Now == nil {
 		opts.Now = time.Now
 	}
@@ -128,6 +138,7 @@ func NewStore(opts Options) *Store {
 	for i := range shardCount {
 		s.connections[i].records = make(map[string]*record)
 		s.counts[i].channels = make(map[pubsub.ChannelID]*count)
+		s.counts[i].touched = make(map[pubsub.ChannelID]int64)
 	}
 	return s
 }
@@ -230,6 +241,9 @@ func (s *Store) sweep() {
 		}
 		sh.mu.Unlock()
 	}
+	for i := range s.counts {
+		s.counts[i].sweep(now)
+	}
 	s.nonces.sweep(now)
 	s.revocations.sweep(now)
 }
@@ -238,6 +252,7 @@ func (s *Store) sweep() {
 type Stats struct {
 	Connections int // records, expired ones not yet swept included
 	Channels    int // with connections, or watched
+	Touched     int // channels, expired ones not yet swept included
 }
 
 // Stats returns the figures of now.
@@ -250,6 +265,7 @@ func (s *Store) Stats() Stats {
 		c.mu.Unlock()
 		n.mu.Lock()
 		st.Channels += len(n.channels)
+		st.Touched += len(n.touched)
 		n.mu.Unlock()
 	}
 	return st
