@@ -9,6 +9,7 @@ import (
 	"math"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -138,21 +139,20 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (a *API) serve(c *call) (*answer, error) {
-	segments := strings.Split(strings.TrimPrefix(c.URL.EscapedPath(), "/"), "/")
-	for _, s := range segments {
+	for _, s := range segments(c.URL.EscapedPath()) {
 		decoded, err := url.PathUnescape(s)
 		if err != nil {
 			return nil, pubsub.NewError(pubsub.CodeBadRequest, "the path is not properly encoded")
 		}
 		c.path = append(c.path, decoded)
 	}
-	methods := route(c.path)
-	if methods == nil || c.path[0] == "apps" && a.opts.Sandbox == nil {
+	found := find(c.path)
+	if found == nil || found.sandbox && a.opts.Sandbox == nil {
 		return nil, noSuchResource(c)
 	}
-	h := methods[c.Method]
+	h := found.methods[c.Method]
 	if h == nil && c.Method == http.MethodHead {
-		h = methods[http.MethodGet]
+		h = found.methods[http.MethodGet]
 	}
 	if h == nil {
 		return nil, pubsub.Errorf(pubsub.CodeMethodNotAllowed, "method %s is not allowed here", clip(c.Method))
@@ -164,42 +164,64 @@ func noSuchResource(c *call) error {
 	return pubsub.Errorf(pubsub.CodeNotFound, "no such resource: %s", clip(c.URL.Path))
 }
 
-// route returns the handlers of a path by method (RSC19f), or nil.
-func route(path []string) map[string]handler {
-	switch {
-	case len(path) == 1 && path[0] == "time":
-		return map[string]handler{http.MethodGet: (*API).time}
-	case len(path) == 3 && path[0] == "keys" && path[2] == "requestToken":
-		return map[string]handler{http.MethodPost: (*API).requestToken, http.MethodGet: (*API).noToken}
-	case len(path) == 3 && path[0] == "keys" && path[2] == "revokeTokens":
-		return map[string]handler{http.MethodPost: (*API).revokeTokens}
-	case len(path) == 1 && path[0] == "stats":
-		return map[string]handler{http.MethodGet: (*API).stats, http.MethodPost: (*API).postStats}
-	case len(path) == 1 && path[0] == "apps":
-		return map[string]handler{http.MethodPost: (*API).createApp}
-	case len(path) == 2 && path[0] == "apps":
-		return map[string]handler{http.MethodDelete: (*API).deleteApp}
-	case len(path) == 1 && path[0] == "messages":
-		return map[string]handler{http.MethodPost: (*API).batchPublish}
-	case len(path) == 1 && path[0] == "presence":
-		return map[string]handler{http.MethodGet: (*API).batchPresence}
-	case len(path) == 1 && path[0] == "channels":
-		return map[string]handler{http.MethodGet: (*API).channels}
-	case len(path) == 2 && path[0] == "channels":
-		return map[string]handler{http.MethodGet: (*API).status}
-	case len(path) == 3 && path[0] == "channels" && (path[2] == "messages" || path[2] == "history"):
-		return map[string]handler{http.MethodGet: (*API).history, http.MethodPost: (*API).publish}
-	case len(path) == 3 && path[0] == "channels" && path[2] == "presence":
-		return map[string]handler{http.MethodGet: (*API).presence}
-	case len(path) == 4 && path[0] == "channels" && path[2] == "presence" && path[3] == "history":
-		return map[string]handler{http.MethodGet: (*API).presenceHistory}
+// resource is what the API has at a path, with the handlers of its methods.
+type resource struct {
+	path    string // where {name} stands for one segment
+	sandbox bool   // there is none without a sandbox
+	methods map[string]handler
+
+	segments []string // of path
+}
+
+// resources are all that the API has (RSC19f).
+var resources = split([]resource{
+	{path: "/time", methods: map[string]handler{http.MethodGet: (*API).time}},
+	{path: "/keys/{keyName}/requestToken", methods: map[string]handler{http.MethodPost: (*API).requestToken, http.MethodGet: (*API).noToken}},
+	{path: "/keys/{keyName}/revokeTokens", methods: map[string]handler{http.MethodPost: (*API).revokeTokens}},
+	{path: "/stats", methods: map[string]handler{http.MethodGet: (*API).stats, http.MethodPost: (*API).postStats}},
+	{path: "/apps", sandbox: true, methods: map[string]handler{http.MethodPost: (*API).createApp}},
+	{path: "/apps/{id}", sandbox: true, methods: map[string]handler{http.MethodDelete: (*API).deleteApp}},
+	{path: "/messages", methods: map[string]handler{http.MethodPost: (*API).batchPublish}},
+	{path: "/presence", methods: map[string]handler{http.MethodGet: (*API).batchPresence}},
+	{path: "/channels", methods: map[string]handler{http.MethodGet: (*API).channels}},
+	{path: "/channels/{name}", methods: map[string]handler{http.MethodGet: (*API).status}},
+	{path: "/channels/{name}/messages", methods: map[string]handler{http.MethodGet: (*API).history, http.MethodPost: (*API).publish}},
+	{path: "/channels/{name}/history", methods: map[string]handler{http.MethodGet: (*API).history, http.MethodPost: (*API).publish}},
+	{path: "/channels/{name}/presence", methods: map[string]handler{http.MethodGet: (*API).presence}},
+	{path: "/channels/{name}/presence/history", methods: map[string]handler{http.MethodGet: (*API).presenceHistory}},
+})
+
+func split(all []resource) []resource {
+	for i := range all {
+		all[i].segments = segments(all[i].path)
+	}
+	return all
+}
+
+func segments(path string) []string { return strings.Split(strings.TrimPrefix(path, "/"), "/") }
+
+// find returns the resource at a path, or nil.
+func find(path []string) *resource {
+	for i := range resources {
+		if r := &resources[i]; slices.EqualFunc(r.segments, path, matches) {
+			return r
+		}
 	}
 	return nil
 }
 
-// Serves reports whether the API has anything at path, so that a server can ask before it
-// tries its other doors.
-func Serves(path string) bool { return route(strings.Split(strings.TrimPrefix(path, "/"), "/")) != nil }
+func matches(pattern, segment string) bool { return pattern == segment || pattern[0] == '{' }
+
+// Endpoints lists what the API has, as "GET /channels/{name}".
+func Endpoints() (all []string) {
+	for i := range resources {
+		for method := range resources[i].methods {
+			all = append(all, method+" "+resources[i].path)
+		}
+	}
+	slices.Sort(all)
+	return all
+}
 
 // time answers with the server's clock (RSC16). It needs no credentials.
 func (a *API) time(c *call) (*answer, error) {

@@ -402,18 +402,6 @@ func TestHeadIsAnsweredLikeGetWithoutABody(t *testing.T) {
 	}
 }
 
-func TestServesTellsWhatTheAPIHas(t *testing.T) {
-	for path, want := range map[string]bool{
-		"/time": true, "/channels/x/messages": true, "/channels/x/history": true,
-		"/channels/x/presence": true, "/channels/x/presence/history": true, "/channels/x/presence/x": false, "/channels/x": true,
-		"/messages": true, "/presence": true, "/channels": true, "/": false, "/times": false, "/ws": false,
-	} {
-		if rest.Serves(path) != want {
-			t.Errorf("%s: %v", path, !want)
-		}
-	}
-}
-
 // linkForm is what the JavaScript SDK understands.
 var linkForm = regexp.MustCompile(`^<(\./\w+)\?([^,<> ]*)>; rel="(\w+)"$`)
 

@@ -171,11 +171,11 @@ func New(c config.Config, secrets config.Secrets, log *slog.Logger) (*Server, er
 		Overloaded: s.overloaded,
 		Guard:      s.guard, Metrics: s.metrics, Stats: s.stats, Log: log,
 	})
-	s.doors = &doors{
-		node: s, ably: s.guarded(ably), comet: s.guarded(s.comet), letshare: s.guarded(s.letshare), sse: s.guarded(s.sse), metrics: s.metrics.Handler(),
-		rest: s.guarded(rest.New(rest.Options{Hub: s.hub, Connections: s.sessions, Auth: authenticator, Proxies: proxies, Stats: s.stats, Sandbox: s.sandbox,
-			Guard: s.guard, Log: log})),
-	}
+	api := rest.New(rest.Options{
+		Hub: s.hub, Connections: s.sessions, Auth: authenticator, Proxies: proxies, Stats: s.stats, Sandbox: s.sandbox,
+		Guard: s.guard, Log: log,
+	})
+	s.doors = newDoors(s, s.guarded(ably), s.guarded(s.comet), s.guarded(s.letshare), s.guarded(api), s.guarded(s.sse), s.metrics.Handler())
 	s.doors.setOrigins(c)
 	s.metrics.Watch(func() metrics.Held {
 		kept := store.Stats()
