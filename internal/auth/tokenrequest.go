@@ -5,6 +5,7 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
+	"errors"
 	"math"
 	"net/http"
 	"net/url"
@@ -13,6 +14,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"letshare-server/internal/directory"
 	"letshare-server/internal/pubsub"
 )
 
@@ -212,8 +214,10 @@ func (a *Authenticator) useNonce(ctx context.Context, keyName string, r *TokenRe
 	}
 	fresh, err := a.nonces.UseNonce(ctx, keyName, r.Nonce, now.Add(nonceLife))
 	switch {
-	case err != nil:
+	case errors.Is(err, directory.ErrTooMany):
 		return pubsub.NewError(pubsub.CodeBusy, "requests for tokens cannot be checked now; try again in a few minutes").Because(err)
+	case err != nil:
+		return pubsub.NewError(pubsub.CodeUnavailable, "requests for tokens cannot be checked now; try again").Because(err)
 	case !fresh:
 		return pubsub.NewError(pubsub.CodeNonceReplayed, "Nonce value replayed")
 	}
