@@ -86,6 +86,7 @@ type call struct {
 	format wire.Format
 	path   []string // segments, decoded once
 
+	allow  string     // the methods that there are, if the call's is none of them
 	counts *stats.App // of the app that the credentials are of; nil until they are known
 
 	// envelope says that status and headers are wanted in the body, by browsers that cannot
@@ -155,9 +156,15 @@ func (a *API) serve(c *call) (*answer, error) {
 		h = found.methods[http.MethodGet]
 	}
 	if h == nil {
-		return nil, pubsub.Errorf(pubsub.CodeMethodNotAllowed, "method %s is not allowed here", clip(c.Method))
+		return nil, c.notAllowed(slices.Sorted(maps.Keys(found.methods))...)
 	}
 	return h(a, c)
+}
+
+// notAllowed says that the call has another method than those that there are.
+func (c *call) notAllowed(methods ...string) error {
+	c.allow = strings.Join(methods, ", ")
+	return pubsub.Errorf(pubsub.CodeMethodNotAllowed, "method %s is not allowed here", clip(c.Method))
 }
 
 func noSuchResource(c *call) error {
@@ -186,7 +193,7 @@ var resources = split([]resource{
 	{path: "/channels", methods: map[string]handler{http.MethodGet: (*API).channels}},
 	{path: "/channels/{name}", methods: map[string]handler{http.MethodGet: (*API).status}},
 	{path: "/channels/{name}/messages", methods: map[string]handler{http.MethodGet: (*API).history, http.MethodPost: (*API).publish}},
-	{path: "/channels/{name}/history", methods: map[string]handler{http.MethodGet: (*API).history, http.MethodPost: (*API).publish}},
+	{path: "/channels/{name}/history", methods: map[string]handler{http.MethodGet: (*API).history}},
 	{path: "/channels/{name}/presence", methods: map[string]handler{http.MethodGet: (*API).presence}},
 	{path: "/channels/{name}/presence/history", methods: map[string]handler{http.MethodGet: (*API).presenceHistory}},
 })
@@ -400,7 +407,11 @@ func WriteError(w http.ResponseWriter, r *http.Request, e *pubsub.Error) {
 }
 
 func writeError(w http.ResponseWriter, c *call, e *pubsub.Error) {
-	write(w, c, e.StatusCode, errorHeader(e), wire.AppendError(nil, c.format, wire.NewErrorInfo(e)))
+	header := errorHeader(e)
+	if c.allow != "" {
+		header.Set("Allow", c.allow)
+	}
+	write(w, c, e.StatusCode, header, wire.AppendError(nil, c.format, wire.NewErrorInfo(e)))
 }
 
 // errorHeader is what the headers tell of an error.

@@ -232,7 +232,7 @@ func appendString(dst []byte, s string) []byte {
 // Servers without a sandbox have no such resource.
 func (a *API) postStats(c *call) (*answer, error) {
 	if a.opts.Sandbox == nil {
-		return nil, pubsub.Errorf(pubsub.CodeMethodNotAllowed, "method %s is not allowed here", c.Method)
+		return nil, c.notAllowed(http.MethodGet)
 	}
 	grant, err := a.authenticateKey(c)
 	if err != nil {

@@ -97,6 +97,7 @@ func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 func (d *Door) serve(w http.ResponseWriter, r *http.Request) error {
 	if r.Method != http.MethodGet {
+		w.Header().Set("Allow", http.MethodGet)
 		return pubsub.NewError(pubsub.CodeMethodNotAllowed, "event streams are read with GET")
 	}
 	if d.opts.Overloaded() {
