@@ -78,9 +78,21 @@ type Server struct {
 	draining   atomic.Bool
 }
 
+// stores are where a node keeps things.
+type stores struct {
+	engine    engine.Engine
+	directory directory.Directory
+	stats     stats.Store
+}
+
 // New builds a node from a checked configuration. It starts nothing and opens nothing, but
 // reads the certificate.
 func New(c config.Config, secrets config.Secrets, log *slog.Logger) (*Server, error) {
+	return build(c, secrets, log, func(st stores) stores { return st })
+}
+
+// build is New with stores that wrap may put something around.
+func build(c config.Config, secrets config.Secrets, log *slog.Logger, wrap func(stores) stores) (*Server, error) {
 	s := &Server{
 		config:         c,
 		secrets:        secrets,
@@ -111,9 +123,13 @@ func New(c config.Config, secrets config.Secrets, log *slog.Logger) (*Server, er
 		LogBytes: int64(c.Limits.LogBytes),
 		Policy:   s.policy,
 	})
-	s.engine = store.Node(node.Name)
-	s.stats = stats.New(stats.Options{Store: stats.NewMemory(stats.MemoryOptions{}), Log: log})
-	s.dir = directorymemory.NewStore(directorymemory.Options{}).Node(node)
+	st := wrap(stores{
+		engine:    store.Node(node.Name),
+		directory: directorymemory.NewStore(directorymemory.Options{}).Node(node),
+		stats:     stats.NewMemory(stats.MemoryOptions{}),
+	})
+	s.engine, s.dir = st.engine, st.directory
+	s.stats = stats.New(stats.Options{Store: st.stats, Log: log})
 	s.hub = hub.New(hub.Options{
 		Engine: s.engine, Directory: s.dir, Node: node,
 		Namespace: s.namespace,
