@@ -310,12 +310,19 @@ func (a *API) readBodyWithin(c *call, most int) ([]byte, error) {
 	return body, nil
 }
 
+// expectsContinue says that the client sends its body when it has heard that it may.
+func (c *call) expectsContinue() bool {
+	return strings.EqualFold(c.Header.Get("Expect"), "100-continue")
+}
+
 // maxDiscarded is how much of a body that is too large is read nevertheless: a client that is
 // still writing would be reset, and not see the answer.
 const maxDiscarded = 4 << 20
 
 func (a *API) bodyTooLarge(c *call, most int) error {
-	_, _ = io.CopyN(io.Discard, c.Body, maxDiscarded) // whatever comes of it
+	if !c.expectsContinue() {
+		_, _ = io.CopyN(io.Discard, c.Body, maxDiscarded) // whatever comes of it
+	}
 	a.opts.Hub.Limits().Exceeded(limit.BodyBytes, "")
 	return pubsub.Errorf(pubsub.CodeMessageTooLarge, "the body exceeds %d bytes", most)
 }

@@ -1,11 +1,13 @@
 package rest_test
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -283,6 +285,23 @@ func TestTheFormatOfTheBodyIsThatOfItsContentType(t *testing.T) {
 		if _, encoded := r["encoding"]; r["name"] != name || r["data"] != "\x01\x02\xff" || encoded {
 			t.Errorf("in MessagePack: %v", r)
 		}
+	}
+}
+
+func TestABodyThatIsTooLargeIsNotAskedFor(t *testing.T) {
+	server := httptest.NewServer(newAPI(t))
+	defer server.Close()
+	conn, err := net.Dial("tcp", server.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
+	basic := base64.StdEncoding.EncodeToString([]byte(key))
+	fmt.Fprintf(conn, "POST /channels/x/messages HTTP/1.1\r\nHost: x\r\nAuthorization: Basic %s\r\nExpect: 100-continue\r\nContent-Length: 100001\r\n\r\n", basic)
+	res, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil || res.StatusCode != 413 || res.Header.Get("X-Ably-Errorcode") != "40009" {
+		t.Errorf("got %v %v", res, err)
 	}
 }
 
