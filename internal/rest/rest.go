@@ -9,6 +9,7 @@ import (
 	"math"
 	"net/http"
 	"net/url"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -85,6 +86,7 @@ type call struct {
 	query  url.Values
 	format wire.Format
 	path   []string // segments, decoded once
+	id     string   // what the client calls the request; empty: nothing
 
 	allow  string     // the methods that there are, if the call's is none of them
 	counts *stats.App // of the app that the credentials are of; nil until they are known
@@ -94,8 +96,14 @@ type call struct {
 	envelope bool
 }
 
+// requestID is what a client may call a request, so that it can be found in the log.
+var requestID = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
+
 func newCall(r *http.Request) *call {
 	c := &call{Request: r, query: r.URL.Query()}
+	if id := c.query.Get("request_id"); requestID.MatchString(id) {
+		c.id = id
+	}
 	c.format = answerFormat(r, c.query)
 	switch c.query.Get("envelope") {
 	case "json":
@@ -373,6 +381,9 @@ func write(w http.ResponseWriter, c *call, status int, header http.Header, body 
 	if c.format == wire.MsgPack {
 		contentType = msgpackType
 	}
+	if c.id != "" {
+		header.Set("X-Ably-Requestid", c.id)
+	}
 	if status == http.StatusNoContent {
 		body = nil
 	} else {
@@ -404,7 +415,7 @@ func (a *API) writeError(w http.ResponseWriter, c *call, e *pubsub.Error) {
 // logFailure notes an error that is the server's own.
 func (a *API) logFailure(c *call, e *pubsub.Error) {
 	if e.StatusCode >= 500 && !errors.Is(e, context.Canceled) {
-		a.opts.Log.Error("request failed", "method", c.Method, "path", c.URL.Path, "code", int(e.Code), "error", e)
+		a.opts.Log.Error("request failed", "method", c.Method, "path", c.URL.Path, "request_id", c.id, "code", int(e.Code), "error", e)
 	}
 }
 

@@ -288,6 +288,24 @@ func TestTheFormatOfTheBodyIsThatOfItsContentType(t *testing.T) {
 	}
 }
 
+func TestAnAnswerRepeatsWhatTheClientCallsTheRequest(t *testing.T) {
+	api := newAPI(t)
+	for id, want := range map[string]string{
+		"": "", "Zm9v_-9": "Zm9v_-9", "a%0D%0Ab": "", "a%20b": "", strings.Repeat("x", 64): strings.Repeat("x", 64), strings.Repeat("x", 65): "",
+	} {
+		for _, path := range []string{"/time", "/nowhere"} {
+			res := do(t, api, request{path: path + "?request_id=" + id})
+			if got := res.Header.Get("X-Ably-Requestid"); got != want {
+				t.Errorf("%s called %q: %q", path, id, got)
+			}
+			enveloped := body(t, do(t, api, request{path: path + "?envelope=json&request_id=" + id})).(map[string]any)["headers"].(map[string]any)
+			if got, _ := enveloped["x-ably-requestid"].(string); got != want {
+				t.Errorf("%s called %q, in an envelope: %q", path, id, got)
+			}
+		}
+	}
+}
+
 func TestABodyThatIsTooLargeIsNotAskedFor(t *testing.T) {
 	server := httptest.NewServer(newAPI(t))
 	defer server.Close()
