@@ -378,6 +378,11 @@ func WriteError(w http.ResponseWriter, r *http.Request, e *pubsub.Error) {
 }
 
 func writeError(w http.ResponseWriter, c *call, e *pubsub.Error) {
+	if !c.envelope && c.Header.Get("Origin") != "" {
+		// A browser's. There the JavaScript SDK decodes MessagePack only in good answers and in
+		// envelopes; of an error it would not learn the code.
+		c.format = wire.JSON
+	}
 	write(w, c, e.StatusCode, errorHeader(e), wire.AppendError(nil, c.format, wire.NewErrorInfo(e)))
 }
 
