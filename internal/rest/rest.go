@@ -425,6 +425,11 @@ func WriteError(w http.ResponseWriter, r *http.Request, e *pubsub.Error) {
 }
 
 func writeError(w http.ResponseWriter, c *call, e *pubsub.Error) {
+	if !c.envelope && c.Header.Get("Origin") != "" {
+		// A browser's. There the JavaScript SDK decodes MessagePack only in good answers and in
+		// envelopes; of an error it would not learn the code.
+		c.format = wire.JSON
+	}
 	header := errorHeader(e)
 	if c.allow != "" {
 		header.Set("Allow", c.allow)

@@ -223,6 +223,30 @@ func TestErrorsAreToldInHeadersAndBodyInTheClientsFormat(t *testing.T) {
 	}
 }
 
+func TestBrowsersAreToldErrorsInJSONUnlessInAnEnvelope(t *testing.T) {
+	api := newAPI(t)
+	browser := map[string]string{"Accept": msgpackType, "Origin": "https://app.example"}
+	for _, c := range []struct {
+		request request
+		want    string
+	}{
+		{request{method: "POST", path: "/channels/x/messages", key: "app.key:wrong", body: "{}"}, jsonType},
+		{request{path: "/nowhere"}, jsonType},
+		{request{path: "/nowhere?format=msgpack"}, jsonType},
+		{request{path: "/nowhere?envelope=msgpack"}, msgpackType},
+		{request{path: "/channels/x/messages"}, msgpackType},
+	} {
+		c.request.header = browser
+		res := do(t, api, c.request)
+		if ct := res.Header.Get("Content-Type"); ct != c.want {
+			t.Errorf("%s: %q, want %q", c.request.path, ct, c.want)
+		}
+		if v, _ := body(t, res).(map[string]any); res.StatusCode >= 400 && v["error"] == nil {
+			t.Errorf("%s: %d with %v", c.request.path, res.StatusCode, v)
+		}
+	}
+}
+
 // RSC8a-d
 func TestTheFormatOfTheAnswerIsTheFirstThatTheClientAcceptsAndWeHave(t *testing.T) {
 	api := newAPI(t)
