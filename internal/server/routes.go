@@ -25,6 +25,7 @@ type doors struct {
 	rest     http.Handler
 	sse      http.Handler // at /sse and /event-stream
 	metrics  http.Handler
+	control  http.Handler // below /v1/ and /api/v1/
 
 	// browserOrigins governs LetShare's door, /health and /metrics; ablyOrigins the others.
 	browserOrigins atomic.Pointer[originPolicy]
@@ -62,6 +63,8 @@ func (d *doors) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		d.serve(w, r, d.browserOrigins.Load(), d.metrics)
 	case isRoot(path) && (r.Method == http.MethodGet || r.Method == http.MethodHead):
 		d.serve(w, r, d.ablyOrigins.Load(), http.HandlerFunc(greet))
+	case d.node.control.Serves(path):
+		d.serve(w, r, &controlOrigins, d.control)
 	case sse.Serves(path):
 		d.serve(w, r, d.ablyOrigins.Load(), d.sse)
 	default:
@@ -97,11 +100,14 @@ func (d *doors) serve(w http.ResponseWriter, r *http.Request, origins *originPol
 }
 
 // guarded is a door that is shut for addresses from which too many wrong credentials came.
-func (s *Server) guarded(door http.Handler) http.Handler {
+func (s *Server) guarded(door http.Handler) http.Handler { return s.guardedBy(door, rest.WriteError) }
+
+// guardedBy is guarded for a door with errors of a form of its own.
+func (s *Server) guardedBy(door http.Handler, writeError func(http.ResponseWriter, *http.Request, *pubsub.Error)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !s.guard.Admit(s.proxies.Peer(r).Addr) {
 			s.metrics.Refused("address")
-			rest.WriteError(w, r, pubsub.NewError(pubsub.CodeAddressRate, "too many failed authentications from this address; try again later"))
+			writeError(w, r, pubsub.NewError(pubsub.CodeAddressRate, "too many failed authentications from this address; try again later"))
 			return
 		}
 		door.ServeHTTP(w, r)

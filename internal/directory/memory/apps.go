@@ -124,6 +124,12 @@ func (s *Store) KeepApps(path string) error {
 	return nil
 }
 
+// CheckApps says what is wrong with a file for KeepApps, and leaves it alone.
+func CheckApps(path string) error {
+	_, _, err := (&appsFile{path: path}).read()
+	return err
+}
+
 // appsFormat is the version of the file's format.
 const appsFormat = 1
 
