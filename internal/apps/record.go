@@ -20,14 +20,15 @@ const (
 
 // App is an app that was made at run time. Times are in ms since the epoch.
 type App struct {
-	ID         string      `json:"-"`
-	Name       string      `json:"name"`
-	Disabled   bool        `json:"disabled"`
-	TLSOnly    bool        `json:"tlsOnly"`
-	Created    int64       `json:"created"`
-	Modified   int64       `json:"modified"` // app, not its keys and namespaces
-	Keys       []Key       `json:"keys"`
-	Namespaces []Namespace `json:"namespaces"`
+	ID          string      `json:"-"`
+	Name        string      `json:"name"`
+	Disabled    bool        `json:"disabled"`
+	TLSOnly     bool        `json:"tlsOnly"`
+	APNSSandbox bool        `json:"apnsUseSandboxEndpoint"` // changes nothing: there is no push
+	Created     int64       `json:"created"`
+	Modified    int64       `json:"modified"` // app, not its keys and namespaces
+	Keys        []Key       `json:"keys"`
+	Namespaces  []Namespace `json:"namespaces"`
 }
 
 // Key is a key of it. However it is logged, its secret is left out with it.

@@ -42,7 +42,7 @@ func answerOf(app *apps.App) appAnswer {
 	if app.Disabled {
 		status = statusDisabled
 	}
-	return appAnswer{AccountID: account, ID: app.ID, Name: app.Name, Status: status, TLSOnly: app.TLSOnly, Created: app.Created, Modified: app.Modified}
+	return appAnswer{AccountID: account, ID: app.ID, Name: app.Name, Status: status, TLSOnly: app.TLSOnly, APNSUseSandboxEndpoint: app.APNSSandbox, Created: app.Created, Modified: app.Modified}
 }
 
 // changeable refuses apps that are not to be changed here.
@@ -91,7 +91,8 @@ func (f *fields) readApp(app *apps.App) {
 		app.Disabled = status == statusDisabled
 	}
 	f.flag("tlsOnly", &app.TLSOnly)
-	f.unsupported("fcmKey", "fcmServiceAccount", "fcmProjectId", "apnsCertificate", "apnsPrivateKey", "apnsUseSandboxEndpoint",
+	f.flag("apnsUseSandboxEndpoint", &app.APNSSandbox)
+	f.unsupported("fcmKey", "fcmServiceAccount", "fcmProjectId", "apnsCertificate", "apnsPrivateKey",
 		"apnsAuthType", "apnsSigningKey", "apnsSigningKeyId", "apnsIssuerKey", "apnsTopicHeader")
 }
 

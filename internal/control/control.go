@@ -228,7 +228,7 @@ func (a *API) authenticate(c *call) error {
 	}
 	if !fits {
 		a.opts.Guard.Authenticated(c.Context(), c.peer.Addr, pubsub.NewError(pubsub.CodeInvalidCredentials, "wrong access token"))
-		return pubsub.NewError(pubsub.CodeUnauthorized, "access denied: no valid access token")
+		return pubsub.NewError(pubsub.CodeUnauthorized, "Access denied")
 	}
 	a.opts.Guard.Authenticated(c.Context(), c.peer.Addr, nil)
 	return nil

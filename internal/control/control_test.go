@@ -267,7 +267,7 @@ func TestRequestsAsTheToolsSendThem(t *testing.T) {
 	for what, steps := range map[string][]step{
 		"ably-control-go": {
 			{"POST", "/accounts/letshare/apps", `{"name":"n","tlsOnly":false,"fcmKey":"","fcmServiceAccount":"","fcmProjectId":"","apnsCertificate":"","apnsPrivateKey":"","apnsUseSandboxEndpoint":false}`, `"name":"n"`},
-			{"PATCH", "/apps/APP", `{"status":"disabled","tlsOnly":true,"fcmKey":"","fcmServiceAccount":"","fcmProjectId":"","apnsCertificate":"","apnsPrivateKey":"","apnsUseSandboxEndpoint":false}`, `"status":"disabled","tlsOnly":true`},
+			{"PATCH", "/apps/APP", `{"status":"disabled","tlsOnly":true,"fcmKey":"","fcmServiceAccount":"","fcmProjectId":"","apnsCertificate":"","apnsPrivateKey":"","apnsUseSandboxEndpoint":true}`, `"apnsUseSandboxEndpoint":true`},
 			{"POST", "/apps/APP/keys", `{"name":"k","capability":{"a":["subscribe"]},"revocableTokens":true}`, `"status":0,`},
 			{"PATCH", "/apps/APP/keys/KEY", `{"name":"k2","capability":{"b":["publish"]},"revocableTokens":false}`, `"capability":{"b":["publish"]}`},
 			{"PATCH", "/apps/APP/keys/KEY", `{"capability":null,"revocableTokens":false}`, `"capability":{"b":["publish"]}`},
@@ -280,7 +280,7 @@ func TestRequestsAsTheToolsSendThem(t *testing.T) {
 		"terraform-provider-ably": {
 			{"POST", "/accounts/letshare/apps", `{"name":"n","status":"enabled","tlsOnly":true}`, `"status":"enabled","tlsOnly":true`},
 			{"PATCH", "/apps/APP", `{"name":"n2","status":"enabled","tlsOnly":false,"apnsUseSandboxEndpoint":false}`, `"name":"n2"`},
-			{"POST", "/apps/APP/keys", `{"name":"k","revocableTokens":false,"capability":{"*":["publish","subscribe"]}}`, `"capability":{"*":["publish","subscribe"]}`},
+			{"POST", "/apps/APP/keys", `{"name":"k","revocableTokens":false,"capability":{"[*]*":["subscribe","statistics"]}}`, `"capability":{"[*]*":["subscribe","statistics"]}`},
 			{"POST", "/apps/APP/namespaces", `{"id":"ns","identified":true,"persisted":false,"persistLast":false,"pushEnabled":false,"tlsOnly":false,"exposeTimeserial":false,"mutableMessages":false,"populateChannelRegistry":true,"batchingEnabled":false,"conflationEnabled":false}`, `"identified":true`},
 			{"PATCH", "/apps/APP/namespaces/ns", `{"identified":false}`, `"populateChannelRegistry":true`},
 			{"DELETE", "/apps/APP/namespaces/ns", "", ""},
