@@ -19,7 +19,7 @@ need go golang
 need gcc gcc # for the race detector
 need node nodejs
 need npm npm
-need curl curl # for the examples of docs/rest.md
+need curl curl # for the examples of docs/rest.md and docs/admin.md
 
 if ! node -e 'const [a, b] = process.versions.node.split(".").map(Number); process.exit(a > 20 || (a === 20 && b >= 10) ? 0 : 1)'; then
 	echo "deps: node $(node --version) is too old for the SDK tests: install node 20.10 or later" >&2

@@ -601,3 +601,30 @@ func TestAStoreThatFailsIsTheServersFault(t *testing.T) {
 	}
 	expectFailure(t, f.do(t, request{path: "/apps/own/stats"}), 404, 40400, "")
 }
+
+// Whatever a body is, the answer is one, the server is not at fault, and what is kept is good.
+func FuzzBodies(f *testing.F) {
+	for _, body := range []string{
+		`{"name":"shop","status":"disabled","tlsOnly":true,"fcmKey":""}`, `{"name":"k","capability":{"[*]*":["*"]},"revocableTokens":true}`,
+		`{"id":"ns","identified":true,"persisted":true,"conflationInterval":null}`, `{"id":"a:b"}`, `{"name":"\u0000"}`, `[]`, `{"name":{"a":1}}`, "{\"id\":\"\xff\"}",
+	} {
+		f.Add(body)
+	}
+	f.Fuzz(func(t *testing.T, body string) {
+		x := newFixture(t)
+		app, key := x.app(t)
+		for _, r := range []request{
+			{method: "POST", path: "/accounts/letshare/apps"}, {method: "PATCH", path: "/apps/" + app},
+			{method: "POST", path: "/apps/" + app + "/keys"}, {method: "PATCH", path: "/apps/" + app + "/keys/" + key},
+			{method: "POST", path: "/apps/" + app + "/namespaces"}, {method: "PATCH", path: "/apps/" + app + "/namespaces/there"},
+		} {
+			r.body = body
+			if got := x.do(t, r); got.status >= 500 || !json.Valid([]byte(got.text)) {
+				t.Errorf("%s %s %q: %d %s", r.method, r.path, body, got.status, got.text)
+			}
+		}
+		if err := x.apps.Refresh(t.Context()); err != nil || x.registry.Lookup(app) == nil {
+			t.Errorf("%q: what is kept is not good: %v", body, err)
+		}
+	})
+}
