@@ -113,7 +113,8 @@ func TestAnAppThatIsMadeOnOneNodeIsGoodOnAnother(t *testing.T) {
 }
 
 func TestThereIsOnlySoMuchOfEverything(t *testing.T) {
-	a, _ := twoNodes()
+	store := directorymemory.NewStore(directorymemory.Options{}).Node(directory.Node{})
+	a := newNode(store)
 	made, err := a.Create(t.Context(), apps.App{Name: "app"})
 	if err != nil {
 		t.Fatal(err)
@@ -155,10 +156,13 @@ func TestThereIsOnlySoMuchOfEverything(t *testing.T) {
 	if got := a.Get(made.ID); len(got.Keys) != apps.MaxKeys || got.Keys[0].Name != "" || got.Namespaces[1].ID != "1" {
 		t.Error("something has changed nevertheless")
 	}
-	for range apps.MaxApps - 1 {
-		if _, err := a.Create(t.Context(), apps.App{Name: "app"}); err != nil {
+	for i := range apps.MaxApps - 1 {
+		if _, err := store.PutApp(t.Context(), fmt.Sprint("app", i), 0, json.RawMessage(`{"format":1}`), 0); err != nil {
 			t.Fatal(err)
 		}
+	}
+	if err := a.Refresh(t.Context()); err != nil || len(a.List()) != apps.MaxApps {
+		t.Fatalf("%d apps, %v", len(a.List()), err)
 	}
 	_, err = a.Create(t.Context(), apps.App{Name: "app"})
 	code(t, "an app too many", err, pubsub.CodeInvalidParameterValue, 422)
@@ -267,9 +271,8 @@ func TestANodeHearsOfChangesAndFindsThoseThatItMissed(t *testing.T) {
 }
 
 func TestARecordThatCannotBeUsedHarmsNoOther(t *testing.T) {
-	a, b := twoNodes()
 	store := directorymemory.NewStore(directorymemory.Options{}).Node(directory.Node{})
-	a = newNode(store)
+	a, b := newNode(store), newNode(store)
 	good, err := a.Create(t.Context(), apps.App{Name: "good"})
 	if err != nil {
 		t.Fatal(err)

@@ -544,7 +544,7 @@ func TestAppsOfTheConfigurationAreReadWithoutTheirSecrets(t *testing.T) {
 func TestManyWritersAtOnceLoseNothing(t *testing.T) {
 	f := newFixture(t)
 	app, _ := f.app(t)
-	const writers, each = 8, 10
+	const writers, each = 4, 8
 	var wg sync.WaitGroup
 	for w := range writers {
 		wg.Go(func() {

@@ -146,7 +146,7 @@ func appNotices(t *testing.T, h Harness) {
 	told("an app was deleted")
 	// Notices that nobody reads hinder nobody.
 	var revision uint64
-	for i := range 100 {
+	for i := range 20 {
 		revision = putApp(t, h.A, id, revision, i)
 	}
 }
@@ -201,7 +201,7 @@ func appModel(t *testing.T, h Harness) {
 	dirs := []directory.Directory{h.A, h.B}
 	model := make(map[string]directory.App)
 	var newest uint64
-	for step := range 500 {
+	for step := range 300 {
 		id, n := fmt.Sprint(name(t), rng.IntN(4)), rng.IntN(2)
 		is, there := model[id]
 		revision := is.Revision
