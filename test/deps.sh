@@ -19,7 +19,7 @@ need go golang
 need gcc gcc # for the race detector
 need node nodejs
 need npm npm
-need curl curl # for the examples of docs/rest.md
+need curl curl # for the examples of docs/rest.md and docs/admin.md
 # For the tests in a browser; CHROMIUM may be the path of another one.
 [ -n "${CHROMIUM:-}" ] || need chromium chromium --no-install-recommends
 

@@ -92,6 +92,9 @@ func (a *Authenticator) VouchForToken(keyName string, r *TokenRequest, q url.Val
 		if !r.signedBy(key) {
 			return nil, pubsub.NewError(pubsub.CodeInvalidCredentials, "invalid token request: the mac does not match")
 		}
+		if key.app.Disabled {
+			return nil, appDisabled(key.AppID)
+		}
 		key.app.touch(a.now())
 		return key.anybody, nil
 	}

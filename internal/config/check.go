@@ -83,9 +83,30 @@ func (c Config) Check() error {
 	if (c.TLS.CertFile == "") != (c.TLS.KeyFile == "") {
 		fail("tls", "cert_file and key_file must be set together")
 	}
+	for i, token := range c.Admin.Tokens {
+		if problem := tokenProblem(string(token)); problem != "" {
+			fail(fmt.Sprintf("admin.tokens[%d]", i), "%s", problem)
+		}
+	}
 	c.checkKeys(fail)
 	c.checkLimits(fail)
 	return errors.Join(errs...)
+}
+
+// minTokenBytes is the length of the shortest access token.
+const minTokenBytes = 32
+
+// tokenProblem says what is wrong with an access token, or returns "".
+func tokenProblem(token string) string {
+	for i := range len(token) {
+		if token[i] <= ' ' || token[i] > '~' {
+			return "must be printable ASCII without spaces"
+		}
+	}
+	if len(token) < minTokenBytes {
+		return fmt.Sprintf("must have at least %d characters; openssl rand -hex 32 prints some", minTokenBytes)
+	}
+	return ""
 }
 
 // originProblem says what is wrong with an entry of an allow-list, or returns "".
@@ -154,13 +175,21 @@ func checkNamespaces(path string, list []Namespace, fail failFunc) {
 			fail(at, "%s is there twice", ns.ID)
 		}
 		seen[ns.ID] = true
-		v := reflect.ValueOf(ns)
-		for j := range v.NumField() {
-			if f := v.Type().Field(j); f.Tag.Get("later") != "" && !v.Field(j).IsZero() {
-				fail(fmt.Sprintf("%s[%d].%s", path, i, f.Tag.Get("yaml")), "not supported yet; remove it")
-			}
+		for _, name := range ns.Unsupported() {
+			fail(fmt.Sprintf("%s[%d].%s", path, i, name), "not supported yet; remove it")
 		}
 	}
+}
+
+// Unsupported returns the names of what is set in the rule and not supported yet.
+func (ns Namespace) Unsupported() (names []string) {
+	v := reflect.ValueOf(ns)
+	for i := range v.NumField() {
+		if f := v.Type().Field(i); f.Tag.Get("later") != "" && !v.Field(i).IsZero() {
+			names = append(names, yamlName(f))
+		}
+	}
+	return names
 }
 
 func (c *Config) checkLimits(fail failFunc) {
