@@ -36,7 +36,7 @@ func TestTheExamplesOfTheRESTPageWork(t *testing.T) {
 		{"/presence?channels=", `{"successCount":2,"failureCount":0,"results":\[{"channel":"demo","presence":\[\]},.*\]}`},
 		{"/channels/demo/messages?", `\[{.*"name":"greeting",.*"encoding":"json".*},{.*"name":"greeting",.*"data":"hi".*}\]`},
 		{"/channels/demo\n", `{"channelId":"demo",.*"connections":0,.*}`},
-		{"/channels?prefix=", `\[\]`},
+		{"/channels?prefix=", `\[{"channelId":"demo",.*},{"channelId":"demo2",.*}\]`},
 		{"/channels/demo/presence\n", `\[\]`},
 		{"/stats?unit=hour", `\[{"intervalId":"[^"]+","unit":"hour","inProgress":.*"entries":{.*"messages.inbound.rest.messages.count":\d+.*}\]`},
 	}
