@@ -115,8 +115,12 @@ func (g *Grant) CheckRenewal(next *Grant) *pubsub.Error {
 }
 
 // ForPeer is g for a peer to whose requests it is given: it knows whether the connection has
-// TLS. A published credential is CodeForbidden to a peer that is not local.
+// TLS. A published credential is CodeForbidden to a peer that is not local, and one of an app
+// that wants TLS is CodeTLSRequired to a peer without.
 func (g *Grant) ForPeer(p Peer) (*Grant, *pubsub.Error) {
+	if g.key != nil && g.key.app.TLSOnly && !p.Secure {
+		return nil, appNeedsTLS(g.App)
+	}
 	if g.LocalOnly && !p.Local {
 		return nil, pubsub.NewError(pubsub.CodeForbidden,
 			"this credential is published with the server and works from local addresses only; configure your own")

@@ -83,9 +83,30 @@ func (c Config) Check() error {
 	if (c.TLS.CertFile == "") != (c.TLS.KeyFile == "") {
 		fail("tls", "cert_file and key_file must be set together")
 	}
+	for i, token := range c.Admin.Tokens {
+		if problem := tokenProblem(string(token)); problem != "" {
+			fail(fmt.Sprintf("admin.tokens[%d]", i), "%s", problem)
+		}
+	}
 	c.checkKeys(fail)
 	c.checkLimits(fail)
 	return errors.Join(errs...)
+}
+
+// minTokenBytes is the length of the shortest access token.
+const minTokenBytes = 32
+
+// tokenProblem says what is wrong with an access token, or returns "".
+func tokenProblem(token string) string {
+	for i := range len(token) {
+		if token[i] <= ' ' || token[i] > '~' {
+			return "must be printable ASCII without spaces"
+		}
+	}
+	if len(token) < minTokenBytes {
+		return fmt.Sprintf("must have at least %d characters; openssl rand -hex 32 prints some", minTokenBytes)
+	}
+	return ""
 }
 
 // originProblem says what is wrong with an entry of an allow-list, or returns "".

@@ -56,10 +56,11 @@ type Config struct {
 	Namespaces []Namespace `yaml:"namespaces" reload:"yes" doc:"Rules for channels of the default app: for the channel id and all whose name begins with id and a colon."`
 	Apps       []App       `yaml:"apps" reload:"yes" doc:"More apps, each with keys and rules of its own."`
 
-	DataDir string  `yaml:"data_dir" doc:"Directory for secrets that the server makes. Empty: storage.dir, or else ./data."`
+	DataDir string  `yaml:"data_dir" doc:"Directory for secrets that the server makes, and for apps of the control API. Empty: storage.dir, or else ./data."`
 	Storage Storage `yaml:"storage" doc:"Durable storage."`
 	Redis   Redis   `yaml:"redis" doc:"Several nodes that share one Redis."`
 	Sandbox Sandbox `yaml:"sandbox" doc:"Apps made at run time, for the test suites of SDKs."`
+	Admin   Admin   `yaml:"admin" doc:"The control API, at /v1: apps, keys and namespaces while the server runs."`
 	TLS     TLS     `yaml:"tls" doc:"TLS of the listener."`
 	Limits  Limits  `yaml:"limits" doc:"What one client, channel, app or message may use. Sizes are in bytes."`
 }
@@ -164,6 +165,11 @@ type Redis struct {
 // Sandbox is about apps made at run time.
 type Sandbox struct {
 	Enabled bool `yaml:"enabled" doc:"Whether POST /apps makes apps, without authentication. For tests only."`
+}
+
+// Admin is about the control API.
+type Admin struct {
+	Tokens []Secret `yaml:"tokens" reload:"yes" doc:"Access tokens, each of at least 32 characters. Whoever has one can make, change and delete apps. Empty: there is no control API."`
 }
 
 // TLS is about the listener.

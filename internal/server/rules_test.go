@@ -119,3 +119,20 @@ func TestAChangedRuleReachesEveryDoor(t *testing.T) {
 	ably.says(`{"action":10,"channel":"safe"}`)
 	ably.hears(`"action":11`, `"channel":"safe"`)
 }
+
+func TestARuleThatIsChangedAtRunTimeReachesAttachments(t *testing.T) {
+	a := administer(t, nil)
+	app, _, key := a.app()
+	a.must(201, "POST", "/v1/apps/"+app+"/namespaces", `{"id":"safe"}`)
+	c, ours := a.connect(key), a.connect(testKey)
+	for _, client := range []*client{c, ours} {
+		client.says(`{"action":10,"channel":"safe:a"}`)
+		client.hears(`"action":11`)
+	}
+	a.must(200, "PATCH", "/v1/apps/"+app+"/namespaces/safe", `{"persistLast":true,"mutableMessages":true}`)
+	c.works()
+	a.must(200, "PATCH", "/v1/apps/"+app+"/namespaces/safe", `{"tlsOnly":true}`)
+	c.hears(`"action":9`, `"channel":"safe:a"`, `"code":40311`)
+	c.works()
+	ours.works() // a channel of the same name, in another app
+}

@@ -15,8 +15,10 @@ import (
 	"syscall"
 	"time"
 
+	"letshare-server/internal/apps"
 	"letshare-server/internal/auth"
 	"letshare-server/internal/config"
+	"letshare-server/internal/control"
 	"letshare-server/internal/directory"
 	directorymemory "letshare-server/internal/directory/memory"
 	"letshare-server/internal/engine"
@@ -59,6 +61,8 @@ type Server struct {
 	guard    *guard.Guard
 	apps     *auth.Registry
 	sandbox  *auth.Sandbox // nil unless it is enabled
+	made     *apps.Apps    // those of the control API
+	control  *control.API
 	stats    *stats.Counters
 	engine   engine.Engine
 	dir      directory.Directory
@@ -79,9 +83,21 @@ type Server struct {
 	draining   atomic.Bool
 }
 
+// stores are where a node keeps things.
+type stores struct {
+	engine    engine.Engine
+	directory directory.Directory
+	stats     stats.Store
+}
+
 // New builds a node from a checked configuration. It starts nothing and opens nothing, but
-// reads the certificate.
+// reads the certificate and the file of the apps that were made at run time.
 func New(c config.Config, secrets config.Secrets, log *slog.Logger) (*Server, error) {
+	return build(c, secrets, log, func(st stores) stores { return st })
+}
+
+// build is New with stores that wrap may put something around.
+func build(c config.Config, secrets config.Secrets, log *slog.Logger, wrap func(stores) stores) (*Server, error) {
 	s := &Server{
 		config:         c,
 		secrets:        secrets,
@@ -94,11 +110,11 @@ func New(c config.Config, secrets config.Secrets, log *slog.Logger) (*Server, er
 	if err != nil {
 		return nil, err
 	}
-	apps, err := buildApps(c, secrets)
+	configured, err := buildApps(c, secrets)
 	if err != nil {
 		return nil, err
 	}
-	s.apps = auth.NewRegistry(apps...)
+	s.apps = auth.NewRegistry(configured...)
 	limits := limit.Options{Metrics: s.metrics, Log: log}
 	if c.Sandbox.Enabled {
 		limits.WithoutRates = s.isSandboxed
@@ -112,9 +128,22 @@ func New(c config.Config, secrets config.Secrets, log *slog.Logger) (*Server, er
 		LogBytes: int64(c.Limits.LogBytes),
 		Policy:   s.policy,
 	})
-	s.engine = store.Node(node.Name)
-	s.stats = stats.New(stats.Options{Store: stats.NewMemory(stats.MemoryOptions{}), Log: log})
-	s.dir = directorymemory.NewStore(directorymemory.Options{}).Node(node)
+	records := directorymemory.NewStore(directorymemory.Options{})
+	if file := c.AppsFile(); file != "" {
+		if err := records.KeepApps(file); err != nil {
+			return nil, err
+		}
+	} else if len(secrets.AdminTokens) > 0 {
+		log.Warn("apps of the control API end with this process: set data_dir to keep them")
+	}
+	st := wrap(stores{
+		engine:    store.Node(node.Name),
+		directory: records.Node(node),
+		stats:     stats.NewMemory(stats.MemoryOptions{}),
+	})
+	s.engine, s.dir = st.engine, st.directory
+	s.stats = stats.New(stats.Options{Store: st.stats, Log: log})
+	s.made = apps.New(apps.Options{Store: s.dir, Registry: s.apps, Changed: s.madeChanged, Log: log})
 	s.hub = hub.New(hub.Options{
 		Engine: s.engine, Directory: s.dir, Node: node,
 		Namespace: s.namespace,
@@ -174,11 +203,19 @@ func New(c config.Config, secrets config.Secrets, log *slog.Logger) (*Server, er
 		Overloaded: s.overloaded,
 		Guard:      s.guard, Metrics: s.metrics, Stats: s.stats, Log: log,
 	})
+	api := rest.New(rest.Options{
+		Hub: s.hub, Connections: s.sessions, Auth: authenticator, Proxies: proxies, Stats: s.stats, Sandbox: s.sandbox,
+		Guard: s.guard, Log: log,
+	})
+	s.control = control.New(control.Options{
+		Apps: s.made, Registry: s.apps, Proxies: proxies, Stats: api.AppStats, Guard: s.guard, Log: log,
+	})
+	s.control.SetTokens(controlTokens(secrets))
 	s.doors = &doors{
-		node: s, ably: s.guarded(ably), comet: s.guarded(s.comet), letshare: s.guarded(s.letshare), sse: s.guarded(s.sse), metrics: s.metrics.Handler(),
-		rest: s.guarded(rest.New(rest.Options{Hub: s.hub, Connections: s.sessions, Auth: authenticator, Proxies: proxies, Stats: s.stats, Sandbox: s.sandbox,
-			Guard: s.guard, Log: log})),
+		node: s, ably: s.guarded(ably), comet: s.guarded(s.comet), letshare: s.guarded(s.letshare), sse: s.guarded(s.sse),
+		rest: s.guarded(api), control: s.guardedBy(s.control, control.WriteError), metrics: s.metrics.Handler(),
 	}
+	s.doors.setPaths()
 	s.doors.setOrigins(c)
 	s.metrics.Watch(func() metrics.Held {
 		kept := store.Stats()
@@ -229,8 +266,9 @@ func boundSendBuffer(c net.Conn) {
 	}
 }
 
-// Reload adopts the keys, namespaces, origins and limits of a checked configuration, and
-// what the files of the certificate hold now, if that is good.
+// Reload adopts the keys, namespaces, origins, access tokens and limits of a checked
+// configuration, and what the files of the certificate hold now, if that is good. Apps that
+// were made at run time stay.
 // Connections go on with what they were granted, under the new limits, and end if their app
 // or key is gone; attachments end if the new rule of their channel forbids them. It returns the settings that differ from those at the start and need a
 // restart.
@@ -238,13 +276,15 @@ func (s *Server) Reload(c config.Config, secrets config.Secrets) (needRestart []
 	if secrets.DefaultApp != s.secrets.DefaultApp {
 		return nil, fmt.Errorf("the default app cannot change from %s to %s without a restart", s.secrets.DefaultApp, secrets.DefaultApp)
 	}
-	apps, err := buildApps(c, secrets)
+	configured, err := buildApps(c, secrets)
 	if err != nil {
 		return nil, err
 	}
-	s.apps.Replace(apps...)
+	s.apps.Replace(configured...)
 	s.auth.RequireTLS(c.Auth.RequireTLS)
 	s.rulesChanged()
+	s.warnOfHidden()
+	s.control.SetTokens(controlTokens(secrets))
 	s.doors.setOrigins(c)
 	limits := c
 	limits.Limits.MaxFrameBytes = s.config.Limits.MaxFrameBytes
@@ -407,11 +447,17 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 		_ = l.Close()
 		return fmt.Errorf("read the revocations of tokens: %w", err)
 	}
+	if err := s.made.Refresh(ctx); err != nil {
+		_ = l.Close()
+		return fmt.Errorf("read the apps that were made at run time: %w", err)
+	}
+	s.warnOfHidden()
 	run("engine", s.engine.Run)
 	run("directory", s.dir.Run)
 	run("hub", s.hub.Run)
 	run("sessions", s.sessions.Run)
 	run("revocations", func(ctx context.Context) error { return s.revoked.Run(ctx, s.recheck, s.sessions.Renew) })
+	run("apps", s.made.Run)
 	run("timer wheel", s.wheel.Run)
 	run("metrics", s.metrics.Run)
 	run("statistics", s.stats.Run)

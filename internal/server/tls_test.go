@@ -66,13 +66,18 @@ func startTLS(t *testing.T) (s *running, dir string, clients map[string]*http.Cl
 	dir = t.TempDir()
 	certFile, keyFile, pool := certify(t, dir, 1)
 	s = start(t, func(c *config.Config) { c.TLS.CertFile, c.TLS.KeyFile = certFile, keyFile })
-	clients = make(map[string]*http.Client)
+	return s, dir, trusting(t, pool)
+}
+
+// trusting returns clients by protocol.
+func trusting(t *testing.T, pool *x509.CertPool) map[string]*http.Client {
+	clients := make(map[string]*http.Client)
 	for name, h2 := range map[string]bool{"HTTP/1.1": false, "HTTP/2.0": true} {
 		transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}, ForceAttemptHTTP2: h2}
 		t.Cleanup(transport.CloseIdleConnections)
 		clients[name] = &http.Client{Transport: transport, Timeout: 20 * time.Second}
 	}
-	return s, dir, clients
+	return clients
 }
 
 // RSC18
