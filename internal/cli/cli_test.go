@@ -180,6 +180,29 @@ func TestCheckConfig(t *testing.T) {
 	}
 }
 
+func TestCheckConfigLooksAtTheAppsThatAreKept(t *testing.T) {
+	dir := t.TempDir()
+	file, left := filepath.Join(dir, "apps.json"), filepath.Join(dir, ".apps.json-1")
+	for path, text := range map[string]string{file: `{"format":3,"apps":[]}`, left: "of a server that is writing now"} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	code, _, errs := call(t, []string{"MODE=local", "LETSHARE_DATA_DIR=" + dir}, "check-config")
+	if code != 1 || !strings.Contains(errs, "format 3") {
+		t.Errorf("exit code %d: %s", code, errs)
+	}
+	if _, err := os.Stat(left); err != nil {
+		t.Errorf("checking has an effect: %v", err)
+	}
+	if err := os.WriteFile(file, []byte(`{"format":1,"revision":0,"apps":[]}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if code, _, errs = call(t, []string{"MODE=local", "LETSHARE_DATA_DIR=" + dir}, "check-config"); code != 0 {
+		t.Errorf("exit code %d: %s", code, errs)
+	}
+}
+
 func defaultFile(t *testing.T) string {
 	t.Helper()
 	code, out, errs := call(t, nil, "default-config")
