@@ -377,7 +377,7 @@ func (l *loop) readOnce(c *conn) bool {
 	}
 	l.counts.reads++
 	if err != nil {
-		if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR) || errors.Is(err, errAgain) {
+		if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR) || errors.Is(err, socket.ErrAgain) {
 			return false
 		}
 		if c.state != connLeaving {

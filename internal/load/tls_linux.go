@@ -10,10 +10,12 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"letshare-server/internal/socket"
 )
 
 // secured is a connection's TLS. The handshake waits for the server, and with it the whole loop;
-// afterwards nothing waits: readings end with errAgain, and what is written is in out.
+// afterwards nothing waits: readings end with socket.ErrAgain, and what is written is in out.
 type secured struct {
 	tls  *tls.Conn
 	link link
@@ -26,15 +28,6 @@ type link struct {
 	deadline time.Time // of the handshake
 	out      []byte    // encrypted, and not with the kernel yet
 }
-
-// errAgain says that nothing is there to be read now. TLS forgets it, because it is temporary.
-var errAgain error = againError{}
-
-type againError struct{}
-
-func (againError) Error() string   { return "nothing to read" }
-func (againError) Timeout() bool   { return true }
-func (againError) Temporary() bool { return true }
 
 // secure does the handshake on a connected socket.
 func secure(fd int, config *tls.Config, timeout time.Duration) (*secured, error) {
@@ -60,7 +53,7 @@ func (k *link) Read(b []byte) (int, error) {
 		case !errors.Is(err, unix.EAGAIN):
 			return 0, os.NewSyscallError("read", err)
 		case !k.blocking:
-			return 0, errAgain
+			return 0, socket.ErrAgain
 		default:
 			if err := k.wait(unix.POLLIN); err != nil {
 				return 0, err

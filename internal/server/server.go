@@ -208,7 +208,7 @@ func New(c config.Config, secrets config.Secrets, log *slog.Logger) (*Server, er
 // offers HTTP/2.
 func (s *Server) serve(l net.Listener) error {
 	if s.certs != nil {
-		return s.http.ServeTLS(l, "", "")
+		return s.http.ServeTLS(socket.ForTLS(l), "", "")
 	}
 	return s.http.Serve(l)
 }
@@ -221,7 +221,7 @@ func boundSendBuffer(c net.Conn) {
 	if over, ok := c.(*tls.Conn); ok {
 		c = over.NetConn()
 	}
-	if tcp, ok := c.(*net.TCPConn); ok {
+	if tcp, ok := c.(interface{ SetWriteBuffer(bytes int) error }); ok {
 		_ = tcp.SetWriteBuffer(sendBuffer) // it ends by itself if this fails
 	}
 }

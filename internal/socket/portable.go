@@ -249,10 +249,13 @@ func (s *portable) closeWrite() {
 
 // underneath is the connection that a TLS connection runs over, and any other itself.
 func underneath(conn net.Conn) net.Conn {
-	if over, ok := conn.(interface{ NetConn() net.Conn }); ok {
-		return over.NetConn()
+	for {
+		over, ok := conn.(interface{ NetConn() net.Conn })
+		if !ok {
+			return conn
+		}
+		conn = over.NetConn()
 	}
-	return conn
 }
 
 func (s *portable) RemoteAddr() net.Addr { return s.conn.RemoteAddr() }
