@@ -80,6 +80,16 @@ func (c Config) Check() error {
 	if c.WebSocket.IdleTimeout < 2*c.WebSocket.PingInterval {
 		fail("websocket.idle_timeout", "must be at least twice websocket.ping_interval")
 	}
+	if port := c.TLS.Port; port != "" {
+		switch n, err := strconv.Atoi(port); {
+		case err != nil || n < 0 || n > 65535:
+			fail("tls.port", "must be empty, or a port number from 0 to 65535")
+		case port == c.Server.Port && n != 0:
+			fail("tls.port", "must differ from server.port, which speaks TLS by itself if tls.port is empty")
+		case !c.TLS.Enabled():
+			fail("tls.port", "needs a certificate: set tls.cert_file and tls.key_file")
+		}
+	}
 	if (c.TLS.CertFile == "") != (c.TLS.KeyFile == "") {
 		fail("tls", "cert_file and key_file must be set together")
 	}
@@ -194,3 +204,11 @@ func (c *Config) checkLimits(fail failFunc) {
 
 // Address is what the server listens on, "host:port".
 func (c Config) Address() string { return net.JoinHostPort(c.Server.Host, c.Server.Port) }
+
+// TLSAddress is what it listens on for TLS beside that, or "" if it does not.
+func (c Config) TLSAddress() string {
+	if c.TLS.Port == "" {
+		return ""
+	}
+	return net.JoinHostPort(c.Server.Host, c.TLS.Port)
+}

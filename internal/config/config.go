@@ -58,7 +58,7 @@ type Config struct {
 	Storage Storage `yaml:"storage" doc:"Durable storage."`
 	Redis   Redis   `yaml:"redis" doc:"Several nodes that share one Redis."`
 	Sandbox Sandbox `yaml:"sandbox" doc:"Apps made at run time, for the test suites of SDKs."`
-	TLS     TLS     `yaml:"tls" doc:"TLS of the listener."`
+	TLS     TLS     `yaml:"tls" doc:"Encrypted connections."`
 	Limits  Limits  `yaml:"limits" doc:"What one client, channel, app or message may use. Sizes are in bytes."`
 }
 
@@ -148,11 +148,15 @@ type Sandbox struct {
 	Enabled bool `yaml:"enabled" doc:"Whether POST /apps makes apps, without authentication. For tests only."`
 }
 
-// TLS is about the listener.
+// TLS is about who speaks it where, and with which certificate.
 type TLS struct {
-	CertFile string `yaml:"cert_file" doc:"Certificate chain in PEM; with it the listener speaks TLS only. Read again when it changes and at SIGHUP. Empty: no TLS."`
+	Port     string `yaml:"port" doc:"TCP port for TLS beside server.port, which is then without. 0: any free one. Empty: with a certificate server.port speaks TLS only."`
+	CertFile string `yaml:"cert_file" doc:"Certificate chain in PEM. Read again when it changes and at SIGHUP. Empty: no TLS, unless there is tls.acme."`
 	KeyFile  string `yaml:"key_file" doc:"Its private key in PEM."`
 }
+
+// Enabled reports whether TLS is spoken anywhere.
+func (t TLS) Enabled() bool { return t.CertFile != "" }
 
 // Limits is what one client, channel, app or message may use.
 type Limits struct {

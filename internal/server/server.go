@@ -72,6 +72,7 @@ type Server struct {
 	wheel    *socket.Wheel
 	http     *http.Server
 	certs    *certificates // nil without TLS
+	secure   net.Listener  // of tls.port; nil if there is none, or before Listen
 	doors    *doors
 
 	maxSockets int
@@ -204,10 +205,9 @@ func New(c config.Config, secrets config.Secrets, log *slog.Logger) (*Server, er
 	return s, nil
 }
 
-// serve answers on l, with TLS if there is a certificate (RSC18): handshakes have headerTime, and ALPN
-// offers HTTP/2.
-func (s *Server) serve(l net.Listener) error {
-	if s.certs != nil {
+// serve answers on l until it is closed.
+func (s *Server) serve(l net.Listener, secure bool) error {
+	if secure {
 		return s.http.ServeTLS(socket.ForTLS(l), "", "")
 	}
 	return s.http.Serve(l)
@@ -347,17 +347,39 @@ func (s *Server) ready(ctx context.Context) error {
 // MaxSockets is how many clients the node takes before it refuses more with 503.
 func (s *Server) MaxSockets() int { return s.maxSockets }
 
-// Listen opens the configured address.
+// Listen opens the configured addresses. It returns the listener of server.port; that of tls.port is
+// kept for Run, which must follow.
 func (s *Server) Listen() (net.Listener, error) {
-	l, err := net.Listen("tcp", s.config.Address())
-	if err != nil {
-		return nil, fmt.Errorf("cannot listen on %s: %w (set LETSHARE_SERVER_PORT to a free port)", s.config.Address(), err)
+	l, err := listen(s.config.Address(), "LETSHARE_SERVER_PORT")
+	if err != nil || s.config.TLSAddress() == "" {
+		return l, err
+	}
+	if s.secure, err = listen(s.config.TLSAddress(), "LETSHARE_TLS_PORT"); err != nil {
+		_ = l.Close()
+		return nil, err
 	}
 	return l, nil
 }
 
-// Run serves clients on l until ctx ends, then lets them go within the grace period. It
-// returns when every goroutine of the node is done; l is closed by then.
+func listen(address, setting string) (net.Listener, error) {
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("cannot listen on %s: %w (set %s to a free port)", address, err, setting)
+	}
+	return l, nil
+}
+
+// TLSAddr is where TLS is spoken beside the address of the listener that Listen returned; nil
+// if nowhere.
+func (s *Server) TLSAddr() net.Addr {
+	if s.secure == nil {
+		return nil
+	}
+	return s.secure.Addr()
+}
+
+// Run serves clients on l, and on tls.port, until ctx ends, then lets them go within the grace
+// period. It returns when every goroutine of the node is done; the listeners are closed by then.
 func (s *Server) Run(ctx context.Context, l net.Listener) error {
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
@@ -374,6 +396,9 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 	}
 	if err := s.revoked.Refresh(ctx); err != nil {
 		_ = l.Close()
+		if s.secure != nil {
+			_ = s.secure.Close()
+		}
 		return fmt.Errorf("read the revocations of tokens: %w", err)
 	}
 	run("engine", s.engine.Run)
@@ -397,11 +422,16 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 			failed <- err
 		}
 	})
-	wg.Go(func() {
-		if err := s.serve(l); !errors.Is(err, http.ErrServerClosed) {
-			failed <- err
-		}
-	})
+	serve := func(l net.Listener, secure bool) {
+		wg.Go(func() {
+			if err := s.serve(l, secure); !errors.Is(err, http.ErrServerClosed) {
+				failed <- err
+			}
+		})
+	}
+	if serve(l, s.certs != nil && s.secure == nil); s.secure != nil {
+		serve(s.secure, true)
+	}
 
 	var err error
 	select {
@@ -519,12 +549,16 @@ func (s *Server) Banner(addr net.Addr) string {
 		token = made
 	}
 	secure, option := "", "tls: false, port"
-	if s.certs != nil {
+	if s.certs != nil && s.secure == nil {
 		secure, option = "s", "tlsPort"
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "\nLetShare Server listens on port %s (mode local)\n\n", port)
 	fmt.Fprintf(&b, "  Ably SDK    new Ably.Realtime({ key: %q, endpoint: \"localhost\", %s: %s })\n", key, option, port)
+	if s.secure != nil {
+		_, port, _ := net.SplitHostPort(s.secure.Addr().String())
+		fmt.Fprintf(&b, "  with TLS    tlsPort: %s instead of tls and port; wss://localhost:%s\n", port, port)
+	}
 	fmt.Fprintf(&b, "  LetShare    customServerUrl ws%s://localhost:%s\n", secure, port)
 	fmt.Fprintf(&b, "              customAuthToken %s\n", token)
 	fmt.Fprintf(&b, "  curl        curl -u '%s' http%s://localhost:%s/channels/demo/messages\n\n", key, secure, port)

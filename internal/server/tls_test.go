@@ -103,6 +103,81 @@ func TestEveryDoorIsServedOverTLS(t *testing.T) {
 	}
 }
 
+// One process serves both, and rules about TLS hold on each.
+func TestPlaintextIsServedBesideTLS(t *testing.T) {
+	certFile, keyFile, pool := certify(t, t.TempDir(), 1)
+	s := start(t, func(c *config.Config) {
+		c.TLS = config.TLS{CertFile: certFile, KeyFile: keyFile, Port: "0"}
+		c.Namespaces = []config.Namespace{{ID: "safe", TLSOnly: true}}
+	})
+	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}}
+	t.Cleanup(transport.CloseIdleConnections)
+	client := &http.Client{Transport: transport, Timeout: 20 * time.Second}
+	for base, want := range map[string]int{"http://" + s.addr: http.StatusForbidden, "https://" + s.TLSAddr().String(): http.StatusOK} {
+		for path, want := range map[string]int{"/channels/safe:a/messages?key=" + testKey: want, "/time": http.StatusOK} {
+			r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, base+path, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.Header.Set("Authorization", "Basic "+basic(testKey))
+			res, err := client.Do(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = res.Body.Close()
+			if res.StatusCode != want {
+				t.Errorf("%s%s: %s", base, path, res.Status)
+			}
+		}
+	}
+	plain, _, err := websocket.Dial(t.Context(), "ws://"+s.addr+"/?v=3&key="+testKey, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer plain.CloseNow()
+	secure, _, err := websocket.Dial(t.Context(), "wss://"+s.TLSAddr().String()+"/?v=3&key="+testKey, &websocket.DialOptions{HTTPClient: client})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer secure.CloseNow()
+	for _, ws := range []*websocket.Conn{plain, secure} {
+		_ = receive(t, ws)
+		send(t, ws, `{"action":10,"channel":"both"}`)
+		_ = receive(t, ws)
+	}
+	send(t, plain, `{"action":15,"msgSerial":0,"channel":"both","messages":[{"data":"x"}]}`)
+	if pm := receive(t, secure); pm["action"] != 15.0 {
+		t.Errorf("got %v", pm)
+	}
+	s.stop()
+	for _, addr := range []string{s.addr, s.TLSAddr().String()} {
+		if conn, err := net.Dial("tcp", addr); err == nil {
+			_ = conn.Close()
+			t.Errorf("%s is still open", addr)
+		}
+	}
+}
+
+func TestAPortThatIsTakenIsNoStart(t *testing.T) {
+	certFile, keyFile, _ := certify(t, t.TempDir(), 1)
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	_, port, _ := net.SplitHostPort(taken.Addr().String())
+	c := config.Default(config.Local)
+	c.Server.Host, c.Server.Port = "127.0.0.1", "0"
+	c.TLS = config.TLS{CertFile: certFile, KeyFile: keyFile, Port: port}
+	s, err := New(c, config.Secrets{DefaultApp: "app"}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Listen(); err == nil || !strings.Contains(err.Error(), "LETSHARE_TLS_PORT") {
+		t.Errorf("got %v", err)
+	}
+}
+
 // serial is that of the certificate that the next handshake gets.
 func (s *running) serial(t *testing.T) int64 {
 	t.Helper()
