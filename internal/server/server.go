@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/crypto/acme"
+
 	"letshare-server/internal/auth"
 	"letshare-server/internal/config"
 	"letshare-server/internal/directory"
@@ -71,8 +73,9 @@ type Server struct {
 	poller   *socket.Poller
 	wheel    *socket.Wheel
 	http     *http.Server
-	certs    *certificates // nil without TLS
-	secure   net.Listener  // of tls.port; nil if there is none, or before Listen
+	certs    *certificates        // nil without files of a certificate
+	ordered  *orderedCertificates // nil without ACME
+	secure   net.Listener         // of tls.port; nil if there is none, or before Listen
 	doors    *doors
 
 	maxSockets int
@@ -197,10 +200,17 @@ func New(c config.Config, secrets config.Secrets, log *slog.Logger) (*Server, er
 		ConnState: s.guard.ConnState,
 	}
 	if c.TLS.CertFile != "" {
-		if s.certs, err = newCertificates(c.TLS.CertFile, c.TLS.KeyFile, log); err != nil {
+		if s.certs, err = newCertificates(c.TLS.CertFile, c.TLS.KeyFile, log, s.metrics); err != nil {
 			return nil, err
 		}
 		s.http.TLSConfig = &tls.Config{GetCertificate: s.certs.get}
+	}
+	if len(c.TLS.ACME.Domains) > 0 {
+		s.ordered = newOrderedCertificates(c, log, s.metrics)
+		s.http.TLSConfig = &tls.Config{GetCertificate: s.ordered.get, NextProtos: []string{"h2", "http/1.1", acme.ALPNProto}}
+		if c.TLS.Port != "" {
+			s.http.Handler = s.ordered.manager.HTTPHandler(s.doors) // answers challenges
+		}
 	}
 	return s, nil
 }
@@ -226,7 +236,7 @@ func boundSendBuffer(c net.Conn) {
 	}
 }
 
-// Reload adopts the keys, namespaces, origins and limits of a checked configuration, and
+// Reload adopts the keys, namespaces, origins, limits and domains of a checked configuration, and
 // what the files of the certificate hold now, if that is good.
 // Connections go on with what they were granted, under the new limits, and end if their app
 // or key is gone. It returns the settings that differ from those at the start and need a
@@ -248,7 +258,14 @@ func (s *Server) Reload(c config.Config, secrets config.Secrets) (needRestart []
 	if s.certs != nil {
 		s.certs.reload()
 	}
-	return config.NeedRestart(s.config, c), nil
+	needRestart = config.NeedRestart(s.config, c)
+	switch domains := c.TLS.ACME.Domains; {
+	case s.ordered != nil && len(domains) > 0:
+		s.ordered.reload(domains)
+	case s.ordered != nil || len(domains) > 0:
+		needRestart = append(needRestart, "tls.acme.domains")
+	}
+	return needRestart, nil
 }
 
 // buildApps makes the apps of the configuration.
@@ -429,8 +446,11 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 			}
 		})
 	}
-	if serve(l, s.certs != nil && s.secure == nil); s.secure != nil {
+	if serve(l, s.config.TLS.Enabled() && s.secure == nil); s.secure != nil {
 		serve(s.secure, true)
+	}
+	if s.ordered != nil {
+		run("certificates", s.ordered.Run)
 	}
 
 	var err error
@@ -549,7 +569,7 @@ func (s *Server) Banner(addr net.Addr) string {
 		token = made
 	}
 	secure, option := "", "tls: false, port"
-	if s.certs != nil && s.secure == nil {
+	if s.config.TLS.Enabled() && s.secure == nil {
 		secure, option = "s", "tlsPort"
 	}
 	var b strings.Builder
