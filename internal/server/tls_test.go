@@ -5,12 +5,14 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -337,6 +339,142 @@ func TestATLSOnlyNamespaceRefusesPlaintext(t *testing.T) {
 				t.Errorf("%s, %q: another channel: %v", name, proto, pm)
 			}
 			_ = ws.CloseNow()
+		}
+	}
+}
+
+// A client that stops reading is cut when its outbox is full. The others get everything meanwhile,
+// and nothing of it stays in memory.
+func TestAClientThatStopsReadingOverTLSDelaysNobody(t *testing.T) {
+	dir := t.TempDir()
+	certFile, keyFile, pool := certify(t, dir, 1)
+	s := start(t, func(c *config.Config) {
+		c.TLS.CertFile, c.TLS.KeyFile = certFile, keyFile
+		c.Limits.OutboxBytes = 1 << 20
+	})
+	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}, DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+		conn, err := new(net.Dialer).DialContext(ctx, network, addr)
+		if err == nil {
+			_ = conn.(*net.TCPConn).SetReadBuffer(64 << 10)
+		}
+		return conn, err
+	}}
+	t.Cleanup(transport.CloseIdleConnections)
+	client := &http.Client{Transport: transport}
+	attach := func() *websocket.Conn {
+		t.Helper()
+		ws, _, err := websocket.Dial(t.Context(), "wss://"+s.addr+"/?v=3&key="+testKey, &websocket.DialOptions{HTTPClient: client})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = ws.CloseNow() })
+		ws.SetReadLimit(1 << 20)
+		_ = receive(t, ws)
+		send(t, ws, `{"action":10,"channel":"room"}`)
+		if pm := receive(t, ws); pm["action"] != 11.0 {
+			t.Fatalf("got %v", pm)
+		}
+		return ws
+	}
+	attach() // and reads no more
+	reader, publisher := attach(), attach()
+	const each = 40_000
+	filler := strings.Repeat("x", each)
+	acknowledged := func(n int) { // and takes its own messages
+		t.Helper()
+		for pm := receive(t, publisher); ; pm = receive(t, publisher) {
+			if pm["action"] == 1.0 {
+				if pm["msgSerial"] != float64(n) {
+					t.Fatalf("acknowledged %v, want %d", pm["msgSerial"], n)
+				}
+				return
+			}
+		}
+	}
+	got := 0
+	for n := 0; figure(s.metrics, "letshare_slow_consumers_closed_total") != "1"; n++ {
+		if n > 1000 { // 40 MB
+			t.Fatal("the slow one is not cut")
+		}
+		send(t, publisher, `{"action":15,"msgSerial":`+strconv.Itoa(n)+`,"channel":"room","messages":[{"name":"`+strconv.Itoa(n)+`","data":"`+filler+`"}]}`)
+		acknowledged(n)
+		for got <= n {
+			pm := receive(t, reader)
+			for _, m := range pm["messages"].([]any) {
+				if name := m.(map[string]any)["name"]; name != strconv.Itoa(got) {
+					t.Fatalf("got message %v, want %d", name, got)
+				}
+				got++
+			}
+		}
+	}
+	for end := time.Now().Add(patience); figure(s.metrics, "letshare_outbox_bytes") != "0"; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("%s bytes still wait", figure(s.metrics, "letshare_outbox_bytes"))
+		}
+	}
+}
+
+// Sockets count from their first moment: who never does its handshake gets no more of them than
+// who never authenticates.
+func TestHandshakesThatAreNotDoneAreBounded(t *testing.T) {
+	certFile, keyFile, pool := certify(t, t.TempDir(), 1)
+	s := start(t, func(c *config.Config) {
+		c.TLS.CertFile, c.TLS.KeyFile = certFile, keyFile
+		c.Limits.AddressSockets = 3
+	})
+	closed := func(conn net.Conn, within time.Duration) bool {
+		_ = conn.SetReadDeadline(time.Now().Add(within))
+		_, err := conn.Read(make([]byte, 1))
+		return err != nil && !errors.Is(err, os.ErrDeadlineExceeded)
+	}
+	open := func(claimed string) net.Conn {
+		t.Helper()
+		s.claimed.Store(claimed)
+		conn, err := net.Dial("tcp", s.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = conn.Close() })
+		return conn
+	}
+	secure := func() (*tls.Conn, error) {
+		d := &net.Dialer{Timeout: patience}
+		return tls.DialWithDialer(d, "tcp", s.addr, &tls.Config{RootCAs: pool, ServerName: "localhost"})
+	}
+	var idle []net.Conn
+	for range 3 {
+		conn := open("203.0.113.1")
+		if _, err := conn.Write([]byte("\x16\x03\x01")); err != nil { // the begin of a hello
+			t.Fatal(err)
+		}
+		idle = append(idle, conn)
+	}
+	if !closed(open("203.0.113.1"), patience) {
+		t.Error("a fourth socket stays open")
+	}
+	if conn, err := secure(); err == nil {
+		_ = conn.Close()
+		t.Error("a handshake was done on one socket too many")
+	}
+	if n := figure(s.metrics, `letshare_limit_exceeded_total{limit="address_sockets"}`); n != "2" {
+		t.Errorf("counted %s", n)
+	}
+	s.claimed.Store("203.0.113.2")
+	conn, err := secure()
+	if err != nil {
+		t.Fatalf("another address: %v", err)
+	}
+	_ = conn.Close()
+	s.claimed.Store("203.0.113.1")
+	_ = idle[0].Close()
+	for end := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+		if conn, err = secure(); err == nil {
+			_ = conn.Close()
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatalf("after one has gone: %v", err)
 		}
 	}
 }
