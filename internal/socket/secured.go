@@ -145,6 +145,9 @@ func (p *Poller) addSecured(conn *tls.Conn, l *link, initial []byte, f Feeder) (
 
 // Feed decrypts.
 func (s *secured) Feed(b []byte) error {
+	if s.closed.Load() {
+		return nil // Close or Abort ends the stream below, when the peer has got its own
+	}
 	if s.plain {
 		s.plain = false
 		s.fed = true
@@ -152,9 +155,6 @@ func (s *secured) Feed(b []byte) error {
 			return s.end(err)
 		}
 		return s.err
-	}
-	if s.closed.Load() {
-		return nil // Close or Abort ends the stream below, when the peer has got its own
 	}
 	s.in = b
 	buf := s.poller.buffers.get()

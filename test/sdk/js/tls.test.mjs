@@ -30,7 +30,7 @@ inBothFormats('a thousand messages at once arrive in order over TLS', async ({ c
   assert.deepEqual((await box.count(1000)).map((m) => m.data), wanted);
 });
 
-// RTN15b, RTN15c6
+// RTN15c6
 inBothFormats('a connection over TLS is resumed after a cut, and loses nothing', async ({ connected }) => {
   const name = unique('tls');
   const client = await connected({ ...secure, disconnectedRetryTimeout: 50 });
