@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"net/url"
 	"reflect"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -80,9 +81,7 @@ func (c Config) Check() error {
 	if c.WebSocket.IdleTimeout < 2*c.WebSocket.PingInterval {
 		fail("websocket.idle_timeout", "must be at least twice websocket.ping_interval")
 	}
-	if (c.TLS.CertFile == "") != (c.TLS.KeyFile == "") {
-		fail("tls", "cert_file and key_file must be set together")
-	}
+	c.checkTLS(fail)
 	for i, token := range c.Admin.Tokens {
 		if problem := tokenProblem(string(token)); problem != "" {
 			fail(fmt.Sprintf("admin.tokens[%d]", i), "%s", problem)
@@ -211,6 +210,43 @@ func (c *Config) checkNamespaces(path string, list []Namespace, fail failFunc) {
 	}
 }
 
+func (c *Config) checkTLS(fail failFunc) {
+	if port := c.TLS.Port; port != "" {
+		switch n, err := strconv.Atoi(port); {
+		case err != nil || n < 0 || n > 65535:
+			fail("tls.port", "must be empty, or a port number from 0 to 65535")
+		case port == c.Server.Port && n != 0:
+			fail("tls.port", "must differ from server.port, which speaks TLS by itself if tls.port is empty")
+		case !c.TLS.Enabled():
+			fail("tls.port", "needs a certificate: set tls.cert_file and tls.key_file, or tls.acme.domains")
+		}
+	}
+	if (c.TLS.CertFile == "") != (c.TLS.KeyFile == "") {
+		fail("tls", "cert_file and key_file must be set together")
+	}
+	acme := c.TLS.ACME
+	for _, name := range acme.Domains {
+		if !domain.MatchString(name) || len(name) > 253 {
+			fail("tls.acme.domains", "%q must be a name such as realtime.example.com, in lower case and ASCII (xn--), without a wildcard", name)
+		}
+	}
+	if len(acme.Domains) > 0 && c.TLS.CertFile != "" {
+		fail("tls", "cert_file and acme.domains exclude each other")
+	}
+	if len(acme.Domains) > 0 && !acme.AcceptTerms {
+		fail("tls.acme.accept_terms", "must be true for ACME: read the terms of service of the CA first")
+	}
+	if u, err := url.Parse(acme.Directory); acme.Directory != "" && (err != nil || u.Scheme != "https" || u.Host == "") {
+		fail("tls.acme.directory", "must be a URL that begins with https://")
+	}
+	if acme.Email != "" && !strings.Contains(acme.Email, "@") {
+		fail("tls.acme.email", "must be an address such as ops@example.com")
+	}
+}
+
+// domain is the syntax of names that certificates are ordered for: labels of which the last is no number.
+var domain = regexp.MustCompile(`^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z][a-z0-9-]{0,61}[a-z0-9]$`)
+
 func (c *Config) checkLimits(fail failFunc) {
 	normal := Default(c.Mode)
 	defaults := settings(&normal)
@@ -242,3 +278,11 @@ func (c *Config) checkLimits(fail failFunc) {
 
 // Address is what the server listens on, "host:port".
 func (c Config) Address() string { return net.JoinHostPort(c.Server.Host, c.Server.Port) }
+
+// TLSAddress is what it listens on for TLS beside that, or "" if it does not.
+func (c Config) TLSAddress() string {
+	if c.TLS.Port == "" {
+		return ""
+	}
+	return net.JoinHostPort(c.Server.Host, c.TLS.Port)
+}

@@ -164,6 +164,16 @@ func TestFaultsNameThePlaceAndTheNearestName(t *testing.T) {
 		{"port", "server: {port: 70000}", "", "server.port: must be a port number"},
 		{"level", "log: {level: loud}", "", "log.level: must be debug, info, warn or error"},
 		{"half of a certificate", "tls: {cert_file: c.pem}", "", "tls: cert_file and key_file must be set together"},
+		{"TLS on one port", "server: {port: 8443}\ntls: {port: 8443, cert_file: c, key_file: k}", "", "tls.port: must differ from server.port"},
+		{"TLS on no port", "tls: {port: x, cert_file: c, key_file: k}", "", "tls.port: must be empty, or a port number"},
+		{"TLS without a certificate", "tls: {port: 8443}", "", "tls.port: needs a certificate"},
+		{"ACME without a yes", "tls: {acme: {domains: [a.example]}}", "", "tls.acme.accept_terms: must be true"},
+		{"ACME and files", "tls: {cert_file: c, key_file: k, acme: {domains: [a.example], accept_terms: true}}", "", "tls: cert_file and acme.domains exclude each other"},
+		{"ACME for all", "tls: {acme: {domains: ['*.a.example'], accept_terms: true}}", "", "without a wildcard"},
+		{"ACME for an address", "tls: {acme: {domains: [192.0.2.1], accept_terms: true}}", "", `"192.0.2.1" must be a name`},
+		{"ACME for a host", "tls: {acme: {domains: [localhost], accept_terms: true}}", "", `"localhost" must be a name`},
+		{"ACME in plaintext", "tls: {acme: {directory: 'http://ca.example'}}", "", "tls.acme.directory: must be a URL that begins with https://"},
+		{"ACME for nobody", "tls: {acme: {email: me}}", "", "tls.acme.email: must be an address"},
 		{"slash", "cors: {allowed_origins: ['https://a/']}", "", "must not end in a slash"},
 		{"star", "cors: {allowed_origins: ['*']}", "", "list each that is allowed"},
 		{"no scheme", "ably: {allowed_origins: ['a.com']}", "", `ably.allowed_origins: "a.com" must have the form`},
@@ -286,6 +296,7 @@ func TestTheDefaultFileLoadsAsTheDefaults(t *testing.T) {
 		want.APIKeys, want.Revocable, want.Namespaces, want.Apps = []config.Secret{}, []string{}, []config.Namespace{}, []config.App{}
 		want.Ably.AllowedOrigins, want.Server.TrustedProxies, want.Redis.Addresses = []string{}, []string{}, []string{}
 		want.Admin.Tokens = []config.Secret{}
+		want.TLS.ACME.Domains = []string{}
 		if !reflect.DeepEqual(c, want) {
 			t.Errorf("%s: got %+v, want %+v", mode, c, want)
 		}

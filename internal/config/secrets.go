@@ -266,6 +266,14 @@ func (c Config) AppsFile() string {
 	return filepath.Join(c.dataDir(), appsFile)
 }
 
+// ACMEDir is where the account's key and the certificates of tls.acme are kept.
+func (c Config) ACMEDir() string {
+	if dir := c.TLS.ACME.CacheDir; dir != "" {
+		return dir
+	}
+	return filepath.Join(c.dataDir(), "acme")
+}
+
 // keep returns the secret in a file of the data directory, which it makes if it is not
 // there. setting and variable tell the operator how to configure one instead.
 func (r *resolver) keep(file, setting, variable string, generate func() string, valid func(string) bool) (string, error) {

@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/crypto/acme"
+
 	"letshare-server/internal/apps"
 	"letshare-server/internal/auth"
 	"letshare-server/internal/config"
@@ -76,7 +78,9 @@ type Server struct {
 	poller   *socket.Poller
 	wheel    *socket.Wheel
 	http     *http.Server
-	certs    *certificates // nil without TLS
+	certs    *certificates        // nil without files of a certificate
+	ordered  *orderedCertificates // nil without ACME
+	secure   net.Listener         // of tls.port; nil if there is none, or before Listen
 	doors    *doors
 
 	maxSockets int
@@ -236,19 +240,25 @@ func build(c config.Config, secrets config.Secrets, log *slog.Logger, wrap func(
 		ConnState: s.guard.ConnState,
 	}
 	if c.TLS.CertFile != "" {
-		if s.certs, err = newCertificates(c.TLS.CertFile, c.TLS.KeyFile, log); err != nil {
+		if s.certs, err = newCertificates(c.TLS.CertFile, c.TLS.KeyFile, log, s.metrics); err != nil {
 			return nil, err
 		}
 		s.http.TLSConfig = &tls.Config{GetCertificate: s.certs.get}
 	}
+	if len(c.TLS.ACME.Domains) > 0 {
+		s.ordered = newOrderedCertificates(c, log, s.metrics)
+		s.http.TLSConfig = &tls.Config{GetCertificate: s.ordered.get, NextProtos: []string{"h2", "http/1.1", acme.ALPNProto}}
+		if c.TLS.Port != "" {
+			s.http.Handler = s.ordered.manager.HTTPHandler(s.doors) // answers challenges
+		}
+	}
 	return s, nil
 }
 
-// serve answers on l, with TLS if there is a certificate (RSC18): handshakes have headerTime, and ALPN
-// offers HTTP/2.
-func (s *Server) serve(l net.Listener) error {
-	if s.certs != nil {
-		return s.http.ServeTLS(l, "", "")
+// serve answers on l until it is closed.
+func (s *Server) serve(l net.Listener, secure bool) error {
+	if secure {
+		return s.http.ServeTLS(socket.ForTLS(l), "", "")
 	}
 	return s.http.Serve(l)
 }
@@ -261,12 +271,12 @@ func boundSendBuffer(c net.Conn) {
 	if over, ok := c.(*tls.Conn); ok {
 		c = over.NetConn()
 	}
-	if tcp, ok := c.(*net.TCPConn); ok {
+	if tcp, ok := c.(interface{ SetWriteBuffer(bytes int) error }); ok {
 		_ = tcp.SetWriteBuffer(sendBuffer) // it ends by itself if this fails
 	}
 }
 
-// Reload adopts the keys, namespaces, origins, access tokens and limits of a checked
+// Reload adopts the keys, namespaces, origins, access tokens, limits and domains of a checked
 // configuration, and what the files of the certificate hold now, if that is good. Apps that
 // were made at run time stay.
 // Connections go on with what they were granted, under the new limits, and end if their app
@@ -292,7 +302,14 @@ func (s *Server) Reload(c config.Config, secrets config.Secrets) (needRestart []
 	if s.certs != nil {
 		s.certs.reload()
 	}
-	return config.NeedRestart(s.config, c), nil
+	needRestart = config.NeedRestart(s.config, c)
+	switch domains := c.TLS.ACME.Domains; {
+	case s.ordered != nil && len(domains) > 0:
+		s.ordered.reload(domains)
+	case s.ordered != nil || len(domains) > 0:
+		needRestart = append(needRestart, "tls.acme.domains")
+	}
+	return needRestart, nil
 }
 
 // buildApps makes the apps of the configuration.
@@ -418,17 +435,50 @@ func (s *Server) ready(ctx context.Context) error {
 // MaxSockets is how many clients the node takes before it refuses more with 503.
 func (s *Server) MaxSockets() int { return s.maxSockets }
 
-// Listen opens the configured address.
+// Listen opens the configured addresses. It returns the listener of server.port; that of tls.port is
+// kept for Run, which must follow.
 func (s *Server) Listen() (net.Listener, error) {
-	l, err := net.Listen("tcp", s.config.Address())
-	if err != nil {
-		return nil, fmt.Errorf("cannot listen on %s: %w (set LETSHARE_SERVER_PORT to a free port)", s.config.Address(), err)
+	l, err := listen(s.config.Address(), "LETSHARE_SERVER_PORT")
+	if err != nil || s.config.TLSAddress() == "" {
+		return l, err
+	}
+	if s.secure, err = listen(s.config.TLSAddress(), "LETSHARE_TLS_PORT"); err != nil {
+		_ = l.Close()
+		return nil, err
 	}
 	return l, nil
 }
 
-// Run serves clients on l until ctx ends, then lets them go within the grace period. It
-// returns when every goroutine of the node is done; l is closed by then.
+func listen(address, setting string) (net.Listener, error) {
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("cannot listen on %s: %w (set %s to a free port)", address, err, setting)
+	}
+	return l, nil
+}
+
+// TLSAddr is where TLS is spoken beside the address of the listener that Listen returned; nil
+// if nowhere.
+func (s *Server) TLSAddr() net.Addr {
+	if s.secure == nil {
+		return nil
+	}
+	return s.secure.Addr()
+}
+
+// refresh reads what all nodes know, for the first time.
+func (s *Server) refresh(ctx context.Context) error {
+	if err := s.revoked.Refresh(ctx); err != nil {
+		return fmt.Errorf("read the revocations of tokens: %w", err)
+	}
+	if err := s.made.Refresh(ctx); err != nil {
+		return fmt.Errorf("read the apps that were made at run time: %w", err)
+	}
+	return nil
+}
+
+// Run serves clients on l, and on tls.port, until ctx ends, then lets them go within the grace
+// period. It returns when every goroutine of the node is done; the listeners are closed by then.
 func (s *Server) Run(ctx context.Context, l net.Listener) error {
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
@@ -443,13 +493,12 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 			}
 		})
 	}
-	if err := s.revoked.Refresh(ctx); err != nil {
+	if err := s.refresh(ctx); err != nil {
 		_ = l.Close()
-		return fmt.Errorf("read the revocations of tokens: %w", err)
-	}
-	if err := s.made.Refresh(ctx); err != nil {
-		_ = l.Close()
-		return fmt.Errorf("read the apps that were made at run time: %w", err)
+		if s.secure != nil {
+			_ = s.secure.Close()
+		}
+		return err
 	}
 	s.warnOfHidden()
 	run("engine", s.engine.Run)
@@ -474,11 +523,19 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 			failed <- err
 		}
 	})
-	wg.Go(func() {
-		if err := s.serve(l); !errors.Is(err, http.ErrServerClosed) {
-			failed <- err
-		}
-	})
+	serve := func(l net.Listener, secure bool) {
+		wg.Go(func() {
+			if err := s.serve(l, secure); !errors.Is(err, http.ErrServerClosed) {
+				failed <- err
+			}
+		})
+	}
+	if serve(l, s.config.TLS.Enabled() && s.secure == nil); s.secure != nil {
+		serve(s.secure, true)
+	}
+	if s.ordered != nil {
+		run("certificates", s.ordered.Run)
+	}
 
 	var err error
 	select {
@@ -596,12 +653,16 @@ func (s *Server) Banner(addr net.Addr) string {
 		token = made
 	}
 	secure, option := "", "tls: false, port"
-	if s.certs != nil {
+	if s.config.TLS.Enabled() && s.secure == nil {
 		secure, option = "s", "tlsPort"
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "\nLetShare Server listens on port %s (mode local)\n\n", port)
 	fmt.Fprintf(&b, "  Ably SDK    new Ably.Realtime({ key: %q, endpoint: \"localhost\", %s: %s })\n", key, option, port)
+	if s.secure != nil {
+		_, port, _ := net.SplitHostPort(s.secure.Addr().String())
+		fmt.Fprintf(&b, "  with TLS    tlsPort: %s instead of tls and port; wss://localhost:%s\n", port, port)
+	}
 	fmt.Fprintf(&b, "  LetShare    customServerUrl ws%s://localhost:%s\n", secure, port)
 	fmt.Fprintf(&b, "              customAuthToken %s\n", token)
 	fmt.Fprintf(&b, "  curl        curl -u '%s' http%s://localhost:%s/channels/demo/messages\n\n", key, secure, port)
