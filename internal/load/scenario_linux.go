@@ -77,6 +77,7 @@ func (o *options) spec(groups ...groupSpec) engineSpec {
 	return engineSpec{
 		address: o.address,
 		host:    o.host,
+		tls:     o.tls,
 		dialect: func() dialect {
 			if o.dialect == "floor" {
 				return &floorDialect{echo: o.echo}
@@ -262,7 +263,7 @@ func (o *options) baselineRound(ctx context.Context, kind string, group groupSpe
 		}
 	}()
 	spec := o.spec(group)
-	spec.address, spec.dialect, spec.frameBytes = server.address, func() dialect { return bare }, frame
+	spec.address, spec.tls, spec.dialect, spec.frameBytes = server.address, nil, func() dialect { return bare }, frame
 	e, err := opened(ctx, spec)
 	if err != nil {
 		return Round{}, err
