@@ -148,6 +148,11 @@ type Put struct {
 	Value  []byte // nil deletes
 	Entry  int    // index of the entry whose serial and timestamp are kept beside it, or NoEntry
 	Expire time.Duration
+
+	// Transient says that the record tells of a connection, such as a presence member. A
+	// store that this process alone uses, and whose connections so end with the process, does
+	// not keep it for longer, whatever the channel's Policy.
+	Transient bool
 }
 
 // Append is one atomic step on one channel: its preconditions and bounds are checked, its entries
@@ -293,3 +298,7 @@ type Policy struct {
 	MaxEntries int           // 0: no bound
 	MaxBytes   int64         // as the engine counts them, overheads included; 0: no bound
 }
+
+// Persisted reports whether more is kept than resuming needs: an engine that outlives the
+// process keeps the channel, and what it acknowledged is there after a restart.
+func (p Policy) Persisted() bool { return p.Retention > 0 }
