@@ -29,6 +29,7 @@ func (s *Store) Run(ctx context.Context) error {
 	sweeper.Go(func() { s.sweepUntil(ctx) })
 	announce := newAnnouncer(s.mem)
 	for {
+		s.gather()
 		items, j := s.queue.take(s.opts.Group)
 		if len(items) == 0 && j == nil {
 			select {
@@ -55,6 +56,25 @@ func (s *Store) Run(ctx context.Context) error {
 	return nil
 }
 
+// gather waits for a moment, after a commit of many, for those who were told of it to append
+// again: a closed loop of many publishers would else fall into two halves that wait for each
+// other, and be committed in groups of half the size.
+func (s *Store) gather() {
+	if s.last < 2 {
+		return
+	}
+	t := time.NewTimer(min(s.took/4, maxGather))
+	defer t.Stop()
+	select {
+	case <-s.queue.reach(s.last):
+	case <-t.C:
+	}
+	s.last = 0
+}
+
+// maxGather bounds what gather adds to the latency of a publish.
+const maxGather = 2 * time.Millisecond
+
 // retryAfter is how long nothing is tried after a commit has failed.
 const retryAfter = time.Second
 
@@ -78,7 +98,8 @@ func (s *Store) commit(items []*item) {
 		if len(staged) > 0 {
 			s.commits.Add(1)
 			s.committed.Add(int64(len(staged)))
-			s.opts.Metrics.Committed(len(staged), time.Since(started))
+			s.last, s.took = len(staged), time.Since(started)
+			s.opts.Metrics.Committed(len(staged), s.took)
 		}
 	case visible:
 		// It is in the file, and perhaps not on the disk. Nobody may be told that it is not
@@ -144,6 +165,7 @@ func (s *Store) write(items []*item) (staged []*memory.Stage, visible bool, err 
 		return nil, false, err
 	}
 	defer func() { _ = tx.Rollback() }() // in vain after Commit
+	s.arena.reset()
 	g := &group{store: s, tx: tx, now: s.nowMillis(), channels: make(map[pubsub.ChannelID]*channel)}
 	check := g.check // one closure for all
 	for _, it := range items {
@@ -194,7 +216,28 @@ type group struct {
 	item     *item // being staged
 	written  int64 // bytes
 	revision uint64
-	scratch  []byte
+}
+
+// arena is memory for keys and values, which live until the commit.
+type arena struct{ free, all []byte }
+
+// arenaBytes is how much of it there is at a time.
+const arenaBytes = 64 << 10
+
+func (a *arena) reset() { a.free = a.all }
+
+// take returns an empty slice with room for n bytes.
+func (a *arena) take(n int) []byte {
+	if n > arenaBytes/4 {
+		return make([]byte, 0, n)
+	}
+	if len(a.free) < n {
+		a.all = make([]byte, arenaBytes)
+		a.free = a.all
+	}
+	b := a.free[:0:n]
+	a.free = a.free[n:]
+	return b
 }
 
 // channel is a channel within a group.
@@ -315,7 +358,7 @@ func (g *group) put(it *item) error {
 		}
 	}
 	if len(a.Entries) > 0 || a.ID != (engine.ID{}) {
-		key := append(appendClock(make([]byte, 0, serialLength), it.Ms, it.Counter), g.store.mem.Epoch()...)
+		key := append(appendClock(g.store.arena.take(serialLength), it.Ms, it.Counter), g.store.mem.Epoch()...)
 		if err := g.putFrame(c, key, it.Prev, a.ID, it.entries); err != nil {
 			return err
 		}
@@ -401,7 +444,7 @@ func (g *group) putFrame(c *channel, key []byte, prev pubsub.Serial, id engine.I
 		}
 		c.segment, c.in = segment, in
 	}
-	value := appendFrame(make([]byte, 0, 2+serialLength+len(id.ConnectionID)+len(id.Client)+16+len(entries)), prev, id, entries)
+	value := appendFrame(g.store.arena.take(2+serialLength+len(id.ConnectionID)+len(id.Client)+3*binary.MaxVarintLen64+len(entries)), prev, id, entries)
 	c.in.FillPercent = 0.95 // keys only ever come at the end
 	if err := c.in.Put(key, value); err != nil {
 		return err

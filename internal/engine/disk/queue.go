@@ -35,10 +35,24 @@ type queue struct {
 	items  []*item
 	jobs   []*job
 	bytes  int64
-	closed bool // the committer is gone
+	goal   int           // how many items somebody waits for
+	full   chan struct{} // gets a token when there are as many
+	closed bool          // the committer is gone
 }
 
-func (q *queue) init() { q.wake = make(chan struct{}, 1) }
+func (q *queue) init() { q.wake, q.full = make(chan struct{}, 1), make(chan struct{}, 1) }
+
+// reach returns a channel that gets a token when more items have come, as many as given.
+func (q *queue) reach(more int) <-chan struct{} {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	select {
+	case <-q.full: // of an earlier goal
+	default:
+	}
+	q.goal = len(q.items) + more
+	return q.full
+}
 
 func (q *queue) wakeUp() {
 	select {
@@ -63,6 +77,10 @@ func (q *queue) add(it *item, most int64) bool {
 	q.bytes += it.cost
 	q.items = append(q.items, it)
 	first := len(q.items) == 1
+	if len(q.items) == q.goal {
+		q.full <- struct{}{}
+		q.goal = 0
+	}
 	q.mu.Unlock()
 	if first {
 		q.wakeUp()

@@ -87,8 +87,11 @@ type Store struct {
 	queue queue
 
 	// The committer's own.
-	retryAt time.Time // nothing is tried before, since a commit failed
-	retry   error     // what is answered meanwhile
+	arena   arena
+	last    int           // Appends of the last commit
+	took    time.Duration // how long it took
+	retryAt time.Time     // nothing is tried before, since a commit failed
+	retry   error         // what is answered meanwhile
 
 	used      atomic.Int64 // bytes of pages in use, after the last commit
 	free      atomic.Int64 // bytes of pages that are free

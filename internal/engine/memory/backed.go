@@ -175,6 +175,7 @@ type Stage struct {
 
 	channel *channel
 	entries []*logged
+	one     [1]*logged // what entries is in, mostly
 	now     int64
 }
 
@@ -218,7 +219,9 @@ func (s *Store) Stage(st *Stage, check func(*Stage) (engine.Result, bool)) bool 
 		return true
 	}
 	st.Result.Serials = make([]pubsub.Serial, len(a.Entries))
-	st.entries = make([]*logged, len(a.Entries))
+	if st.entries = st.one[:]; len(a.Entries) > 1 {
+		st.entries = make([]*logged, len(a.Entries))
+	}
 	for i := range a.Entries {
 		d := &a.Entries[i]
 		serial := c.nextSerial(now)
