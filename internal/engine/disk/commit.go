@@ -9,6 +9,7 @@ import (
 	"hash/maphash"
 	"io/fs"
 	"runtime"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -147,8 +148,12 @@ func outcomeOf(err error) error {
 	switch {
 	case errors.Is(err, engine.ErrUnavailable), errors.Is(err, engine.ErrFull):
 		return err
-	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT), errors.Is(err, syscall.EFBIG):
-		return fmt.Errorf("%w: %w", engine.ErrFull, err)
+	}
+	for _, full := range []error{syscall.ENOSPC, syscall.EDQUOT, syscall.EFBIG} {
+		// bbolt makes a text of some errors.
+		if errors.Is(err, full) || strings.Contains(err.Error(), full.Error()) {
+			return fmt.Errorf("%w: %w", engine.ErrFull, full)
+		}
 	}
 	var path *fs.PathError
 	if errors.As(err, &path) {

@@ -20,6 +20,7 @@ var (
 	bucketChannels = []byte("channels")
 	bucketIDs      = []byte("ids")
 	bucketLog      = []byte("log")
+	bucketLast     = []byte("last")
 	bucketRecords  = []byte("records")
 
 	keyFormat   = []byte("format")

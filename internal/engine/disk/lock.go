@@ -10,7 +10,7 @@ import (
 )
 
 // lockPatience is how long lockDir waits for another process, which may be about to end.
-const lockPatience = 2 * time.Second
+var lockPatience = 2 * time.Second // less in tests
 
 // lockFile keeps other processes away from a directory. The lock is on a file of its own,
 // since the database may be replaced by another file of the same name.

@@ -44,7 +44,7 @@ func (s *Store) Open() error {
 		return fmt.Errorf("storage: %w", err)
 	}
 	path := filepath.Join(s.opts.Dir, FileName)
-	db, err := openFile(path)
+	db, err := openFile(path, s.opts.mapBytes)
 	if err == nil {
 		db.NoSync, db.NoGrowSync = s.opts.noSync, s.opts.noSync
 		if err = s.adopt(db); err != nil {
@@ -59,18 +59,23 @@ func (s *Store) Open() error {
 }
 
 // openFile opens a file that may not be there yet.
-func openFile(path string) (db *bbolt.DB, err error) {
+func openFile(path string, mapped int) (db *bbolt.DB, err error) {
 	fresh := false
 	if info, statErr := os.Stat(path); errors.Is(statErr, fs.ErrNotExist) {
 		fresh = true
 	} else if statErr == nil && info.Size() == 0 {
 		fresh = true // made, and then the process or the machine died
 	}
+	if !fresh {
+		if err := inspect(path); err != nil {
+			return nil, err
+		}
+	}
 	options := &bbolt.Options{
 		NoFreelistSync: true, // Close writes it; after a crash it is found anew
 		FreelistType:   bbolt.FreelistMapType,
 	}
-	if strconv.IntSize == 64 {
+	if options.InitialMmapSize = mapped; mapped == 0 && strconv.IntSize == 64 {
 		options.InitialMmapSize = mapBytes
 	}
 	if db, err = boltOpen(path, options); err != nil && options.InitialMmapSize > 0 && !errors.Is(err, ErrFormat) {
@@ -89,15 +94,56 @@ func openFile(path string) (db *bbolt.DB, err error) {
 	return db, nil
 }
 
-// boltOpen is bbolt.Open without its panics on files that are damaged.
-func boltOpen(path string, options *bbolt.Options) (db *bbolt.DB, err error) {
+// inspect refuses a file that is cut, or not of this format, without writing to it.
+func inspect(path string) error {
+	db, err := boltOpen(path, &bbolt.Options{ReadOnly: true, Timeout: lockPatience})
+	if err != nil {
+		return err
+	}
+	err = unpanicked(func() error { return db.View(inspected(path)) })
+	return errors.Join(err, db.Close())
+}
+
+func inspected(path string) func(tx *bbolt.Tx) error {
+	return func(tx *bbolt.Tx) error {
+		info, err := os.Stat(path)
+		if err != nil {
+			return err
+		}
+		if info.Size() < tx.Size() {
+			return fmt.Errorf("%w: it has %d bytes of %d", ErrFormat, info.Size(), tx.Size())
+		}
+		b := tx.Bucket(bucketStore)
+		if b == nil {
+			if name, _ := tx.Cursor().First(); name != nil {
+				return fmt.Errorf("%w: it is another program's", ErrFormat)
+			}
+			return nil // made, and then the process or the machine died
+		}
+		return checkFormat(b)
+	}
+}
+
+// unpanicked runs f and makes errors of bbolt's panics on files that are damaged.
+func unpanicked(f func() error) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if p := recover(); p != nil {
-			db, err = nil, fmt.Errorf("%w: %v", ErrFormat, p)
+			err = fmt.Errorf("%w: %v", ErrFormat, p)
 		}
 	}()
-	db, err = bbolt.Open(path, 0o600, options)
+	return f()
+}
+
+// boltOpen is bbolt.Open with errors that can be told apart.
+func boltOpen(path string, options *bbolt.Options) (db *bbolt.DB, err error) {
+	err = unpanicked(func() (err error) {
+		db, err = bbolt.Open(path, 0o600, options)
+		return err
+	})
 	switch {
+	case errors.Is(err, bbolt.ErrTimeout):
+		err = fmt.Errorf("%s is %w", path, ErrInUse)
 	case errors.Is(err, bbolt.ErrInvalid), errors.Is(err, bbolt.ErrVersionMismatch), errors.Is(err, bbolt.ErrChecksum):
 		err = fmt.Errorf("%w: %w", ErrFormat, err)
 	}
@@ -113,7 +159,7 @@ func syncDir(dir string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// adopt checks what is in the file, fills an empty one, and makes it the Store's.
+// adopt makes an inspected file the Store's, and fills an empty one.
 func (s *Store) adopt(db *bbolt.DB) error {
 	var (
 		ms       int64
@@ -123,15 +169,8 @@ func (s *Store) adopt(db *bbolt.DB) error {
 	empty := false
 	err := db.View(func(tx *bbolt.Tx) error {
 		b := tx.Bucket(bucketStore)
-		if b == nil {
-			if name, _ := tx.Cursor().First(); name != nil {
-				return fmt.Errorf("%w: it is one of another program", ErrFormat)
-			}
-			empty = true
+		if empty = b == nil; empty {
 			return nil
-		}
-		if err := checkFormat(b); err != nil {
-			return err
 		}
 		if high := b.Get(keyHigh); len(high) == clockLength {
 			ms, counter = clockOf(high)
@@ -154,7 +193,7 @@ func (s *Store) adopt(db *bbolt.DB) error {
 }
 
 func create(tx *bbolt.Tx) error {
-	for _, name := range [][]byte{bucketStore, bucketChannels, bucketIDs, bucketLog, bucketRecords} {
+	for _, name := range [][]byte{bucketStore, bucketChannels, bucketIDs, bucketLog, bucketLast, bucketRecords} {
 		if _, err := tx.CreateBucket(name); err != nil {
 			return err
 		}

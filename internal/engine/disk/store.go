@@ -58,7 +58,8 @@ type Options struct {
 	// Log is told of faults. Nil means nobody is.
 	Log *slog.Logger
 
-	noSync bool // for tests: no commit waits for the disk
+	noSync   bool // for tests: no commit waits for the disk
+	mapBytes int  // for tests: as the constant
 }
 
 // Metrics is what the Store reports, from the committer's goroutine.
