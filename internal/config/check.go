@@ -83,6 +83,9 @@ func (c Config) Check() error {
 	if (c.TLS.CertFile == "") != (c.TLS.KeyFile == "") {
 		fail("tls", "cert_file and key_file must be set together")
 	}
+	if least := 16 << 20; c.Storage.MaxBytes != 0 && c.Storage.MaxBytes < least {
+		fail("storage.max_bytes", "must be 0, or at least %d", least)
+	}
 	c.checkKeys(fail)
 	c.checkLimits(fail)
 	return errors.Join(errs...)

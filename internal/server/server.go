@@ -20,7 +20,7 @@ import (
 	"letshare-server/internal/directory"
 	directorymemory "letshare-server/internal/directory/memory"
 	"letshare-server/internal/engine"
-	enginememory "letshare-server/internal/engine/memory"
+	"letshare-server/internal/engine/disk"
 	"letshare-server/internal/guard"
 	"letshare-server/internal/hub"
 	"letshare-server/internal/letshare"
@@ -61,6 +61,9 @@ type Server struct {
 	sandbox  *auth.Sandbox // nil unless it is enabled
 	stats    *stats.Counters
 	engine   engine.Engine
+	disk     *disk.Store // nil without storage.dir
+	open     bool        // disk is
+	kept     func() metrics.Held
 	dir      directory.Directory
 	revoked  *auth.Revocations
 	hub      *hub.Hub
@@ -107,11 +110,7 @@ func New(c config.Config, secrets config.Secrets, log *slog.Logger) (*Server, er
 	s.guard = guard.New(guard.Options{Limits: s.limits, Proxies: proxies, HeaderTime: headerTime})
 
 	node := directory.Node{Name: "n1", Incarnation: rand.Text()}
-	store := enginememory.NewStore(enginememory.Options{
-		LogBytes: int64(c.Limits.LogBytes),
-		Policy:   s.policy,
-	})
-	s.engine = store.Node(node.Name)
+	s.engine = s.buildEngine(node.Name)
 	s.stats = stats.New(stats.Options{Store: stats.NewMemory(stats.MemoryOptions{}), Log: log})
 	s.dir = directorymemory.NewStore(directorymemory.Options{}).Node(node)
 	s.hub = hub.New(hub.Options{
@@ -178,9 +177,9 @@ func New(c config.Config, secrets config.Secrets, log *slog.Logger) (*Server, er
 	}
 	s.doors.setOrigins(c)
 	s.metrics.Watch(func() metrics.Held {
-		kept := store.Stats()
-		return metrics.Held{Sessions: s.sessions.Kept(), OutboxBytes: waiting.Used(),
-			LogBytes: kept.Bytes, IDBytes: kept.IDBytes, Evicted: kept.Evicted}
+		held := s.kept()
+		held.Sessions, held.OutboxBytes = s.sessions.Kept(), waiting.Used()
+		return held
 	})
 	s.http = &http.Server{
 		Handler:           s.doors,
@@ -293,8 +292,8 @@ func (s *Server) namespace(app, channel string) auth.Namespace {
 	return auth.Namespace{}
 }
 
-// persistedRetention is the storage period of persisted namespaces, as far as the memory
-// budget allows.
+// persistedRetention is the storage period of persisted namespaces, as far as the budget
+// allows: limits.log_bytes in memory, storage.max_bytes on disk.
 const persistedRetention = 24 * time.Hour
 
 // policy says how long a channel's messages are kept.
@@ -372,11 +371,25 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 			}
 		})
 	}
-	if err := s.revoked.Refresh(ctx); err != nil {
+	if err := s.Open(); err != nil {
 		_ = l.Close()
-		return fmt.Errorf("read the revocations of tokens: %w", err)
+		return err
 	}
-	run("engine", s.engine.Run)
+	if err := s.revoked.Refresh(ctx); err != nil {
+		return errors.Join(fmt.Errorf("read the revocations of tokens: %w", err), l.Close(), s.Close())
+	}
+	// The engine ends after everybody who appends, and the hub after the engine, which delivers.
+	storing, stopStoring := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopStoring()
+	var stored sync.WaitGroup
+	stored.Go(func() {
+		if err := s.engine.Run(storing); err != nil {
+			failed <- fmt.Errorf("engine: %w", err)
+		}
+	})
+	if s.disk != nil {
+		run("control", s.control)
+	}
 	run("directory", s.dir.Run)
 	run("hub", s.hub.Run)
 	run("sessions", s.sessions.Run)
@@ -413,10 +426,12 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 	_ = s.http.Close() // nothing is served any more
 	stopPolling()
 	doors.Wait()
-	s.hub.Close()
 	stop()
 	wg.Wait()
-	return err
+	stopStoring()
+	stored.Wait()
+	s.hub.Close()
+	return errors.Join(err, s.Close())
 }
 
 // drain stops taking clients and tells those who are there to go elsewhere, spread over the

@@ -56,8 +56,8 @@ func (s *Server) Open() error {
 	return nil
 }
 
-// closeStorage closes what Open opened.
-func (s *Server) closeStorage() error {
+// Close closes what Open opened, for those who do not call Run then.
+func (s *Server) Close() error {
 	if !s.open {
 		return nil
 	}

@@ -50,6 +50,10 @@ type Contents struct {
 	Records  int
 }
 
+func (c Contents) String() string {
+	return fmt.Sprintf("%d channels, %d publishes, %d records", c.Channels, c.Appends, c.Records)
+}
+
 // Verify reads all of a database that nobody uses and reports the first fault.
 func Verify(path string) (c Contents, err error) {
 	if err := inspect(path); err != nil {
