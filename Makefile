@@ -26,7 +26,7 @@ unit: deps
 race: deps ## all tests with the race detector
 	$(GO) test -race ./...
 
-deps: ## install what the tests need: npm packages; gcc and node too, when root and missing
+deps: ## install what the tests need: npm packages; gcc, node and chromium too, when root and missing
 	@./test/deps.sh
 
 fmt: ## format the code

@@ -113,8 +113,12 @@ func (g *Grant) CheckRenewal(next *Grant) *pubsub.Error {
 	return nil
 }
 
-// CheckPeer refuses a published credential to a peer that is not local, with CodeForbidden.
+// CheckPeer refuses a published credential to a peer that is not local, with CodeForbidden, and
+// one of an app that wants TLS to a peer without, with CodeTLSRequired.
 func (g *Grant) CheckPeer(p Peer) *pubsub.Error {
+	if g.key != nil && g.key.app.TLSOnly && !p.Secure {
+		return appNeedsTLS(g.App)
+	}
 	if g.LocalOnly && !p.Local {
 		return pubsub.NewError(pubsub.CodeForbidden,
 			"this credential is published with the server and works from local addresses only; configure your own")

@@ -5,6 +5,7 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
+	"errors"
 	"math"
 	"net/http"
 	"net/url"
@@ -13,6 +14,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"letshare-server/internal/directory"
 	"letshare-server/internal/pubsub"
 )
 
@@ -89,6 +91,9 @@ func (a *Authenticator) VouchForToken(keyName string, r *TokenRequest, q url.Val
 	if r.MAC != "" {
 		if !r.signedBy(key) {
 			return nil, pubsub.NewError(pubsub.CodeInvalidCredentials, "invalid token request: the mac does not match")
+		}
+		if key.app.Disabled {
+			return nil, appDisabled(key.AppID)
 		}
 		key.app.touch(a.now())
 		return key.anybody, nil
@@ -212,8 +217,10 @@ func (a *Authenticator) useNonce(ctx context.Context, keyName string, r *TokenRe
 	}
 	fresh, err := a.nonces.UseNonce(ctx, keyName, r.Nonce, now.Add(nonceLife))
 	switch {
-	case err != nil:
+	case errors.Is(err, directory.ErrTooMany):
 		return pubsub.NewError(pubsub.CodeBusy, "requests for tokens cannot be checked now; try again in a few minutes").Because(err)
+	case err != nil:
+		return pubsub.NewError(pubsub.CodeUnavailable, "requests for tokens cannot be checked now; try again").Because(err)
 	case !fresh:
 		return pubsub.NewError(pubsub.CodeNonceReplayed, "Nonce value replayed")
 	}

@@ -66,7 +66,7 @@ func backup(args []string, stdout, stderr io.Writer) int {
 
 // copyDatabase asks the running server; without one it opens the database itself.
 func copyDatabase(dir string, w io.Writer) error {
-	err := copyFromServer(filepath.Join(dir, server.ControlName), w)
+	err := copyFromServer(filepath.Join(dir, server.CommandSocket), w)
 	if !errors.Is(err, os.ErrNotExist) && !errors.Is(err, syscall.ECONNREFUSED) {
 		return err
 	}

@@ -126,7 +126,7 @@ func TestHistoryOutlivesTheServerAndMovesWithABackup(t *testing.T) {
 	if err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("the copy: %v, %v", info, err)
 	}
-	if socket, err := os.Stat(filepath.Join("data", server.ControlName)); err != nil || socket.Mode().Perm() != 0o600 {
+	if socket, err := os.Stat(filepath.Join("data", server.CommandSocket)); err != nil || socket.Mode().Perm() != 0o600 {
 		t.Errorf("the socket: %v, %v", socket, err)
 	}
 	publishN(t, address, 20, 30)

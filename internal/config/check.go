@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"net/url"
 	"reflect"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -80,8 +81,11 @@ func (c Config) Check() error {
 	if c.WebSocket.IdleTimeout < 2*c.WebSocket.PingInterval {
 		fail("websocket.idle_timeout", "must be at least twice websocket.ping_interval")
 	}
-	if (c.TLS.CertFile == "") != (c.TLS.KeyFile == "") {
-		fail("tls", "cert_file and key_file must be set together")
+	c.checkTLS(fail)
+	for i, token := range c.Admin.Tokens {
+		if problem := tokenProblem(string(token)); problem != "" {
+			fail(fmt.Sprintf("admin.tokens[%d]", i), "%s", problem)
+		}
 	}
 	if least := 16 << 20; c.Storage.MaxBytes != 0 && c.Storage.MaxBytes < least {
 		fail("storage.max_bytes", "must be 0, or at least %d", least)
@@ -89,6 +93,22 @@ func (c Config) Check() error {
 	c.checkKeys(fail)
 	c.checkLimits(fail)
 	return errors.Join(errs...)
+}
+
+// minTokenBytes is the length of the shortest access token.
+const minTokenBytes = 32
+
+// tokenProblem says what is wrong with an access token, or returns "".
+func tokenProblem(token string) string {
+	for i := range len(token) {
+		if token[i] <= ' ' || token[i] > '~' {
+			return "must be printable ASCII without spaces"
+		}
+	}
+	if len(token) < minTokenBytes {
+		return fmt.Sprintf("must have at least %d characters; openssl rand -hex 32 prints some", minTokenBytes)
+	}
+	return ""
 }
 
 // originProblem says what is wrong with an entry of an allow-list, or returns "".
@@ -157,14 +177,59 @@ func checkNamespaces(path string, list []Namespace, fail failFunc) {
 			fail(at, "%s is there twice", ns.ID)
 		}
 		seen[ns.ID] = true
-		v := reflect.ValueOf(ns)
-		for j := range v.NumField() {
-			if f := v.Type().Field(j); f.Tag.Get("later") != "" && !v.Field(j).IsZero() {
-				fail(fmt.Sprintf("%s[%d].%s", path, i, f.Tag.Get("yaml")), "not supported yet; remove it")
-			}
+		for _, name := range ns.Unsupported() {
+			fail(fmt.Sprintf("%s[%d].%s", path, i, name), "not supported yet; remove it")
 		}
 	}
 }
+
+// Unsupported returns the names of what is set in the rule and not supported yet.
+func (ns Namespace) Unsupported() (names []string) {
+	v := reflect.ValueOf(ns)
+	for i := range v.NumField() {
+		if f := v.Type().Field(i); f.Tag.Get("later") != "" && !v.Field(i).IsZero() {
+			names = append(names, yamlName(f))
+		}
+	}
+	return names
+}
+
+func (c *Config) checkTLS(fail failFunc) {
+	if port := c.TLS.Port; port != "" {
+		switch n, err := strconv.Atoi(port); {
+		case err != nil || n < 0 || n > 65535:
+			fail("tls.port", "must be empty, or a port number from 0 to 65535")
+		case port == c.Server.Port && n != 0:
+			fail("tls.port", "must differ from server.port, which speaks TLS by itself if tls.port is empty")
+		case !c.TLS.Enabled():
+			fail("tls.port", "needs a certificate: set tls.cert_file and tls.key_file, or tls.acme.domains")
+		}
+	}
+	if (c.TLS.CertFile == "") != (c.TLS.KeyFile == "") {
+		fail("tls", "cert_file and key_file must be set together")
+	}
+	acme := c.TLS.ACME
+	for _, name := range acme.Domains {
+		if !domain.MatchString(name) || len(name) > 253 {
+			fail("tls.acme.domains", "%q must be a name such as realtime.example.com, in lower case and ASCII (xn--), without a wildcard", name)
+		}
+	}
+	if len(acme.Domains) > 0 && c.TLS.CertFile != "" {
+		fail("tls", "cert_file and acme.domains exclude each other")
+	}
+	if len(acme.Domains) > 0 && !acme.AcceptTerms {
+		fail("tls.acme.accept_terms", "must be true for ACME: read the terms of service of the CA first")
+	}
+	if u, err := url.Parse(acme.Directory); acme.Directory != "" && (err != nil || u.Scheme != "https" || u.Host == "") {
+		fail("tls.acme.directory", "must be a URL that begins with https://")
+	}
+	if acme.Email != "" && !strings.Contains(acme.Email, "@") {
+		fail("tls.acme.email", "must be an address such as ops@example.com")
+	}
+}
+
+// domain is the syntax of names that certificates are ordered for: labels of which the last is no number.
+var domain = regexp.MustCompile(`^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z][a-z0-9-]{0,61}[a-z0-9]$`)
 
 func (c *Config) checkLimits(fail failFunc) {
 	normal := Default(c.Mode)
@@ -197,3 +262,11 @@ func (c *Config) checkLimits(fail failFunc) {
 
 // Address is what the server listens on, "host:port".
 func (c Config) Address() string { return net.JoinHostPort(c.Server.Host, c.Server.Port) }
+
+// TLSAddress is what it listens on for TLS beside that, or "" if it does not.
+func (c Config) TLSAddress() string {
+	if c.TLS.Port == "" {
+		return ""
+	}
+	return net.JoinHostPort(c.Server.Host, c.TLS.Port)
+}

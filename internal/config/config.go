@@ -54,11 +54,12 @@ type Config struct {
 	Namespaces []Namespace `yaml:"namespaces" reload:"yes" doc:"Rules for channels of the default app: for the channel id and all whose name begins with id and a colon."`
 	Apps       []App       `yaml:"apps" reload:"yes" doc:"More apps, each with keys and rules of its own."`
 
-	DataDir string  `yaml:"data_dir" doc:"Directory for secrets that the server makes. Empty: storage.dir, or else ./data."`
+	DataDir string  `yaml:"data_dir" doc:"Directory for secrets that the server makes, and for apps of the control API. Empty: storage.dir, or else ./data."`
 	Storage Storage `yaml:"storage" doc:"Durable storage."`
 	Redis   Redis   `yaml:"redis" doc:"Several nodes that share one Redis."`
 	Sandbox Sandbox `yaml:"sandbox" doc:"Apps made at run time, for the test suites of SDKs."`
-	TLS     TLS     `yaml:"tls" doc:"TLS of the listener."`
+	Admin   Admin   `yaml:"admin" doc:"The control API, at /v1: apps, keys and namespaces while the server runs."`
+	TLS     TLS     `yaml:"tls" doc:"Encrypted connections."`
 	Limits  Limits  `yaml:"limits" doc:"What one client, channel, app or message may use. Sizes are in bytes."`
 }
 
@@ -149,10 +150,29 @@ type Sandbox struct {
 	Enabled bool `yaml:"enabled" doc:"Whether POST /apps makes apps, without authentication. For tests only."`
 }
 
-// TLS is about the listener.
+// Admin is about the control API.
+type Admin struct {
+	Tokens []Secret `yaml:"tokens" reload:"yes" doc:"Access tokens, each of at least 32 characters. Whoever has one can make, change and delete apps. Empty: there is no control API."`
+}
+
+// TLS is about who speaks it where, and with which certificate.
 type TLS struct {
-	CertFile string `yaml:"cert_file" doc:"Certificate chain in PEM; with it the listener speaks TLS only. Read again when it changes and at SIGHUP. Empty: no TLS."`
+	Port     string `yaml:"port" doc:"TCP port for TLS beside server.port, which is then without. 0: any free one. Empty: with a certificate server.port speaks TLS only."`
+	CertFile string `yaml:"cert_file" doc:"Certificate chain in PEM. Read again when it changes and at SIGHUP. Empty: no TLS, unless there is tls.acme."`
 	KeyFile  string `yaml:"key_file" doc:"Its private key in PEM."`
+	ACME     ACME   `yaml:"acme" doc:"Certificates that the server gets and renews by itself, by ACME, such as from Let's Encrypt."`
+}
+
+// Enabled reports whether TLS is spoken anywhere.
+func (t TLS) Enabled() bool { return t.CertFile != "" || len(t.ACME.Domains) > 0 }
+
+// ACME is about certificates that a CA issues to whoever answers under a name.
+type ACME struct {
+	Domains     []string `yaml:"domains" reload:"yes" doc:"Names to get certificates for. The CA must reach the server under each: on port 443 where TLS is spoken, or on port 80 where it is not. Empty: no ACME."`
+	AcceptTerms bool     `yaml:"accept_terms" doc:"Whether you accept the CA's terms of service. Must be true for ACME."`
+	Email       string   `yaml:"email" doc:"Address at which the CA may write to you."`
+	Directory   string   `yaml:"directory" doc:"URL of the CA's directory. Empty: Let's Encrypt."`
+	CacheDir    string   `yaml:"cache_dir" doc:"Directory for the account's key and the certificates. Empty: acme in data_dir."`
 }
 
 // Limits is what one client, channel, app or message may use.

@@ -165,6 +165,16 @@ func TestFaultsNameThePlaceAndTheNearestName(t *testing.T) {
 		{"a small database", "storage: {max_bytes: 1000}", "", "storage.max_bytes: must be 0, or at least"},
 		{"level", "log: {level: loud}", "", "log.level: must be debug, info, warn or error"},
 		{"half of a certificate", "tls: {cert_file: c.pem}", "", "tls: cert_file and key_file must be set together"},
+		{"TLS on one port", "server: {port: 8443}\ntls: {port: 8443, cert_file: c, key_file: k}", "", "tls.port: must differ from server.port"},
+		{"TLS on no port", "tls: {port: x, cert_file: c, key_file: k}", "", "tls.port: must be empty, or a port number"},
+		{"TLS without a certificate", "tls: {port: 8443}", "", "tls.port: needs a certificate"},
+		{"ACME without a yes", "tls: {acme: {domains: [a.example]}}", "", "tls.acme.accept_terms: must be true"},
+		{"ACME and files", "tls: {cert_file: c, key_file: k, acme: {domains: [a.example], accept_terms: true}}", "", "tls: cert_file and acme.domains exclude each other"},
+		{"ACME for all", "tls: {acme: {domains: ['*.a.example'], accept_terms: true}}", "", "without a wildcard"},
+		{"ACME for an address", "tls: {acme: {domains: [192.0.2.1], accept_terms: true}}", "", `"192.0.2.1" must be a name`},
+		{"ACME for a host", "tls: {acme: {domains: [localhost], accept_terms: true}}", "", `"localhost" must be a name`},
+		{"ACME in plaintext", "tls: {acme: {directory: 'http://ca.example'}}", "", "tls.acme.directory: must be a URL that begins with https://"},
+		{"ACME for nobody", "tls: {acme: {email: me}}", "", "tls.acme.email: must be an address"},
 		{"slash", "cors: {allowed_origins: ['https://a/']}", "", "must not end in a slash"},
 		{"star", "cors: {allowed_origins: ['*']}", "", "list each that is allowed"},
 		{"no scheme", "ably: {allowed_origins: ['a.com']}", "", `ably.allowed_origins: "a.com" must have the form`},
@@ -277,6 +287,8 @@ func TestTheDefaultFileLoadsAsTheDefaults(t *testing.T) {
 		// Empty lists come back as such.
 		want.APIKeys, want.Namespaces, want.Apps = []config.Secret{}, []config.Namespace{}, []config.App{}
 		want.Ably.AllowedOrigins, want.Server.TrustedProxies, want.Redis.Addresses = []string{}, []string{}, []string{}
+		want.Admin.Tokens = []config.Secret{}
+		want.TLS.ACME.Domains = []string{}
 		if !reflect.DeepEqual(c, want) {
 			t.Errorf("%s: got %+v, want %+v", mode, c, want)
 		}
@@ -314,6 +326,7 @@ func TestASecretIsNeverPrinted(t *testing.T) {
 	c := config.Default(config.Local)
 	c.APIKeys = []config.Secret{"app001.key001:very-secret"}
 	c.JWT.Secret = "very-secret"
+	c.Admin.Tokens = []config.Secret{"very-secret"}
 	c.Apps = []config.App{{Keys: []config.AppKey{{Secret: "very-secret"}}}}
 	var log strings.Builder
 	slog.New(slog.NewJSONHandler(&log, nil)).Info("config", "config", c, "secret", c.JWT.Secret)
@@ -333,6 +346,7 @@ func TestReloadKnowsWhatNeedsARestart(t *testing.T) {
 	a, b := config.Default(config.Local), config.Default(config.Local)
 	b.Log.Level = "debug"
 	b.CORS.AllowedOrigins = []string{"https://x"}
+	b.Admin.Tokens = []config.Secret{"x"}
 	b.APIKeys, b.Namespaces = []config.Secret{"a.b:c"}, []config.Namespace{{ID: "x"}}
 	if got := config.NeedRestart(a, b); len(got) != 0 {
 		t.Errorf("got %q", got)
@@ -483,6 +497,42 @@ func TestAPublishedOrShortTokenSecret(t *testing.T) {
 		c.Ably.TokenSecret = "guess me"
 		if s := resolve(t, c); s.TokenSecret != "guess me" || len(s.Warnings) != 1 {
 			t.Errorf("%s: got %#v, warnings %q", mode, s, s.Warnings)
+		}
+	}
+}
+
+func TestAnAccessTokenIsLongAndPublishedNowhere(t *testing.T) {
+	const good, known = "an-access-token-of-this-test-only", "letshare-jwt-secret-key-2024-local-or-so"
+	c := mustLoad(t, config.Options{Environ: []string{"LETSHARE_ADMIN_TOKENS=" + good + "," + known}, Dir: t.TempDir()})
+	c.DataDir = t.TempDir()
+	s := resolve(t, c)
+	if len(s.AdminTokens) != 1 || s.AdminTokens[0] != (config.AdminToken{Name: "admin.tokens[0]", Secret: good}) ||
+		len(s.Warnings) != 1 || !strings.Contains(s.Warnings[0], "admin.tokens[1]") {
+		t.Errorf("got %+v, warnings %q", s.AdminTokens, s.Warnings)
+	}
+	for _, bad := range []string{good[:31], "with a space in the middle of the token", "with-letters-beyond-ASCII-é-in-the-token"} {
+		_, _, err := config.Load(config.Options{Environ: []string{"LETSHARE_ADMIN_TOKENS=" + bad}, Dir: t.TempDir()})
+		if err == nil || !strings.Contains(err.Error(), "admin.tokens[0]: must ") || strings.Contains(err.Error(), bad) {
+			t.Errorf("%q: %v", bad, err)
+		}
+	}
+}
+
+func TestWhereAppsOfTheControlAPIAreKept(t *testing.T) {
+	for _, c := range []struct {
+		mode             config.Mode
+		dataDir, storage string
+		want             string
+	}{
+		{config.Local, "", "", ""},
+		{config.Local, "mine", "", "mine/apps.json"},
+		{config.Local, "", "db", "db/apps.json"},
+		{config.Production, "", "", "data/apps.json"},
+		{config.Production, "mine", "db", "mine/apps.json"},
+	} {
+		got := config.Config{Mode: c.mode, DataDir: c.dataDir, Storage: config.Storage{Dir: c.storage}}.AppsFile()
+		if got != filepath.FromSlash(c.want) {
+			t.Errorf("%+v: got %q", c, got)
 		}
 	}
 }

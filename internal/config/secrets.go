@@ -40,8 +40,16 @@ type Secrets struct {
 
 	TokenSecret Secret // of Ably tokens
 
+	AdminTokens []AdminToken // of the control API
+
 	Warnings []string // what the operator should change
 	Notes    []string // what the operator should know
+}
+
+// AdminToken is an access token of the control API.
+type AdminToken struct {
+	Name   string // which setting it is
+	Secret Secret
 }
 
 // The files of the data directory, readable for their owner only.
@@ -49,6 +57,7 @@ const (
 	jwtSecretFile   = "jwt-secret"
 	apiKeyFile      = "api-key"
 	tokenSecretFile = "token-secret"
+	appsFile        = "apps.json"
 )
 
 // ResolveSecrets decides which secrets and keys are used.
@@ -66,6 +75,7 @@ func ResolveSecrets(c Config, p Published) (Secrets, error) {
 	if err := r.resolveApps(); err != nil {
 		return Secrets{}, err
 	}
+	r.resolveAdminTokens()
 	return r.out, nil
 }
 
@@ -194,6 +204,18 @@ func (r *resolver) resolveApps() error {
 	return nil
 }
 
+// resolveAdminTokens uses no published token in either mode.
+func (r *resolver) resolveAdminTokens() {
+	for i, token := range r.Admin.Tokens {
+		name := fmt.Sprintf("admin.tokens[%d]", i)
+		if r.published.Contains(string(token)) {
+			r.warn("%s is a published one and is not used; set your own with LETSHARE_ADMIN_TOKENS", name)
+			continue
+		}
+		r.out.AdminTokens = append(r.out.AdminTokens, AdminToken{name, token})
+	}
+}
+
 // splitKey takes "appId.keyId:secret" apart, without looking at the characters.
 func splitKey(text string) (Key, bool) {
 	name, secret, hasSecret := strings.Cut(text, ":")
@@ -225,6 +247,23 @@ func (c Config) dataDir() string {
 		return c.Storage.Dir
 	}
 	return "data"
+}
+
+// AppsFile is where apps that are made at run time are kept, or "" if they end with the process:
+// in local mode without a directory of its own.
+func (c Config) AppsFile() string {
+	if c.Mode == Local && c.DataDir == "" && c.Storage.Dir == "" {
+		return ""
+	}
+	return filepath.Join(c.dataDir(), appsFile)
+}
+
+// ACMEDir is where the account's key and the certificates of tls.acme are kept.
+func (c Config) ACMEDir() string {
+	if dir := c.TLS.ACME.CacheDir; dir != "" {
+		return dir
+	}
+	return filepath.Join(c.dataDir(), "acme")
 }
 
 // keep returns the secret in a file of the data directory, which it makes if it is not

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"sync/atomic"
+	"time"
 
 	"letshare-server/internal/auth"
 	"letshare-server/internal/directory"
@@ -318,7 +319,9 @@ func (a *Attachment) Detach() {
 		after = pubsub.OccupancyOf(rest.togetherLocked())
 	}
 	c.mu.Unlock()
-	c.hub.release(c)
+	if c.hub.release(c) {
+		c.hub.touch(c.id, time.Now())
+	}
 	c.hub.adjust(c.id, after.Minus(before))
 }
 

@@ -93,11 +93,12 @@ func (h *Hub) Publish(turn *Turn, p *Publish, done func(Published)) error {
 	if first == "" {
 		first = pubsub.ItemID(batch.ID, 0)
 	}
+	now := time.Now()
 	h.opts.Engine.Append(&engine.Append{
 		Channel:  channelID,
 		ID:       id,
 		Entries:  []engine.Draft{{Kind: engine.KindMessage, Body: batch, Unlogged: batch.Ephemeral}},
-		Deadline: time.Now().Add(h.opts.AppendTimeout),
+		Deadline: now.Add(h.opts.AppendTimeout),
 	}, func(r engine.Result) {
 		out := Published{Count: count, BaseID: first, Err: clientError(r.Err)}
 		if len(r.Serials) > 0 {
@@ -110,6 +111,9 @@ func (h *Hub) Publish(turn *Turn, p *Publish, done func(Published)) error {
 		case !r.Repeated:
 			h.opts.Metrics.Published(count)
 			counts.Published(transport, stats.Messages, count, size)
+			if c == nil {
+				h.touch(channelID, now)
+			}
 			if persisted {
 				counts.Persisted(stats.Messages, count, size)
 			}

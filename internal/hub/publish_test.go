@@ -322,3 +322,12 @@ func BenchmarkFanOut(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkPublish is a publish to a channel to which nobody on the node is attached.
+func BenchmarkPublish(b *testing.B) {
+	publish := room(b, 0)
+	b.ReportAllocs()
+	for b.Loop() {
+		publish()
+	}
+}

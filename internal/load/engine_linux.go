@@ -2,6 +2,7 @@ package load
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -29,7 +30,8 @@ type groupSpec struct {
 // engineSpec is all that an engine needs to know.
 type engineSpec struct {
 	address     *net.TCPAddr
-	host        string // of the handshake
+	host        string      // of the handshake
+	tls         *tls.Config // nil without TLS
 	dialect     func() dialect
 	groups      []groupSpec
 	join        bool // wait for the room, not only for the connection

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"runtime"
 	"slices"
 	"strings"
@@ -72,6 +73,7 @@ type conn struct {
 	in     []byte     // half a frame
 	joined []byte     // fragments of a message
 	out    []byte
+	tls    *secured // nil without TLS
 	begun  int64
 }
 
@@ -294,6 +296,15 @@ func (l *loop) dialed(c *conn) {
 		l.drop(c)
 		return
 	}
+	if config := l.e.spec.tls; config != nil {
+		var err error
+		if c.tls, err = secure(int(c.fd), config, l.e.spec.timeout); err != nil {
+			l.fail("%v", err)
+			l.drop(c)
+			return
+		}
+		l.now = l.e.now()
+	}
 	if target := l.dialect.target(int(c.number)*len(l.e.loops) + c.room.id%len(l.e.loops)); target != "" {
 		c.state = connUpgrading
 		c.out = fmt.Appendf(c.out, "GET %s HTTP/1.1\r\nHost: %s\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+
@@ -347,26 +358,40 @@ func (l *loop) isReady(c *conn) {
 	l.connectTimes.record(time.Duration(l.now - c.begun))
 }
 
+// read takes what one system call gives; with TLS, all that is there, since of what TLS has taken
+// the kernel tells no more.
 func (l *loop) read(c *conn) {
+	for l.readOnce(c) && c.tls != nil && c.fd >= 0 {
+	}
+}
+
+// readOnce reports whether something was read.
+func (l *loop) readOnce(c *conn) bool {
 	had := copy(l.buf, c.in)
-	n, err := unix.Read(int(c.fd), l.buf[had:])
+	var n int
+	var err error
+	if c.tls == nil {
+		n, err = unix.Read(int(c.fd), l.buf[had:])
+	} else if n, err = c.tls.tls.Read(l.buf[had:]); n > 0 || errors.Is(err, io.EOF) {
+		err = nil
+	}
 	l.counts.reads++
 	if err != nil {
-		if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR) {
-			return
+		if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR) || errors.Is(err, socket.ErrAgain) {
+			return false
 		}
 		if c.state != connLeaving {
 			l.fail("connection %d: read: %v", c.number, err)
 		}
 		l.drop(c)
-		return
+		return false
 	}
 	if n <= 0 {
 		if c.state != connLeaving {
 			l.fail("connection %d: closed by the server", c.number)
 		}
 		l.drop(c)
-		return
+		return false
 	}
 	l.now = l.e.now()
 	data := l.buf[:had+n]
@@ -377,12 +402,13 @@ func (l *loop) read(c *conn) {
 		data = l.frames(c, data)
 	}
 	if c.fd < 0 {
-		return
+		return false
 	}
 	c.in = append(c.in[:0], data...)
 	if len(c.in) == len(l.buf) {
 		l.buf = make([]byte, 2*len(l.buf))
 	}
+	return true
 }
 
 // frames handles the whole frames of data and returns the rest.
@@ -689,8 +715,20 @@ func (l *loop) flush() {
 
 // write sends what is queued and asks for EPOLLOUT if the socket does not take it all.
 func (l *loop) write(c *conn) {
-	for len(c.out) > 0 {
-		n, err := unix.Write(int(c.fd), c.out)
+	out := &c.out
+	if c.tls != nil {
+		if len(c.out) > 0 {
+			if _, err := c.tls.tls.Write(c.out); err != nil {
+				l.fail("connection %d: encrypt: %v", c.number, err)
+				l.drop(c)
+				return
+			}
+			c.out = c.out[:0]
+		}
+		out = &c.tls.link.out
+	}
+	for len(*out) > 0 {
+		n, err := unix.Write(int(c.fd), *out)
 		if errors.Is(err, unix.EINTR) {
 			continue
 		}
@@ -704,12 +742,13 @@ func (l *loop) write(c *conn) {
 			l.drop(c)
 			return
 		}
-		c.out = c.out[:copy(c.out, c.out[n:])]
+		*out = (*out)[:copy(*out, (*out)[n:])]
 	}
-	if len(c.out) == 0 && c.pub == nil {
-		c.out = nil
+	wants := len(*out) > 0
+	if !wants && c.pub == nil {
+		c.out, *out = nil, nil
 	}
-	if wants := len(c.out) > 0; wants != c.wants {
+	if wants != c.wants {
 		c.wants = wants
 		events := uint32(unix.EPOLLIN)
 		if wants {
@@ -752,6 +791,6 @@ func (l *loop) drop(c *conn) {
 	case connDialing, connUpgrading, connOpening:
 		l.opening--
 	}
-	c.fd, c.state, c.in, c.out, c.joined = -1, connClosed, nil, nil, nil
+	c.fd, c.state, c.in, c.out, c.joined, c.tls = -1, connClosed, nil, nil, nil, nil
 	l.open--
 }

@@ -2,6 +2,8 @@ package load
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"flag"
 	"fmt"
@@ -72,6 +74,8 @@ type options struct {
 	echo        bool
 	attach      bool
 	allowRemote bool
+	ca          string
+	insecure    bool
 
 	connections int
 	rooms       int
@@ -106,6 +110,7 @@ type options struct {
 
 	address *net.TCPAddr
 	host    string
+	tls     *tls.Config // nil without TLS
 	// self is the command line that runs Main again.
 	self []string
 }
@@ -191,7 +196,9 @@ func parse(args []string, stderr io.Writer) (*options, error) {
 	o := &options{}
 	f := flag.NewFlagSet("load", flag.ContinueOnError)
 	f.SetOutput(io.Discard)
-	f.StringVar(&o.url, "url", "ws://127.0.0.1:8080", "the server")
+	f.StringVar(&o.url, "url", "ws://127.0.0.1:8080", "the server; wss:// for TLS, whose handshakes are done one at a time for each of --loops")
+	f.StringVar(&o.ca, "ca", "", "wss: `file` of the certificates in PEM that the server's is checked with; empty: those of the system")
+	f.BoolVar(&o.insecure, "insecure", false, "wss: do not check the server's certificate")
 	f.StringVar(&o.dialect, "dialect", "ably", "ably or letshare")
 	f.StringVar(&o.format, "format", "json", "json or msgpack (ably)")
 	f.StringVar(&o.key, "key", "", "`appId.keyId:secret` (ably)")
@@ -347,12 +354,30 @@ func (o *options) resolve() error {
 	if err != nil || u.Hostname() == "" {
 		return fmt.Errorf("--url %q: ws://host:port", o.url)
 	}
-	if u.Scheme != "ws" && u.Scheme != "http" {
-		return fmt.Errorf("--url %q: only ws:// is spoken; measure without TLS", o.url)
+	port := "80"
+	switch u.Scheme {
+	case "ws", "http":
+	case "wss", "https":
+		port = "443"
+		o.tls = &tls.Config{ServerName: u.Hostname(), InsecureSkipVerify: o.insecure}
+	default:
+		return fmt.Errorf("--url %q: ws://host:port, or wss://", o.url)
 	}
-	port := u.Port()
-	if port == "" {
-		port = "80"
+	if o.tls == nil && (o.ca != "" || o.insecure) {
+		return fmt.Errorf("--ca and --insecure are about TLS, and --url %q is not: wss://host:port", o.url)
+	}
+	if o.ca != "" {
+		pem, err := os.ReadFile(o.ca)
+		if err != nil {
+			return fmt.Errorf("--ca: %w", err)
+		}
+		o.tls.RootCAs = x509.NewCertPool()
+		if !o.tls.RootCAs.AppendCertsFromPEM(pem) {
+			return fmt.Errorf("--ca %s: no certificate in PEM", o.ca)
+		}
+	}
+	if u.Port() != "" {
+		port = u.Port()
 	}
 	o.host = u.Host
 	if o.address, err = net.ResolveTCPAddr("tcp", net.JoinHostPort(u.Hostname(), port)); err != nil {

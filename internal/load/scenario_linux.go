@@ -58,6 +58,7 @@ func (o *options) spec(groups ...groupSpec) engineSpec {
 	return engineSpec{
 		address: o.address,
 		host:    o.host,
+		tls:     o.tls,
 		dialect: func() dialect {
 			if o.dialect == "letshare" {
 				return newLetshareDialect(o.token, o.secret, o.users, now)

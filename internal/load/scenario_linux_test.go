@@ -77,6 +77,27 @@ func TestDeliveriesOfARightServerAreVerified(t *testing.T) {
 	}
 }
 
+func TestDeliveriesOverTLSAreVerified(t *testing.T) {
+	server := startTLSServer(t)
+	for _, d := range dialects {
+		for name, pace := range map[string][]string{
+			"many at once": {"--rooms", "2", "--members", "6", "--publishers", "3", "--inflight", "16", "--loops", "2"},
+			"big":          {"--members", "3", "--bytes", "20000"},
+		} {
+			t.Run(d.name+"/"+name, func(t *testing.T) {
+				code, r := tool(t, t.Context(), arguments("fanout", "", d.args, pace, server)...)
+				if round := r.Rounds[0]; code != 0 || r.Failed || round.wrong() > 0 || round.Deliveries == 0 || round.Deliveries != round.Expected {
+					t.Errorf("exit code %d, %+v", code, r)
+				}
+			})
+		}
+	}
+	code, r := tool(t, t.Context(), arguments("connect", "", dialects[0].args, server[:2])...)
+	if code == 0 || len(r.Errors) == 0 || !strings.Contains(strings.Join(r.Errors, " "), "certificate") {
+		t.Errorf("a certificate that nobody vouches for: exit code %d, %v", code, r.Errors)
+	}
+}
+
 func TestWrongDeliveriesAreDetected(t *testing.T) {
 	for _, d := range dialects {
 		for _, c := range []struct {

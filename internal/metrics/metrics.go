@@ -50,6 +50,9 @@ type Metrics struct {
 	commitSeconds, commitAppends histogram
 	commitsFailed                atomic.Int64
 
+	certificateFailures atomic.Int64
+	certificateEnds     atomic.Int64 // seconds since 1970
+
 	mu      sync.Mutex
 	refused map[string]int64 // by reason
 
@@ -189,6 +192,18 @@ func (h *histogram) cumulative() (count uint64, sum float64, buckets map[float64
 		buckets[b] = upTo
 	}
 	return h.count, h.sum, buckets
+}
+
+// CertificateFailed counts a certificate that could not be read, ordered or renewed.
+func (m *Metrics) CertificateFailed() { m.certificateFailures.Add(1) }
+
+// CertificateEnds notes when the certificates are good until, the first of them. Zero means that
+// there is none.
+func (m *Metrics) CertificateEnds(at time.Time) {
+	if at.IsZero() {
+		at = time.Unix(0, 0)
+	}
+	m.certificateEnds.Store(at.Unix())
 }
 
 // rateSamples is the number of seconds over which the rate of messages is averaged.

@@ -65,18 +65,18 @@ func (s *Server) Close() error {
 	return s.disk.Close()
 }
 
-// ControlName is the socket in storage.dir by which commands reach the running server. Who may
+// CommandSocket is the socket in storage.dir by which commands reach the running server. Who may
 // write to it is decided by the file system: its owner alone.
-const ControlName = "letshare.sock"
+const CommandSocket = "letshare.sock"
 
 // backupTime bounds one backup.
 const backupTime = time.Hour
 
-// control answers commands of the machine's own until ctx ends. It has no other door, and
+// commands answers those of the machine's own until ctx ends. It has no other door, and
 // nothing is lost without it but that a backup needs the server to stop.
-func (s *Server) control(ctx context.Context) error {
-	path := filepath.Join(s.config.Storage.Dir, ControlName)
-	l, err := listenControl(path)
+func (s *Server) commands(ctx context.Context) error {
+	path := filepath.Join(s.config.Storage.Dir, CommandSocket)
+	l, err := listenCommands(path)
 	if err != nil {
 		s.log.Warn("no backup can be made while the server runs", "error", err)
 		return nil
@@ -93,7 +93,7 @@ func (s *Server) control(ctx context.Context) error {
 	return nil
 }
 
-func listenControl(path string) (net.Listener, error) {
+func listenCommands(path string) (net.Listener, error) {
 	// The directory is locked, so that a socket there is what a killed server has left.
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err

@@ -88,9 +88,6 @@ func New(opts Options) *Door {
 	return &Door{opts: opts, noisy: throttle.New(opts.Log), streams: make(map[*stream]struct{})}
 }
 
-// Serves reports whether path is one of the door's.
-func Serves(path string) bool { return path == "/sse" || path == "/event-stream" }
-
 // ServeHTTP answers with a stream, or with an error as the REST API does.
 func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err := d.serve(w, r); err != nil {
@@ -100,6 +97,7 @@ func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 func (d *Door) serve(w http.ResponseWriter, r *http.Request) error {
 	if r.Method != http.MethodGet {
+		w.Header().Set("Allow", http.MethodGet)
 		return pubsub.NewError(pubsub.CodeMethodNotAllowed, "event streams are read with GET")
 	}
 	if d.opts.Overloaded() {
