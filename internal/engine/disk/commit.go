@@ -28,6 +28,8 @@ func (s *Store) Run(ctx context.Context) error {
 	}
 	var sweeper sync.WaitGroup
 	sweeper.Go(func() { s.sweepUntil(ctx) })
+	stopped := make(chan struct{})
+	sweeper.Go(func() { s.watch(stopped) })
 	announce := newAnnouncer(s.mem)
 	for {
 		s.gather()
@@ -44,18 +46,92 @@ func (s *Store) Run(ctx context.Context) error {
 			}
 			continue
 		}
+		s.busy.begin(items)
 		if len(items) > 0 {
 			s.commit(items)
-			announce.add(items)
 		}
 		if j != nil {
 			j.done <- s.guarded(j.f)
 		}
+		s.busy.end()
+		announce.add(items)
 	}
 	announce.close()
+	close(stopped)
 	sweeper.Wait()
 	return nil
 }
+
+// busy is what the committer is at.
+type busy struct {
+	mu    sync.Mutex
+	since time.Time // zero: nothing
+	items []*item
+	told  int // of items, by watch
+}
+
+func (b *busy) begin(items []*item) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.since, b.items, b.told = time.Now(), items, 0
+}
+
+func (b *busy) end() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.since, b.items = time.Time{}, nil
+}
+
+const (
+	// stalledAfter is how long a transaction may take before watch looks at who waits for it.
+	stalledAfter = time.Second
+
+	watchInterval = 500 * time.Millisecond
+)
+
+// watch tells those who wait for a disk that does not answer, when their time is over, until
+// stopped is closed. What is being committed may be kept in the end: nobody knows.
+func (s *Store) watch(stopped <-chan struct{}) {
+	t := time.NewTicker(watchInterval)
+	defer t.Stop()
+	for {
+		select {
+		case <-stopped:
+			return
+		case <-t.C:
+			s.tellWaiting()
+		}
+	}
+}
+
+func (s *Store) tellWaiting() {
+	now := s.opts.Now()
+	var unknown, late []*item
+	b := &s.busy
+	b.mu.Lock()
+	if !b.since.IsZero() && time.Since(b.since) > stalledAfter {
+		for b.told < len(b.items) && b.items[b.told].overdue(now) {
+			unknown = append(unknown, b.items[b.told])
+			b.told++
+		}
+		if b.told == len(b.items) {
+			late = s.queue.overdue(now) // in order, after those before them
+		}
+	}
+	b.mu.Unlock()
+	for _, it := range unknown {
+		r := engine.Result{Err: errStalled}
+		if it.refused != nil {
+			r = it.late()
+		}
+		it.tell(r)
+	}
+	for _, it := range late {
+		it.tell(it.late())
+	}
+}
+
+var errStalled = fmt.Errorf("%w: the disk does not answer", engine.ErrUnknownOutcome)
 
 // gather waits for a moment, after a commit of many, for those who were told of it to append
 // again: a closed loop of many publishers would else fall into two halves that wait for each
@@ -128,7 +204,9 @@ func (s *Store) commit(items []*item) {
 // refuse gives an error to all that have no outcome.
 func refuse(items []*item, err error) {
 	for _, it := range items {
-		if it.staged || it.Result.Err == nil && !it.Result.Repeated && it.repeated == nil {
+		if it.refused != nil {
+			it.Result = it.late()
+		} else if it.staged || it.Result.Err == nil && !it.Result.Repeated && it.repeated == nil {
 			it.Result = engine.Result{Err: err}
 		}
 	}
@@ -174,7 +252,8 @@ func (s *Store) write(items []*item) (staged []*memory.Stage, visible bool, err 
 	g := &group{store: s, tx: tx, now: s.nowMillis(), channels: make(map[pubsub.ChannelID]*channel)}
 	check := g.check // one closure for all
 	for _, it := range items {
-		if it.Result.Err != nil {
+		if it.refused != nil {
+			it.Result.Err = it.refused
 			continue
 		}
 		g.item = it
@@ -196,7 +275,7 @@ func (s *Store) write(items []*item) (staged []*memory.Stage, visible bool, err 
 		}
 	}
 	id := tx.ID()
-	if err := tx.Commit(); err != nil {
+	if err := s.opts.commit(tx); err != nil {
 		return staged, s.holds(id), err
 	}
 	s.measure()
@@ -506,7 +585,7 @@ func (n *announcer) announce(items []*item) {
 		if it.staged {
 			staged = append(staged, &it.Stage)
 		}
-		it.done(it.Result)
+		it.tell(it.Result)
 	}
 	n.mem.Flush(staged)
 }

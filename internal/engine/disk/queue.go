@@ -2,6 +2,8 @@ package disk
 
 import (
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"letshare-server/internal/engine"
 	"letshare-server/internal/engine/memory"
@@ -13,8 +15,25 @@ type item struct {
 	done     func(engine.Result)
 	entries  []byte // as they are stored
 	cost     int64
+	refused  error // why it was, before it was in the queue
 	staged   bool
 	repeated *item // the one of the same group whose id it has
+	told     atomic.Bool
+}
+
+// late is the outcome when it is overdue and was not looked at.
+func (it *item) late() engine.Result {
+	if it.refused != nil {
+		return engine.Result{Err: it.refused}
+	}
+	return engine.Result{Err: engine.ErrDeadline}
+}
+
+// tell gives the outcome to whoever appended, unless it was given.
+func (it *item) tell(r engine.Result) {
+	if it.told.CompareAndSwap(false, true) {
+		it.done(r)
+	}
 }
 
 // job is other work for the committer: a transaction of its own.
@@ -70,7 +89,7 @@ func (q *queue) add(it *item, most int64) bool {
 		return false
 	}
 	if q.bytes+it.cost > most && q.bytes > 0 {
-		it.Result.Err = errQueueFull
+		it.refused = errQueueFull
 		it.entries, it.cost = nil, 0
 	}
 	it.cost += itemCost
@@ -127,6 +146,24 @@ func (q *queue) take(most int) (items []*item, j *job) {
 		q.wakeUp()
 	}
 	return items, j
+}
+
+// overdue takes out what stands at the head and is of no use any more.
+func (q *queue) overdue(now time.Time) (items []*item) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	n := 0
+	for n < len(q.items) && q.items[n].overdue(now) {
+		q.bytes -= q.items[n].cost
+		n++
+	}
+	items, q.items = q.items[:n:n], q.items[n:]
+	return items
+}
+
+// overdue reports whether the item would be refused.
+func (it *item) overdue(now time.Time) bool {
+	return it.refused != nil || !it.Append.Deadline.IsZero() && !now.Before(it.Append.Deadline)
 }
 
 func (q *queue) waiting() int64 {

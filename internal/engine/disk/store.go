@@ -60,6 +60,8 @@ type Options struct {
 
 	noSync   bool // for tests: no commit waits for the disk
 	mapBytes int  // for tests: as the constant
+
+	commit func(*bbolt.Tx) error // for tests: (*bbolt.Tx).Commit, or what fails
 }
 
 // Metrics is what the Store reports, from the committer's goroutine.
@@ -86,6 +88,7 @@ type Store struct {
 	lock *lockFile
 
 	queue queue
+	busy  busy
 
 	// The committer's own.
 	arena   arena
@@ -118,6 +121,9 @@ func NewStore(opts Options) *Store {
 	}
 	if opts.Metrics == nil {
 		opts.Metrics = noMetrics{}
+	}
+	if opts.commit == nil {
+		opts.commit = (*bbolt.Tx).Commit
 	}
 	if opts.Log == nil {
 		opts.Log = slog.New(slog.DiscardHandler)
