@@ -23,6 +23,19 @@ type Namespace struct {
 	TLSOnly         bool // plaintext connections are refused
 	MutableMessages bool // messages can be updated, deleted and annotated; implies Persisted
 	PushEnabled     bool
+	Limits          NamespaceLimits
+}
+
+// NamespaceLimits are limits of each of the channels, in the place of those that hold for all.
+// Zero means those.
+type NamespaceLimits struct {
+	MessageBytes    int // of one publish
+	PresenceMembers int
+	PresenceBytes   int
+
+	// Rates per second. Less than 0 means no limit.
+	Messages int
+	Bytes    int
 }
 
 // identifiedID is the namespace that wants identified clients without a rule.

@@ -4,9 +4,12 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/base64"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
@@ -22,6 +25,10 @@ type Authenticator struct {
 	nonces   Nonces // nil: token requests with a nonce are refused
 
 	revocations *Revocations // nil: none
+
+	requireTLS atomic.Bool
+	plaintext  sync.Once    // warns of the first key without TLS
+	log        *slog.Logger // never nil
 }
 
 // Nonces remembers which token requests were used. A directory.Directory does.
@@ -51,13 +58,17 @@ func WithNonces(n Nonces) Option { return func(a *Authenticator) { a.nonces = n 
 // option no token can be revoked.
 func WithRevocations(r *Revocations) Option { return func(a *Authenticator) { a.revocations = r } }
 
+// WithLog sets where the authenticator writes what an operator should know. Without this option
+// nobody learns it.
+func WithLog(log *slog.Logger) Option { return func(a *Authenticator) { a.log = log } }
+
 // NewAuthenticator returns an authenticator for the apps of registry. A nil now means
 // time.Now.
 func NewAuthenticator(registry *Registry, now func() time.Time, options ...Option) *Authenticator {
 	if now == nil {
 		now = time.Now
 	}
-	a := &Authenticator{registry: registry, now: now}
+	a := &Authenticator{registry: registry, now: now, log: slog.New(slog.DiscardHandler)}
 	for _, option := range options {
 		option(a)
 	}

@@ -145,7 +145,12 @@ func (c *Config) checkKeys(fail failFunc) {
 			defaultApp = k.App
 		}
 	}
-	checkNamespaces("namespaces", c.Namespaces, fail)
+	for i, name := range c.Revocable {
+		if !c.hasKey(name) {
+			fail(fmt.Sprintf("revocable_keys[%d]", i), "must be the name of one of api_keys, appId.keyId")
+		}
+	}
+	c.checkNamespaces("namespaces", c.Namespaces, fail)
 	seen := map[string]bool{defaultApp: defaultApp != ""}
 	for i, app := range c.Apps {
 		path := fmt.Sprintf("apps[%d]", i)
@@ -160,11 +165,26 @@ func (c *Config) checkKeys(fail failFunc) {
 				fail(fmt.Sprintf("%s.keys[%d]", path, j), "must have an id and a secret")
 			}
 		}
-		checkNamespaces(path+".namespaces", app.Namespaces, fail)
+		c.checkNamespaces(path+".namespaces", app.Namespaces, fail)
 	}
 }
 
-func checkNamespaces(path string, list []Namespace, fail failFunc) {
+// hasKey reports whether a key of the default app may have this name. One that the server makes
+// is known only later.
+func (c *Config) hasKey(name string) bool {
+	if strings.Contains(name, ":") {
+		return false // a whole key, with its secret
+	}
+	for _, text := range c.APIKeys {
+		if k, ok := splitKey(string(text)); ok && k.name() == name {
+			return true
+		}
+	}
+	app, id, _ := strings.Cut(name, ".")
+	return len(c.APIKeys) == 0 && app != "" && id != ""
+}
+
+func (c *Config) checkNamespaces(path string, list []Namespace, fail failFunc) {
 	seen := make(map[string]bool)
 	for i, ns := range list {
 		at := fmt.Sprintf("%s[%d].id", path, i)
@@ -177,21 +197,20 @@ func checkNamespaces(path string, list []Namespace, fail failFunc) {
 			fail(at, "%s is there twice", ns.ID)
 		}
 		seen[ns.ID] = true
-		for _, name := range ns.Unsupported() {
-			fail(fmt.Sprintf("%s[%d].%s", path, i, name), "not supported yet; remove it")
+		limits := reflect.ValueOf(ns.Limits)
+		for f, v := range limits.Fields() {
+			least := int64(0)
+			if strings.HasSuffix(yamlName(f), "_per_second") {
+				least = -1
+			}
+			if v.Int() < least {
+				fail(fmt.Sprintf("%s[%d].limits.%s", path, i, yamlName(f)), "must be at least %d", least)
+			}
+		}
+		if ns.Limits.MaxMessageBytes > c.Limits.MaxMessageBytes {
+			fail(fmt.Sprintf("%s[%d].limits.max_message_bytes", path, i), "must not be more than limits.max_message_bytes, which clients are told")
 		}
 	}
-}
-
-// Unsupported returns the names of what is set in the rule and not supported yet.
-func (ns Namespace) Unsupported() (names []string) {
-	v := reflect.ValueOf(ns)
-	for i := range v.NumField() {
-		if f := v.Type().Field(i); f.Tag.Get("later") != "" && !v.Field(i).IsZero() {
-			names = append(names, yamlName(f))
-		}
-	}
-	return names
 }
 
 func (c *Config) checkTLS(fail failFunc) {

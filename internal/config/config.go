@@ -45,12 +45,14 @@ type Config struct {
 	Server    Server    `yaml:"server" doc:"Where the server listens."`
 	JWT       JWT       `yaml:"jwt" doc:"Tokens of LetShare's door, /ws."`
 	CORS      CORS      `yaml:"cors" doc:"Who may use /ws, /health and /metrics from a browser."`
+	Auth      Auth      `yaml:"auth" doc:"How clients prove who they are."`
 	Ably      Ably      `yaml:"ably" doc:"The Ably doors."`
 	LetShare  LetShare  `yaml:"letshare" doc:"The LetShare door."`
 	Log       Log       `yaml:"log" doc:"Logs go to the standard output; warnings and errors also to errors.log."`
 	WebSocket WebSocket `yaml:"websocket" doc:"WebSockets of the LetShare door."`
 
 	APIKeys    []Secret    `yaml:"api_keys" reload:"yes" doc:"Keys of the default app, each appId.keyId:secret. All have the same appId. Empty: in local mode a published key that works from local addresses only, in production one that is made at the first start and kept in data_dir."`
+	Revocable  []string    `yaml:"revocable_keys" reload:"yes" doc:"Names, appId.keyId, of those of them whose tokens can be revoked; these live for an hour at most."`
 	Namespaces []Namespace `yaml:"namespaces" reload:"yes" doc:"Rules for channels of the default app: for the channel id and all whose name begins with id and a colon."`
 	Apps       []App       `yaml:"apps" reload:"yes" doc:"More apps, each with keys and rules of its own."`
 
@@ -83,6 +85,11 @@ type CORS struct {
 	AllowedOrigins []string `yaml:"allowed_origins" reload:"yes" doc:"Origins that are allowed, exactly as browsers send them: scheme://host[:port], without a slash at the end."`
 }
 
+// Auth is about credentials.
+type Auth struct {
+	RequireTLS bool `yaml:"require_tls" reload:"yes" doc:"Whether keys are refused that come without TLS from other than local addresses. Otherwise the log warns of the first. Tokens are not concerned."`
+}
+
 // Ably is about the Ably doors.
 type Ably struct {
 	TokenSecret    Secret   `yaml:"token_secret" doc:"Secret of the Ably tokens that the server makes. Empty: one that is made at the first start and kept in data_dir."`
@@ -112,11 +119,22 @@ type WebSocket struct {
 type Namespace struct {
 	ID              string `yaml:"id" doc:"The channels' name up to the first colon."`
 	Persisted       bool   `yaml:"persisted" doc:"Messages stay in history for the storage period."`
-	PersistLast     bool   `yaml:"persist_last" later:"yes" doc:"The last message stays for a year."`
+	PersistLast     bool   `yaml:"persist_last" doc:"What was published last stays for a year."`
 	Identified      bool   `yaml:"identified" doc:"Clients without a clientId are refused."`
 	TLSOnly         bool   `yaml:"tls_only" doc:"Clients without TLS are refused."`
-	MutableMessages bool   `yaml:"mutable_messages" later:"yes" doc:"Messages can be updated, deleted and annotated."`
-	PushEnabled     bool   `yaml:"push_enabled" later:"yes" doc:"Messages can be pushed to devices."`
+	MutableMessages bool   `yaml:"mutable_messages" doc:"Messages may be updated, deleted and annotated, and stay in history for the storage period. Nothing can be updated yet."`
+	PushEnabled     bool   `yaml:"push_enabled" doc:"Messages may be pushed to devices. Nothing is pushed yet."`
+
+	Limits NamespaceLimits `yaml:"limits" doc:"Limits of each of the channels, in the place of those of the section limits. 0: as there."`
+}
+
+// NamespaceLimits are limits of each of the channels of a namespace.
+type NamespaceLimits struct {
+	MaxMessageBytes          int `yaml:"max_message_bytes" doc:"Size of all messages of one publish; not more than limits.max_message_bytes."`
+	ChannelMessagesPerSecond int `yaml:"channel_messages_per_second" doc:"Messages and presence messages. -1: no limit."`
+	ChannelBytesPerSecond    int `yaml:"channel_bytes_per_second" doc:"Their size. -1: no limit."`
+	PresenceMembers          int `yaml:"presence_members" doc:"Presence members."`
+	PresenceBytes            int `yaml:"presence_bytes" doc:"What they take together."`
 }
 
 // App is an app beside the default one.

@@ -182,10 +182,16 @@ func TestFaultsNameThePlaceAndTheNearestName(t *testing.T) {
 		{"proxy", "server: {trusted_proxies: [me]}", "", "neither an address nor a network"},
 		{"key", "api_keys: [nonsense]", "", "api_keys[0]: must have the form appId.keyId:secret"},
 		{"two apps", "api_keys: [a.b:c, d.e:f]", "", "api_keys[1]: is of app d, but the first key is of a"},
+		{"no revocable key", "api_keys: [a.b:c]\nrevocable_keys: [a.b, a.c]", "", "revocable_keys[1]: must be the name of one of api_keys"},
+		{"a whole revocable key", "revocable_keys: ['a.b:c']", "", "revocable_keys[0]: must be the name of one of api_keys"},
 		{"app twice", "apps: [{id: a}, {id: a}]", "", "apps[1].id: a is there twice"},
 		{"key without secret", "apps: [{id: a, keys: [{id: b}]}]", "", "apps[0].keys[0]: must have an id and a secret"},
 		{"namespace", "namespaces: [{id: 'a:b'}]", "", "namespaces[0].id: must have no colon"},
-		{"a namespace", "namespaces: [{id: n, push_enabled: true}]", "", "namespaces[0].push_enabled: not supported yet; remove it"},
+		{"a namespace's limit", "namespaces: [{id: n, limits: {presence_members: -1}}]", "", "namespaces[0].limits.presence_members: must be at least 0"},
+		{"a namespace's rate", "namespaces: [{id: n, limits: {channel_bytes_per_second: -2}}]", "", "namespaces[0].limits.channel_bytes_per_second: must be at least -1"},
+		{"an app's namespace's limit", "apps: [{id: a, namespaces: [{id: n, limits: {max_message_bytes: 70000}}]}]", "",
+			"apps[0].namespaces[0].limits.max_message_bytes: must not be more than limits.max_message_bytes"},
+		{"no such limit", "namespaces: [{id: n, limits: {presense_members: 1}}]", "", "unknown setting namespaces[0].limits.presense_members, did you mean presence_members?"},
 		{"limit", "limits: {max_message_bytes: 0}", "", "limits.max_message_bytes: must be at least 1"},
 		{"limit that may be off", "limits: {app_channels: -1}", "", "limits.app_channels: must be at least 0"},
 		{"profile", "limits: {profile: able}", "", "limits.profile: must be empty or ably"},
@@ -262,6 +268,7 @@ func TestObjectsAndAliasesInTheFile(t *testing.T) {
 namespaces:
   - &p {id: persisted, persisted: true}
   - {id: Mixed_Case, identified: true}
+  - {id: rest, persist_last: true, tls_only: true, mutable_messages: true, push_enabled: true, limits: {channel_messages_per_second: -1, max_message_bytes: 10}}
 apps:
   - id: app2
     keys:
@@ -270,7 +277,9 @@ apps:
 `)})
 	want := config.Default(config.Local)
 	p := config.Namespace{ID: "persisted", Persisted: true}
-	want.Namespaces = []config.Namespace{p, {ID: "Mixed_Case", Identified: true}}
+	want.Namespaces = []config.Namespace{p, {ID: "Mixed_Case", Identified: true},
+		{ID: "rest", PersistLast: true, TLSOnly: true, MutableMessages: true, PushEnabled: true,
+			Limits: config.NamespaceLimits{ChannelMessagesPerSecond: -1, MaxMessageBytes: 10}}}
 	want.Apps = []config.App{{ID: "app2", Namespaces: []config.Namespace{p}, Keys: []config.AppKey{
 		{ID: "k1", Secret: "12345678901234567890", Capability: `{"*":["subscribe"]}`, Revocable: true},
 	}}}
@@ -285,7 +294,7 @@ func TestTheDefaultFileLoadsAsTheDefaults(t *testing.T) {
 		c := mustLoad(t, config.Options{File: write(t, text), Environ: []string{"MODE=" + string(mode)}})
 		want := config.Default(mode)
 		// Empty lists come back as such.
-		want.APIKeys, want.Namespaces, want.Apps = []config.Secret{}, []config.Namespace{}, []config.App{}
+		want.APIKeys, want.Revocable, want.Namespaces, want.Apps = []config.Secret{}, []string{}, []config.Namespace{}, []config.App{}
 		want.Ably.AllowedOrigins, want.Server.TrustedProxies, want.Redis.Addresses = []string{}, []string{}, []string{}
 		want.Admin.Tokens = []config.Secret{}
 		want.TLS.ACME.Domains = []string{}
@@ -347,7 +356,7 @@ func TestReloadKnowsWhatNeedsARestart(t *testing.T) {
 	b.Log.Level = "debug"
 	b.CORS.AllowedOrigins = []string{"https://x"}
 	b.Admin.Tokens = []config.Secret{"x"}
-	b.APIKeys, b.Namespaces = []config.Secret{"a.b:c"}, []config.Namespace{{ID: "x"}}
+	b.APIKeys, b.Revocable, b.Namespaces = []config.Secret{"a.b:c"}, []string{"a.b"}, []config.Namespace{{ID: "x"}}
 	if got := config.NeedRestart(a, b); len(got) != 0 {
 		t.Errorf("got %q", got)
 	}
@@ -449,6 +458,24 @@ func TestProductionUsesWhatIsConfiguredAndTouchesNoFile(t *testing.T) {
 	}
 	if _, err := os.Stat(c.DataDir); !os.IsNotExist(err) {
 		t.Errorf("the data directory was made")
+	}
+}
+
+func TestKeysAreRevocableWhoseNamesSaySo(t *testing.T) {
+	c := production(t)
+	c.JWT.Secret, c.Ably.TokenSecret = "a secret of my own", "a secret of my own for the tokens"
+	c.APIKeys, c.Revocable = []config.Secret{"mine01.key001:4711", "mine01.key002:4712"}, []string{"mine01.key002"}
+	want := []config.Key{{App: "mine01", ID: "key001", Secret: "4711"}, {App: "mine01", ID: "key002", Secret: "4712", Revocable: true}}
+	if s := resolve(t, c); !slices.Equal(s.Keys, want) {
+		t.Errorf("got %#v", s.Keys)
+	}
+
+	// So can the key that the server has made, which is known from the second start on.
+	c = production(t)
+	made := resolve(t, c).Keys[0]
+	c.Revocable = []string{made.App + "." + made.ID}
+	if s := resolve(t, c); made.Revocable || len(s.Keys) != 1 || s.Keys[0].Secret != made.Secret || !s.Keys[0].Revocable {
+		t.Errorf("got %#v", s.Keys)
 	}
 }
 

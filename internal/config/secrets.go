@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -27,8 +28,11 @@ type Key struct {
 	LocalOnly  bool // its secret is published: for local peers only
 }
 
+// name is "appId.keyId".
+func (k Key) name() string { return k.App + "." + k.ID }
+
 // reveal is the whole key, secret and all.
-func (k Key) reveal() string { return k.App + "." + k.ID + ":" + string(k.Secret) }
+func (k Key) reveal() string { return k.name() + ":" + string(k.Secret) }
 
 // Secrets are the secrets and keys that the server works with.
 type Secrets struct {
@@ -153,6 +157,10 @@ func (r *resolver) resolveDefaultApp() error {
 		}
 	}
 	r.out.DefaultApp = r.out.Keys[0].App
+	for i := range r.out.Keys {
+		k := &r.out.Keys[i]
+		k.Revocable = slices.Contains(r.Revocable, k.name())
+	}
 	return nil
 }
 
@@ -186,7 +194,7 @@ func (r *resolver) addKey(k Key, where string) {
 			return
 		}
 		k.LocalOnly = true
-		r.note("key %s.%s is a published one and works from local addresses only; set your own with LETSHARE_API_KEYS", k.App, k.ID)
+		r.note("key %s is a published one and works from local addresses only; set your own with LETSHARE_API_KEYS", k.name())
 	}
 	r.out.Keys = append(r.out.Keys, k)
 }

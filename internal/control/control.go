@@ -25,10 +25,6 @@ type Options struct {
 	Registry *auth.Registry // for the apps of the configuration
 	Proxies  auth.TrustedProxies
 
-	// Unsupported returns the names of what is set in a rule and not supported. Nil means that
-	// all is.
-	Unsupported func(auth.Namespace) []string
-
 	// Stats answers for the statistics of an app, as JSON with Link headers. Errors are
 	// *pubsub.Error, or the server's own. Nil: there is no such resource.
 	Stats func(r *http.Request, app string) (body []byte, links []string, err error)
@@ -57,9 +53,6 @@ type digest struct {
 
 // New returns the API without tokens.
 func New(opts Options) *API {
-	if opts.Unsupported == nil {
-		opts.Unsupported = func(auth.Namespace) []string { return nil }
-	}
 	if opts.Log == nil {
 		opts.Log = slog.New(slog.DiscardHandler)
 	}

@@ -11,7 +11,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -20,7 +19,6 @@ import (
 
 	"letshare-server/internal/apps"
 	"letshare-server/internal/auth"
-	"letshare-server/internal/config"
 	"letshare-server/internal/control"
 	"letshare-server/internal/directory"
 	directorymemory "letshare-server/internal/directory/memory"
@@ -54,7 +52,6 @@ func newFixture(t *testing.T) *fixture {
 	f.apps = apps.New(apps.Options{Store: directorymemory.NewStore(directorymemory.Options{}).Node(directory.Node{}), Registry: f.registry})
 	f.API = control.New(control.Options{
 		Apps: f.apps, Registry: f.registry, Log: slog.New(slog.NewTextHandler(&f.log, nil)),
-		Unsupported: func(rule auth.Namespace) []string { return config.Namespace(rule).Unsupported() },
 		Stats: func(r *http.Request, app string) ([]byte, []string, error) {
 			return []byte(`[{"appId":"` + app + `","unit":"` + r.URL.Query().Get("unit") + `"}]`), []string{`<./stats?>; rel="first"`}, nil
 		},
@@ -435,22 +432,20 @@ func expectFailure(t *testing.T, got reply, status, code int, field string) {
 	}
 }
 
-// The namespaces' flags that the configuration refuses are refused here, and no others.
-func TestFlagsOfNamespacesAreSupportedAsInTheConfiguration(t *testing.T) {
+func TestNamespacesHaveTheFlagsOfTheConfiguration(t *testing.T) {
 	f := newFixture(t)
 	app, _ := f.app(t)
-	all := auth.Namespace{Persisted: true, PersistLast: true, Identified: true, TLSOnly: true, MutableMessages: true, PushEnabled: true}
-	unsupported := config.Namespace(all).Unsupported()
-	for name, setting := range map[string]string{"persisted": "persisted", "persistLast": "persist_last", "identified": "identified", "tlsOnly": "tls_only",
-		"mutableMessages": "mutable_messages", "pushEnabled": "push_enabled"} {
+	for _, name := range []string{"persisted", "persistLast", "identified", "tlsOnly", "mutableMessages", "pushEnabled"} {
 		for _, value := range []bool{false, true} {
 			got := f.do(t, request{method: "PATCH", path: "/apps/" + app + "/namespaces/there", body: fmt.Sprintf(`{%q:%v}`, name, value)})
-			if value && slices.Contains(unsupported, setting) {
-				expectFailure(t, got, 422, 40003, name)
-			} else if got.status != 200 || !strings.Contains(got.text, fmt.Sprintf(`%q:%v`, name, value)) {
+			if got.status != 200 || !strings.Contains(got.text, fmt.Sprintf(`%q:%v`, name, value)) {
 				t.Errorf("%s %v: %d %s", name, value, got.status, got.text)
 			}
 		}
+	}
+	want := auth.Namespace{ID: "there", Persisted: true, PersistLast: true, Identified: true, TLSOnly: true, MutableMessages: true, PushEnabled: true}
+	if got := f.registry.Lookup(app).Namespace("there"); got != want {
+		t.Errorf("the rule is %+v", got)
 	}
 }
 

@@ -3,10 +3,8 @@ package control
 import (
 	"net/http"
 	"slices"
-	"strings"
 
 	"letshare-server/internal/apps"
-	"letshare-server/internal/auth"
 	"letshare-server/internal/pubsub"
 )
 
@@ -59,8 +57,8 @@ func (a *API) listNamespaces(c *call) (*answer, error) {
 	return &answer{status: http.StatusOK, body: list}, nil
 }
 
-// readNamespace reads what can be set of a namespace. unsupported returns what cannot.
-func (f *fields) readNamespace(n *apps.Namespace, unsupported func(auth.Namespace) []string) {
+// readNamespace reads what can be set of a namespace.
+func (f *fields) readNamespace(n *apps.Namespace) {
 	authenticated, identified := n.Identified, n.Identified
 	one, other := f.flag("authenticated", &authenticated), f.flag("identified", &identified)
 	switch {
@@ -80,20 +78,6 @@ func (f *fields) readNamespace(n *apps.Namespace, unsupported func(auth.Namespac
 	f.flag("exposeTimeSerial", &n.ExposeTimeserial) // as the Ably CLI writes it
 	f.flag("populateChannelRegistry", &n.PopulateChannelRegistry)
 	f.unsupported("batchingEnabled", "batchingInterval", "conflationEnabled", "conflationInterval", "conflationKey")
-	for _, name := range unsupported(n.Rule()) {
-		f.wrong(camelCase(name), "is not supported by this server")
-	}
-}
-
-// camelCase makes persist_last persistLast.
-func camelCase(name string) string {
-	words := strings.Split(name, "_")
-	for i := 1; i < len(words); i++ {
-		if words[i] != "" {
-			words[i] = strings.ToUpper(words[i][:1]) + words[i][1:]
-		}
-	}
-	return strings.Join(words, "")
 }
 
 // createNamespace answers POST /apps/{id}/namespaces.
@@ -110,7 +94,7 @@ func (a *API) createNamespace(c *call) (*answer, error) {
 	case pubsub.Namespace(spec.ID) != spec.ID:
 		f.wrong("id", "must have no colon: it is the part of the channels' name before it")
 	}
-	f.readNamespace(&spec, a.opts.Unsupported)
+	f.readNamespace(&spec)
 	if err := f.end(); err != nil {
 		return nil, err
 	}
@@ -143,7 +127,7 @@ func (a *API) updateNamespace(c *call) (*answer, error) {
 		}
 		f := again(given)
 		f.fixed("id", n.ID)
-		f.readNamespace(n, a.opts.Unsupported)
+		f.readNamespace(n)
 		n.Modified = now
 		return f.end()
 	})

@@ -15,7 +15,7 @@ func controlTokens(secrets config.Secrets) []control.Token {
 
 // madeChanged is told that apps that were made at run time have changed; some may be gone.
 func (s *Server) madeChanged(gone []string) {
-	s.recheck()
+	s.rulesChanged()
 	for _, app := range gone {
 		s.forget(app)
 	}

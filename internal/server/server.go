@@ -72,6 +72,7 @@ type Server struct {
 	kept     func() metrics.Held
 	dir      directory.Directory
 	revoked  *auth.Revocations
+	auth     *auth.Authenticator
 	hub      *hub.Hub
 	sessions *session.Manager
 	comet    *comet.Door
@@ -163,7 +164,9 @@ func build(c config.Config, secrets config.Secrets, log *slog.Logger, wrap func(
 	}
 	s.revoked = auth.NewRevocations(auth.RevocationOptions{Store: s.dir, Life: s.tokenLife, Log: log})
 	authenticator := auth.NewAuthenticator(s.apps, nil, auth.WithTokenSecret(string(secrets.TokenSecret)),
-		auth.WithNonces(s.dir), auth.WithRevocations(s.revoked))
+		auth.WithNonces(s.dir), auth.WithRevocations(s.revoked), auth.WithLog(log))
+	authenticator.RequireTLS(c.Auth.RequireTLS)
+	s.auth = authenticator
 	if c.Sandbox.Enabled {
 		s.sandbox = auth.NewSandbox(auth.SandboxOptions{Registry: s.apps, InUse: s.appInUse, Added: s.appAdded, Removed: s.appRemoved})
 		log.Warn("sandbox.enabled: everybody who reaches the server can make apps with keys of their own")
@@ -209,7 +212,6 @@ func build(c config.Config, secrets config.Secrets, log *slog.Logger, wrap func(
 	})
 	s.control = control.New(control.Options{
 		Apps: s.made, Registry: s.apps, Proxies: proxies, Stats: api.AppStats, Guard: s.guard, Log: log,
-		Unsupported: func(rule auth.Namespace) []string { return config.Namespace(rule).Unsupported() },
 	})
 	s.control.SetTokens(controlTokens(secrets))
 	s.doors = &doors{
@@ -277,7 +279,7 @@ func boundSendBuffer(c net.Conn) {
 // configuration, and what the files of the certificate hold now, if that is good. Apps that
 // were made at run time stay.
 // Connections go on with what they were granted, under the new limits, and end if their app
-// or key is gone. It returns the settings that differ from those at the start and need a
+// or key is gone; attachments end if the new rule of their channel forbids them. It returns the settings that differ from those at the start and need a
 // restart.
 func (s *Server) Reload(c config.Config, secrets config.Secrets) (needRestart []string, err error) {
 	if secrets.DefaultApp != s.secrets.DefaultApp {
@@ -288,7 +290,8 @@ func (s *Server) Reload(c config.Config, secrets config.Secrets) (needRestart []
 		return nil, err
 	}
 	s.apps.Replace(configured...)
-	s.recheck()
+	s.auth.RequireTLS(c.Auth.RequireTLS)
+	s.rulesChanged()
 	s.warnOfHidden()
 	s.control.SetTokens(controlTokens(secrets))
 	s.doors.setOrigins(c)
@@ -332,7 +335,7 @@ func buildApps(c config.Config, secrets config.Secrets) ([]*auth.App, error) {
 	for _, id := range order {
 		rules := make([]auth.Namespace, 0, len(namespaces[id]))
 		for _, ns := range namespaces[id] {
-			rules = append(rules, auth.Namespace(ns))
+			rules = append(rules, ruleOf(ns))
 		}
 		app, err := auth.NewApp(id, keys[id], rules)
 		if err != nil {
@@ -341,6 +344,26 @@ func buildApps(c config.Config, secrets config.Secrets) ([]*auth.App, error) {
 		apps = append(apps, app)
 	}
 	return apps, nil
+}
+
+// ruleOf is a rule of the configuration as auth has it.
+func ruleOf(ns config.Namespace) auth.Namespace {
+	return auth.Namespace{
+		ID:              ns.ID,
+		Persisted:       ns.Persisted,
+		PersistLast:     ns.PersistLast,
+		Identified:      ns.Identified,
+		TLSOnly:         ns.TLSOnly,
+		MutableMessages: ns.MutableMessages,
+		PushEnabled:     ns.PushEnabled,
+		Limits: auth.NamespaceLimits{
+			MessageBytes:    ns.Limits.MaxMessageBytes,
+			PresenceMembers: ns.Limits.PresenceMembers,
+			PresenceBytes:   ns.Limits.PresenceBytes,
+			Messages:        ns.Limits.ChannelMessagesPerSecond,
+			Bytes:           ns.Limits.ChannelBytesPerSecond,
+		},
+	}
 }
 
 func (s *Server) namespace(app, channel string) auth.Namespace {
@@ -354,12 +377,19 @@ func (s *Server) namespace(app, channel string) auth.Namespace {
 // allows: limits.log_bytes in memory, storage.max_bytes on disk.
 const persistedRetention = 24 * time.Hour
 
+// lastRetention is for how long the last message of channels with persist_last stays.
+const lastRetention = 365 * 24 * time.Hour
+
 // policy says how long a channel's messages are kept.
-func (s *Server) policy(channel pubsub.ChannelID) engine.Policy {
-	if s.namespace(channel.App, channel.Name).Persisted {
-		return engine.Policy{Retention: persistedRetention}
+func (s *Server) policy(channel pubsub.ChannelID) (p engine.Policy) {
+	rule := s.namespace(channel.App, channel.Name)
+	if rule.Persisted {
+		p.Retention = persistedRetention
 	}
-	return engine.Policy{}
+	if rule.PersistLast {
+		p.Last = lastRetention
+	}
+	return p
 }
 
 // socketLimit is how many sockets the node takes: nine tenths of what the process may open.

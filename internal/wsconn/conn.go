@@ -167,6 +167,22 @@ func (c *Conn) Outbox() *outbox.Outbox { return &c.out }
 // RemoteAddr is the address of the socket's other end.
 func (c *Conn) RemoteAddr() net.Addr { return c.stream.RemoteAddr() }
 
+// Soon has f run as the handler's calls do, between two of them, and TurnEnd follows it. It is not
+// called if the connection is on its way to the end by then.
+func (c *Conn) Soon(f func()) {
+	c.server.poller.Workers().Go(socket.TaskFunc(func() {
+		c.turn.Lock()
+		defer c.turn.Unlock()
+		if c.currentPhase() != running {
+			return
+		}
+		f()
+		c.gave = true
+		c.endTurn()
+		c.out.Flush()
+	}))
+}
+
 // Close sends what is queued and a close frame, waits for the peer's for CloseTimeout and closes
 // the socket. Messages that arrive meanwhile are discarded. Only the first call counts.
 func (c *Conn) Close(code int, reason string) {

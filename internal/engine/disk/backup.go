@@ -13,6 +13,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"letshare-server/internal/engine"
+	"letshare-server/internal/engine/body"
 )
 
 // Backup calls begin with the size of a copy of the database as it is now, in bytes, and then
@@ -110,6 +111,16 @@ func (c *Contents) count(tx *bbolt.Tx) error {
 			}
 			return f.each(0, func(*engine.Entry) bool { return true })
 		})
+	})
+	if err != nil {
+		return err
+	}
+	err = tx.Bucket(bucketLast).ForEach(func(_, v []byte) error {
+		_, text, err := decodeLast(v)
+		if err == nil && len(text) > 0 {
+			_, err = body.Decode(text)
+		}
+		return err
 	})
 	if err != nil {
 		return err

@@ -269,6 +269,13 @@ func (s *Store) write(items []*item) (staged []*memory.Stage, visible bool, err 
 	if len(staged) == 0 {
 		return nil, false, nil
 	}
+	for _, c := range g.channels {
+		if c.dirty {
+			if err := tx.Bucket(bucketChannels).Put(c.key, c.meta.encode()); err != nil {
+				return staged, false, err
+			}
+		}
+	}
 	if g.revision > 0 {
 		if err := tx.Bucket(bucketStore).Put(keyRevision, binary.BigEndian.AppendUint64(nil, g.revision)); err != nil {
 			return staged, false, err
@@ -326,8 +333,12 @@ func (a *arena) take(n int) []byte {
 
 // channel is a channel within a group.
 type channel struct {
-	key  []byte
-	meta meta
+	key    []byte
+	policy engine.Policy
+	meta   meta
+	dirty  bool // meta has changed
+	// inPlace says that the next message takes the place of all that there is.
+	inPlace bool
 
 	segment []byte // key; nil: not looked for yet
 	in      *bbolt.Bucket
@@ -346,7 +357,7 @@ func (g *group) channel(id pubsub.ChannelID) (*channel, error) {
 	if c := g.channels[id]; c != nil {
 		return c, nil
 	}
-	c := &channel{key: channelKey(id)}
+	c := &channel{key: channelKey(id), policy: g.store.opts.Policy(id)}
 	if v := g.tx.Bucket(bucketChannels).Get(c.key); v != nil {
 		var err error
 		if c.meta, err = decodeMeta(v); err != nil {
@@ -394,7 +405,7 @@ func (g *group) check(st *memory.Stage) (engine.Result, bool) {
 			return engine.Result{Err: fmt.Errorf("%w: a key of %d bytes", engine.ErrRecordsTooLarge, len(a.Puts[i].Key))}, false
 		}
 	}
-	if most := g.store.opts.MaxBytes; most > 0 && g.store.used.Load()+g.written+g.item.cost > most && !g.onlyDeletes(c, a) {
+	if most := g.store.opts.MaxBytes; most > 0 && g.store.used.Load()+g.written+g.item.cost > most && !g.onlyDeletes(c, a) && !g.replaces(c, g.item) {
 		return engine.Result{Err: fmt.Errorf("%w: the database has reached its bound", engine.ErrFull)}, false
 	}
 	return engine.Result{}, true
@@ -442,6 +453,9 @@ func (g *group) put(it *item) error {
 		}
 	}
 	if len(a.Entries) > 0 || a.ID != (engine.ID{}) {
+		if err := g.noteNewest(c, it); err != nil {
+			return err
+		}
 		key := append(appendClock(g.store.arena.take(serialLength), it.Ms, it.Counter), g.store.mem.Epoch()...)
 		if err := g.putFrame(c, key, it.Prev, a.ID, it.entries); err != nil {
 			return err
@@ -462,7 +476,8 @@ func (g *group) create(c *channel, base pubsub.Serial) error {
 	if err := ids.Put(c.meta.id[:], c.key); err != nil {
 		return err
 	}
-	return g.tx.Bucket(bucketChannels).Put(c.key, c.meta.encode())
+	c.dirty = true
+	return nil
 }
 
 // move writes what was in memory only of a channel that was not kept before.
@@ -482,6 +497,9 @@ func (g *group) move(c *channel, st *memory.Stage) error {
 	newest, _ := newFrames(g.tx, c.meta.id[:]).last()
 	newest = bytes.Clone(newest)
 	for _, e := range st.Log {
+		if e.Kind == engine.KindMessage && c.policy.Last > 0 {
+			c.meta.newest, c.dirty = e.Serial, true
+		}
 		key := appendSerial(nil, e.Serial)
 		if bytes.Compare(key, newest) <= 0 {
 			continue

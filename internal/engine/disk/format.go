@@ -85,23 +85,31 @@ type meta struct {
 	base    pubsub.Serial // position before the oldest entry
 	ms      int64         // clock of the newest serial that is not in the log any more
 	counter int
+	newest  pubsub.Serial // of the newest message, if the policy has a Last; else empty
 }
 
+const metaLength = 1 + idLength + serialLength + clockLength + serialLength
+
 func (m *meta) encode() []byte {
-	b := append(make([]byte, 0, 1+idLength+serialLength+clockLength), valueVersion)
+	b := append(make([]byte, 0, metaLength), valueVersion)
 	b = append(b, m.id[:]...)
 	b = appendSerial(b, m.base)
-	return appendClock(b, m.ms, m.counter)
+	b = appendClock(b, m.ms, m.counter)
+	return appendSerial(b, m.newest)
 }
 
 func decodeMeta(b []byte) (meta, error) {
-	if len(b) != 1+idLength+serialLength+clockLength || b[0] != valueVersion {
+	if len(b) != metaLength || b[0] != valueVersion {
 		return meta{}, fmt.Errorf("channel: %w", errMalformed)
 	}
 	m := meta{id: [idLength]byte(b[1:])}
 	b = b[1+idLength:]
 	m.base = serialOf(b)
-	m.ms, m.counter = clockOf(b[serialLength:])
+	b = b[serialLength:]
+	m.ms, m.counter = clockOf(b)
+	if b = b[clockLength:]; b[clockLength] != 0 {
+		m.newest = serialOf(b)
+	}
 	return m, nil
 }
 

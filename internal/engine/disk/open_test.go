@@ -165,8 +165,15 @@ func TestADirectoryThatCannotBeMadeIsAnError(t *testing.T) {
 }
 
 // fixture is a store with something of everything.
-func fixture(t *testing.T, opts Options) *Store {
+func fixture(t *testing.T, opts Options, c *clock) *Store {
+	opts.Policy, opts.Now = keptByName, c.Now
 	s, _ := open(t, opts)
+	mustAppend(t, s, message(keptChannel("last:c"), engine.ID{}, "replaced"))
+	mustAppend(t, s, message(keptChannel("last:c"), engine.ID{}, "last"))
+	c.Advance(engine.LiveWindow + time.Minute)
+	if err := s.sweep(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	for i := range 20 {
 		a := message(keptChannel("kept:one"), engine.ID{ConnectionID: "conn", MsgSerial: int64(i)}, fmt.Sprint("message ", i))
 		if i%5 == 0 {
@@ -187,8 +194,11 @@ func fixture(t *testing.T, opts Options) *Store {
 }
 
 func keptByName(id pubsub.ChannelID) engine.Policy {
-	if pubsub.Namespace(id.Name) == "kept" {
+	switch pubsub.Namespace(id.Name) {
+	case "kept":
 		return engine.Policy{Retention: 24 * time.Hour}
+	case "last":
+		return engine.Policy{Last: 24 * time.Hour}
 	}
 	return engine.Policy{}
 }
@@ -211,6 +221,9 @@ func expectFixture(t *testing.T, s *Store) {
 	}
 	if got := texts(t, s, keptChannel("free")); len(got) != 0 {
 		t.Errorf("a channel that is not persisted: got %q", got)
+	}
+	if got := texts(t, s, keptChannel("last:c")); len(got) != 1 || got[0] != "last" {
+		t.Errorf("the last message: got %q", got)
 	}
 	for space, want := range map[engine.RecordSpace]int{engine.RecordVersion: 4, engine.RecordObject: 4, engine.RecordPresence: 0} {
 		records, err := s.Node("a").Records(t.Context(), keptChannel("kept:one"), space, "", 100)
@@ -241,9 +254,8 @@ func expectFixture(t *testing.T, s *Store) {
 // stays as it is for ever; -update is for a new format, beside this one.
 func TestADirectoryOfFormat1Opens(t *testing.T) {
 	file := filepath.Join("testdata", "format1.db")
-	c := newClock()
 	if *update {
-		s := fixture(t, Options{Dir: t.TempDir(), Policy: keptByName, Now: c.Now})
+		s := fixture(t, Options{Dir: t.TempDir()}, newClock())
 		if err := os.MkdirAll("testdata", 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -263,14 +275,15 @@ func TestADirectoryOfFormat1Opens(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, FileName), stored, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	c.Advance(time.Minute)
+	c := newClock()
+	c.Advance(engine.LiveWindow + 2*time.Minute)
 	s, _ := open(t, Options{Dir: dir, Policy: keptByName, Now: c.Now})
 	expectFixture(t, s)
 }
 
 func TestABackupOfARunningStoreIsRestored(t *testing.T) {
 	c := newClock()
-	s := fixture(t, Options{Dir: t.TempDir(), Policy: keptByName, Now: c.Now})
+	s := fixture(t, Options{Dir: t.TempDir()}, c)
 	var b bytes.Buffer
 	size := int64(0)
 	err := s.Backup(t.Context(), func(n int64) (io.Writer, error) {
@@ -283,7 +296,7 @@ func TestABackupOfARunningStoreIsRestored(t *testing.T) {
 	}
 	dir := filepath.Join(t.TempDir(), "new")
 	contents, err := Restore(dir, bytes.NewReader(b.Bytes()))
-	if err != nil || contents != (Contents{Channels: 2, Appends: 21, Records: 12}) {
+	if err != nil || contents != (Contents{Channels: 3, Appends: 21, Records: 12}) {
 		t.Errorf("restored %+v: %v", contents, err)
 	}
 	if _, err := Restore(dir, bytes.NewReader(b.Bytes())); !errors.Is(err, fs.ErrExist) {

@@ -23,7 +23,8 @@ func (b *backing) Read(ctx context.Context, id pubsub.ChannelID, q engine.Query,
 	if q.UpTo == "" || q.UpTo > tail {
 		q.UpTo = tail
 	}
-	r := reader{Query: q, store: s, id: id, page: engine.Page{Tail: tail}, oldest: s.oldest(s.opts.Policy(id))}
+	policy := s.opts.Policy(id)
+	r := reader{Query: q, store: s, id: id, page: engine.Page{Tail: tail}, oldest: s.oldest(policy), policy: policy}
 	for !r.complete {
 		if err := s.view(r.scan); err != nil {
 			return engine.Page{}, outcomeOfRead(err)
@@ -56,6 +57,7 @@ type reader struct {
 	store    *Store
 	id       pubsub.ChannelID
 	page     engine.Page
+	policy   engine.Policy
 	oldest   int64
 	begun    bool
 	complete bool
@@ -82,11 +84,32 @@ func (r *reader) scan(tx *bbolt.Tx) error {
 		}
 		r.last = r.After
 	}
-	r.begun = true
-	if r.Backwards {
-		return r.backwards(frames)
+	last, err := r.lastMessage(tx, &m)
+	if err != nil {
+		return err
 	}
-	return r.forwards(frames)
+	if last != nil && !r.Backwards && !r.begun {
+		r.add(last)
+		r.After = last.Serial
+	}
+	r.begun = true
+	if !r.Backwards {
+		return r.forwards(frames)
+	}
+	if err := r.backwards(frames); err != nil || last == nil || !r.complete || r.page.More {
+		return err
+	}
+	r.add(last)
+	return nil
+}
+
+// add puts an entry on the page, if there is room.
+func (r *reader) add(e *engine.Entry) {
+	if len(r.page.Entries) == r.Limit {
+		r.page.More = true
+		return
+	}
+	r.page.Entries = append(r.page.Entries, e)
 }
 
 // floor is the key from which on frames are looked at: those of After, of Start and of what is

@@ -21,6 +21,7 @@ const (
 // sweepCursors are where the next sweep goes on.
 type sweepCursors struct {
 	channels []byte // id
+	last     []byte // id
 	records  []byte
 }
 
@@ -45,7 +46,7 @@ func (s *Store) sweepUntil(ctx context.Context) {
 func (s *Store) sweep(ctx context.Context) error {
 	s.sweeping.Lock()
 	defer s.sweeping.Unlock()
-	for _, part := range []func(context.Context) error{s.sweepLogs, s.sweepRecords, s.sweepChannels} {
+	for _, part := range []func(context.Context) error{s.sweepLogs, s.sweepLast, s.sweepRecords, s.sweepChannels} {
 		if err := part(ctx); err != nil {
 			return err
 		}
@@ -58,6 +59,7 @@ type old struct {
 	id      []byte
 	segment []byte
 	upTo    []byte // key; nil: all of the segment
+	last    bool   // the channel's newest message is put aside if it goes
 }
 
 // sweepLogs drops the old ends of all logs.
@@ -118,7 +120,7 @@ func (s *Store) findOld(tx *bbolt.Tx, from []byte) (drop []old, next []byte, err
 			if len(drop) >= 4*sweepSegments {
 				break // the rest of it when these are gone
 			}
-			drop = append(drop, old{id: id, segment: bytes.Clone(k)})
+			drop = append(drop, old{id: id, segment: bytes.Clone(k), last: policy.Last > 0})
 		}
 		if policy.MaxEntries > 0 || policy.MaxBytes > 0 {
 			n, more := s.findTooMuch(tx, id, policy)
@@ -145,7 +147,7 @@ func (s *Store) findTooMuch(tx *bbolt.Tx, id []byte, p engine.Policy) (looked in
 				limit := bytes.Clone(k)
 				// All before it goes too, oldest first.
 				for k, _ := f.seek(make([]byte, serialLength)); k != nil && bytes.Compare(k, limit) <= 0; {
-					drop = append(drop, old{id: id, segment: bytes.Clone(f.segment), upTo: limit})
+					drop = append(drop, old{id: id, segment: bytes.Clone(f.segment), upTo: limit, last: p.Last > 0})
 					n, _ := f.segs.Next()
 					if !f.enter(n) {
 						break
@@ -229,7 +231,7 @@ func dropPart(tx *bbolt.Tx, p old) (again bool, err error) {
 			if err != nil {
 				return false, err
 			}
-			if err := moveBase(tx, p.id, tail, &f); err != nil {
+			if err := moveBase(tx, p, tail, &f); err != nil {
 				return false, err
 			}
 			for _, k := range keys {
@@ -244,19 +246,25 @@ func dropPart(tx *bbolt.Tx, p old) (again bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	if err := moveBase(tx, p.id, tail, &f); err != nil {
+	if err := moveBase(tx, p, tail, &f); err != nil {
 		return false, err
 	}
 	return false, log.DeleteBucket(p.segment)
 }
 
-// moveBase notes that a log begins after a position, and its clock goes on after f.
-func moveBase(tx *bbolt.Tx, id []byte, base pubsub.Serial, f *frame) error {
-	key := bytes.Clone(tx.Bucket(bucketIDs).Get(id))
+// moveBase notes that a log begins after a position, since p goes, and that its clock goes on
+// after f.
+func moveBase(tx *bbolt.Tx, p old, base pubsub.Serial, f *frame) error {
+	key := bytes.Clone(tx.Bucket(bucketIDs).Get(p.id))
 	channels := tx.Bucket(bucketChannels)
 	m, err := decodeMeta(channels.Get(key))
 	if err != nil {
 		return err
+	}
+	if p.last {
+		if err := putAside(tx, &m, base); err != nil {
+			return err
+		}
 	}
 	m.base = base
 	m.ms, m.counter = f.last()
@@ -373,5 +381,5 @@ func holdsNothing(tx *bbolt.Tx, id []byte) bool {
 			return false
 		}
 	}
-	return true
+	return tx.Bucket(bucketLast).Get(id) == nil
 }

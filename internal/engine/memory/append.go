@@ -47,7 +47,7 @@ func (s *Store) tryAppend(a *engine.Append) (r engine.Result, here bool) {
 		return engine.Result{Err: err}, true
 	}
 	cost := appendCost(a)
-	reserved := false
+	reserved, searched := false, false
 	for {
 		c := s.lock(a.Channel)
 		if c.backed {
@@ -66,15 +66,18 @@ func (s *Store) tryAppend(a *engine.Append) (r engine.Result, here bool) {
 			return r, true
 		}
 		if !reserved {
-			if c.onlyDeletes(a) {
+			switch {
+			case c.onlyDeletes(a):
 				s.bytes.Add(cost)
-			} else if !s.reserve(cost) {
+			case s.reserve(cost):
+			case s.reserveInPlace(cost, c.replaces(a)):
+			case searched:
+				c.mu.Unlock()
+				return engine.Result{Err: engine.ErrFull}, true
+			default:
 				// Other channels have to give, which cannot be done under this one's lock.
 				c.mu.Unlock()
-				if !s.makeRoom(cost) {
-					return engine.Result{Err: engine.ErrFull}, true
-				}
-				reserved = true
+				reserved, searched = s.makeRoom(cost), true
 				continue
 			}
 		}
@@ -168,6 +171,12 @@ func (c *channel) add(drafts []engine.Draft, now int64) (r engine.Result, counte
 		if !d.Unlogged {
 			c.log.push(e)
 			c.tail = serial
+			if d.Kind == engine.KindMessage {
+				c.newest = serial
+				if c.last != nil {
+					c.dropLast()
+				}
+			}
 		}
 		if len(c.subs) > 0 {
 			c.scratch = append(c.scratch, &e.Entry)

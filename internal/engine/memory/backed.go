@@ -65,7 +65,6 @@ func (c *channel) adopt(p engine.Policy) {
 	if !c.backed && c.store.backs(p) {
 		c.backed = true
 		c.backing = backing{moving: true}
-		c.putInAge()
 	}
 	c.policy = p
 }
@@ -240,6 +239,9 @@ func (s *Store) Stage(st *Stage, check func(*Stage) (engine.Result, bool)) bool 
 
 // takeOver hands log and records to the first that is staged.
 func (st *Stage) takeOver(c *channel, now int64) {
+	if c.last != nil {
+		st.Log = append(st.Log, &c.last.Entry)
+	}
 	for i := range c.log.n {
 		st.Log = append(st.Log, &c.log.at(i).Entry)
 	}
@@ -279,6 +281,9 @@ func (c *channel) settle(st *Stage) {
 	c.backing.staged--
 	if c.backing.moving {
 		c.backing.moving = false
+		if c.last != nil {
+			c.dropLast()
+		}
 		for _, chunk := range c.records.chunks {
 			for _, r := range chunk {
 				c.store.bytes.Add(-r.cost())
