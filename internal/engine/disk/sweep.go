@@ -18,6 +18,10 @@ const (
 	sweepKeys     = 1000
 )
 
+// abandonedFor is how long a log stays whose channel is not persisted any more: a start with the
+// wrong configuration costs nothing that a start with the right one does not bring back.
+const abandonedFor = 24 * time.Hour
+
 // sweepCursors are where the next sweep goes on.
 type sweepCursors struct {
 	channels []byte // id
@@ -108,6 +112,9 @@ func (s *Store) findOld(tx *bbolt.Tx, from []byte) (drop []old, next []byte, err
 			return nil, nil, err
 		}
 		oldest := s.oldest(policy)
+		if !policy.Persisted() {
+			oldest -= abandonedFor.Milliseconds()
+		}
 		for ; k != nil && bytes.HasPrefix(k, id); k, _ = segs.Next() {
 			looked++
 			if started, _ := clockOf(k[idLength:]); started >= oldest {
@@ -195,52 +202,35 @@ func (s *Store) update(f func(*bbolt.Tx) error) error {
 	return err
 }
 
+// dropPart removes what p names, or the first sweepKeys frames of it; again says that there is
+// more.
 func dropPart(tx *bbolt.Tx, p old) (again bool, err error) {
 	log := tx.Bucket(bucketLog)
 	in := log.Bucket(p.segment)
 	if in == nil {
 		return false, nil
 	}
-	var f frame
-	var dropped int64
 	cursor := in.Cursor()
-	whole := true
-	if p.upTo == nil {
-		k, v := cursor.Last()
-		if err := f.decode(k, v, false); err != nil {
-			return false, err
-		}
-	} else {
-		var keys [][]byte
-		for k, v := cursor.First(); k != nil; k, v = cursor.Next() {
-			if again = len(keys) == sweepKeys; again || bytes.Compare(k, p.upTo) > 0 {
-				whole = false
+	newest, v := cursor.Last() // of those that go
+	var keys [][]byte          // if not all go
+	var size uint64
+	if p.upTo != nil {
+		newest, v = nil, nil
+		for k, value := cursor.First(); k != nil && bytes.Compare(k, p.upTo) <= 0; k, value = cursor.Next() {
+			if again = len(keys) == sweepKeys; again {
 				break
 			}
-			if err := f.decode(k, v, false); err != nil {
-				return false, err
-			}
 			keys = append(keys, bytes.Clone(k))
-			dropped += int64(len(k) + len(v))
+			newest, v = k, value
+			size += uint64(len(k) + len(value))
 		}
-		if len(keys) == 0 {
+		if newest == nil {
 			return false, nil
 		}
-		if !whole {
-			tail, err := f.tail()
-			if err != nil {
-				return false, err
-			}
-			if err := moveBase(tx, p, tail, &f); err != nil {
-				return false, err
-			}
-			for _, k := range keys {
-				if err := in.Delete(k); err != nil {
-					return false, err
-				}
-			}
-			return again, in.SetSequence(in.Sequence() - uint64(min(dropped, int64(in.Sequence()))))
-		}
+	}
+	var f frame
+	if err := f.decode(newest, v, false); err != nil {
+		return false, err
 	}
 	tail, err := f.tail()
 	if err != nil {
@@ -249,7 +239,15 @@ func dropPart(tx *bbolt.Tx, p old) (again bool, err error) {
 	if err := moveBase(tx, p, tail, &f); err != nil {
 		return false, err
 	}
-	return false, log.DeleteBucket(p.segment)
+	for _, k := range keys {
+		if err := in.Delete(k); err != nil {
+			return false, err
+		}
+	}
+	if k, _ := in.Cursor().First(); keys == nil || k == nil {
+		return false, log.DeleteBucket(p.segment)
+	}
+	return again, in.SetSequence(in.Sequence() - min(size, in.Sequence()))
 }
 
 // moveBase notes that a log begins after a position, since p goes, and that its clock goes on
@@ -274,10 +272,10 @@ func moveBase(tx *bbolt.Tx, p old, base pubsub.Serial, f *frame) error {
 // sweepRecords drops records that have ended, some at each sweep.
 func (s *Store) sweepRecords(context.Context) error {
 	var dead [][]byte
-	now, epoch := s.nowMillis(), s.mem.Epoch()
 	from := s.cursors.records
 	s.cursors.records = nil
 	err := s.view(func(tx *bbolt.Tx) error {
+		w := s.weeder(tx)
 		cursor := tx.Bucket(bucketRecords).Cursor()
 		k, v := cursor.Seek(from)
 		for looked := 0; k != nil; k, v = cursor.Next() {
@@ -285,11 +283,11 @@ func (s *Store) sweepRecords(context.Context) error {
 				s.cursors.records = bytes.Clone(k)
 				return nil
 			}
-			r, err := decodeRecord(k, v)
+			ended, err := w.ended(k, v)
 			if err != nil {
 				return err
 			}
-			if r.gone(now, epoch) {
+			if ended {
 				dead = append(dead, bytes.Clone(k))
 			}
 		}
@@ -300,16 +298,19 @@ func (s *Store) sweepRecords(context.Context) error {
 	}
 	return s.queue.run(func() error {
 		return s.update(func(tx *bbolt.Tx) error {
+			w := s.weeder(tx)
 			records := tx.Bucket(bucketRecords)
 			for _, k := range dead {
+				// It may have been deleted, or put again, meanwhile.
 				v := records.Get(k)
 				if v == nil {
 					continue
 				}
-				// It may have been put again meanwhile.
-				if r, err := decodeRecord(k, v); err != nil {
+				ended, err := w.ended(k, v)
+				if err != nil {
 					return err
-				} else if r.gone(now, epoch) {
+				}
+				if ended {
 					if err := records.Delete(k); err != nil {
 						return err
 					}
@@ -318,6 +319,35 @@ func (s *Store) sweepRecords(context.Context) error {
 			return nil
 		})
 	})
+}
+
+// weeder finds records that have ended, in the order of their keys.
+type weeder struct {
+	store     *Store
+	tx        *bbolt.Tx
+	now       int64
+	id        []byte // of the channel looked at last
+	abandoned bool   // that channel is not persisted any more, and its log is gone
+}
+
+func (s *Store) weeder(tx *bbolt.Tx) *weeder {
+	return &weeder{store: s, tx: tx, now: s.nowMillis()}
+}
+
+func (w *weeder) ended(k, v []byte) (bool, error) {
+	r, err := decodeRecord(k, v)
+	if err != nil {
+		return false, err
+	}
+	if !bytes.Equal(w.id, k[:idLength]) {
+		w.id = bytes.Clone(k[:idLength])
+		channel, err := channelOf(w.tx.Bucket(bucketIDs).Get(w.id))
+		if err != nil {
+			return false, err
+		}
+		w.abandoned = !w.store.opts.Policy(channel).Persisted() && !w.store.mem.Knows(channel) && !hasLog(w.tx, w.id)
+	}
+	return w.abandoned || r.gone(w.now, w.store.mem.Epoch()), nil
 }
 
 // sweepChannels forgets channels that hold nothing and that nobody uses, some at each sweep.
@@ -376,10 +406,15 @@ func (s *Store) sweepChannels(context.Context) error {
 }
 
 func holdsNothing(tx *bbolt.Tx, id []byte) bool {
-	for _, bucket := range [][]byte{bucketLog, bucketRecords} {
-		if k, _ := tx.Bucket(bucket).Cursor().Seek(id); k != nil && bytes.HasPrefix(k, id) {
-			return false
-		}
-	}
-	return tx.Bucket(bucketLast).Get(id) == nil
+	return !hasLog(tx, id) && !hasPrefix(tx.Bucket(bucketRecords), id)
+}
+
+// hasLog reports whether there is any entry of a channel.
+func hasLog(tx *bbolt.Tx, id []byte) bool {
+	return hasPrefix(tx.Bucket(bucketLog), id) || tx.Bucket(bucketLast).Get(id) != nil
+}
+
+func hasPrefix(b *bbolt.Bucket, prefix []byte) bool {
+	k, _ := b.Cursor().Seek(prefix)
+	return k != nil && bytes.HasPrefix(k, prefix)
 }
