@@ -304,8 +304,9 @@ type group struct {
 	tx       *bbolt.Tx
 	now      int64
 	channels map[pubsub.ChannelID]*channel
-	item     *item // being staged
-	written  int64 // bytes
+	item     *item    // being staged
+	current  *channel // of item
+	written  int64    // bytes
 	revision uint64
 }
 
@@ -333,6 +334,7 @@ func (a *arena) take(n int) []byte {
 
 // channel is a channel within a group.
 type channel struct {
+	id     pubsub.ChannelID
 	key    []byte
 	policy engine.Policy
 	meta   meta
@@ -354,10 +356,13 @@ type realtimeID struct {
 }
 
 func (g *group) channel(id pubsub.ChannelID) (*channel, error) {
+	if g.current != nil && g.current.id == id {
+		return g.current, nil
+	}
 	if c := g.channels[id]; c != nil {
 		return c, nil
 	}
-	c := &channel{key: channelKey(id), policy: g.store.opts.Policy(id)}
+	c := &channel{id: id, key: channelKey(id), policy: g.store.opts.Policy(id)}
 	if v := g.tx.Bucket(bucketChannels).Get(c.key); v != nil {
 		var err error
 		if c.meta, err = decodeMeta(v); err != nil {
@@ -378,6 +383,7 @@ func (g *group) check(st *memory.Stage) (engine.Result, bool) {
 	if err != nil {
 		return engine.Result{Err: outcomeOf(err)}, false
 	}
+	g.current = c
 	if first := c.recall(a.ID); first != nil {
 		g.item.repeated = first
 		return engine.Result{}, false
@@ -441,11 +447,7 @@ func (c *channel) note(it *item) {
 
 // put writes a staged item.
 func (g *group) put(it *item) error {
-	a := it.Append
-	c, err := g.channel(a.Channel)
-	if err != nil {
-		return err
-	}
+	a, c := it.Append, g.current
 	c.note(it)
 	if !c.known() {
 		if err := g.create(c, it.Prev); err != nil {
@@ -482,13 +484,14 @@ func (g *group) create(c *channel, base pubsub.Serial) error {
 
 // move writes what was in memory only of a channel that was not kept before.
 func (g *group) move(c *channel, st *memory.Stage) error {
-	if len(st.Log) == 0 && len(st.Records) == 0 {
+	past := st.Moved
+	if past == nil {
 		return nil
 	}
 	if !c.known() {
 		base := st.Prev
-		if len(st.Log) > 0 {
-			base = st.Log[0].Prev
+		if len(past.Log) > 0 {
+			base = past.Log[0].Prev
 		}
 		if err := g.create(c, base); err != nil {
 			return err
@@ -496,7 +499,7 @@ func (g *group) move(c *channel, st *memory.Stage) error {
 	}
 	newest, _ := newFrames(g.tx, c.meta.id[:]).last()
 	newest = bytes.Clone(newest)
-	for _, e := range st.Log {
+	for _, e := range past.Log {
 		if e.Kind == engine.KindMessage && c.policy.Last > 0 {
 			c.meta.newest, c.dirty = e.Serial, true
 		}
@@ -509,8 +512,9 @@ func (g *group) move(c *channel, st *memory.Stage) error {
 			return err
 		}
 	}
-	for i := range st.Records {
-		if err := g.putRecord(c, &st.Records[i], st.Expires[i], st.Ends[i]); err != nil {
+	for i := range past.Records {
+		r := &past.Records[i]
+		if err := g.putRecord(c, &r.Record, r.Expires, r.Transient); err != nil {
 			return err
 		}
 	}

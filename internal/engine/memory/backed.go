@@ -165,17 +165,27 @@ type Stage struct {
 	Counter int
 	Prev    pubsub.Serial // position before the first entry
 
-	// Log and Records are the channel's own that are not kept yet, because it is backed since
-	// a moment ago: they must be kept with the Append. They come again until that is settled.
-	Log     []*engine.Entry
-	Records []engine.Record
-	Expires []int64 // of Records, ms; 0: never
-	Ends    []bool  // whether a record is transient
+	// Moved is what the channel has that is not kept yet, because it is backed since a moment
+	// ago, or nil. It must be kept with the Append, and comes again until that is settled.
+	Moved *Moved
 
 	channel *channel
 	entries []*logged
 	one     [1]*logged // what entries is in, mostly
 	now     int64
+}
+
+// Moved is a channel's past.
+type Moved struct {
+	Log     []*engine.Entry
+	Records []MovedRecord
+}
+
+// MovedRecord is a record and its end.
+type MovedRecord struct {
+	engine.Record
+	Expires   int64 // ms; 0: never
+	Transient bool
 }
 
 // Stage gives st.Append its serials. It reports false if nothing is to be kept, because the
@@ -202,7 +212,7 @@ func (s *Store) Stage(st *Stage, check func(*Stage) (engine.Result, bool)) bool 
 	r, ok := c.news(a, at)
 	if ok {
 		if c.backing.moving && c.backing.staged == 0 {
-			st.takeOver(c, now)
+			st.Moved = c.past(now)
 		}
 		r, ok = check(st)
 	}
@@ -237,23 +247,23 @@ func (s *Store) Stage(st *Stage, check func(*Stage) (engine.Result, bool)) bool 
 	return true
 }
 
-// takeOver hands log and records to the first that is staged.
-func (st *Stage) takeOver(c *channel, now int64) {
+// past is what goes to the Backing with the first Append.
+func (c *channel) past(now int64) *Moved {
+	m := new(Moved)
 	if c.last != nil {
-		st.Log = append(st.Log, &c.last.Entry)
+		m.Log = append(m.Log, &c.last.Entry)
 	}
 	for i := range c.log.n {
-		st.Log = append(st.Log, &c.log.at(i).Entry)
+		m.Log = append(m.Log, &c.log.at(i).Entry)
 	}
 	for _, chunk := range c.records.chunks {
 		for _, r := range chunk {
 			if !r.expired(now) {
-				st.Records = append(st.Records, r.Record)
-				st.Expires = append(st.Expires, r.expires)
-				st.Ends = append(st.Ends, r.transient)
+				m.Records = append(m.Records, MovedRecord{r.Record, r.expires, r.transient})
 			}
 		}
 	}
+	return m
 }
 
 // Settle makes what was staged visible: it is in the log, known by its id and delivered. Flush
