@@ -140,21 +140,23 @@ func NewServer(poller *socket.Poller, wheel *socket.Wheel, settings Settings) *S
 	return s
 }
 
-// Serve takes over conn, which Upgrade returned with buffered, and gives its messages to h. After
-// an error conn is closed and h is never called.
-func (s *Server) Serve(conn net.Conn, buffered []byte, h Handler) (*Conn, error) {
+// Serve takes over what Upgrade returned, and gives the messages to h. The handshake's answer leaves
+// with what Opened sends, in one write. After an error the connection is closed and h is never
+// called.
+func (s *Server) Serve(o *socket.Opening, h Handler) (*Conn, error) {
 	c := &Conn{server: s, handler: h}
 	c.assembler = socket.NewAssembler(&s.set.Assembler)
 	c.lastRead.Store(uint32(s.wheel.Now()))
 	// The stream may begin to feed before Add returns; it waits here until Opened has.
 	c.turn.Lock()
 	defer c.turn.Unlock()
-	stream, err := s.poller.Add(conn, buffered, (*feeder)(c))
+	stream, err := s.poller.Add(o.Conn, o.Buffered, (*feeder)(c))
 	if err != nil {
 		return nil, err
 	}
 	c.stream = stream
 	c.out.Init(stream, &s.set.Outbox, (*owner)(c))
+	c.out.QueueQuiet(o.Answer)
 	h.Opened(c)
 	c.out.Flush()
 	s.wheel.ScheduleSooner(&c.timer, (*expirer)(c), c.untilDue())

@@ -11,6 +11,7 @@ import (
 
 	"github.com/coder/websocket"
 
+	"letshare-server/internal/outbox"
 	"letshare-server/internal/socket"
 	"letshare-server/internal/wsconn"
 )
@@ -234,5 +235,29 @@ func TestACloseThatThePeerDoesNotAnswerEndsAfterCloseTimeout(t *testing.T) {
 	p.expectClose(4000) // and the stream's end, although no close frame was sent
 	if e := h.end(t); e.Cause != wsconn.ServerClosed {
 		t.Fatalf("ended with %+v", e)
+	}
+}
+
+// greeter has something to say as soon as there is a connection.
+type greeter struct{ echo }
+
+func (g *greeter) Opened(c *wsconn.Conn) {
+	g.echo.Opened(c)
+	c.Outbox().Put(socket.AppendFrame(nil, socket.OpText, []byte("hello")))
+}
+
+func TestTheHandshakesAnswerLeavesWithTheFirstFrame(t *testing.T) {
+	for _, on := range layers {
+		t.Run(on.name, func(t *testing.T) {
+			stats := new(outbox.Stats)
+			h := serveOn(t, on, wsconn.Settings{Outbox: outbox.Options{Stats: stats}}, func(ends chan<- wsconn.End) wsconn.Handler {
+				return &greeter{echo{ended: ends}}
+			})
+			h.dial(t).expect(socket.OpText, "hello")
+			await(t, "two buffers to be written", func() bool { return stats.Buffers.Load() == 2 })
+			if n := stats.Writes.Load(); n != 1 {
+				t.Errorf("in %d writes", n)
+			}
+		})
 	}
 }

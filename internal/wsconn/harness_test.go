@@ -77,11 +77,11 @@ func serveOn(t testing.TB, on layer, settings wsconn.Settings, door func(ends ch
 	run(t, h.poller, h.wheel)
 	server := wsconn.NewServer(h.poller, h.wheel, settings)
 	web := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		conn, buffered, err := socket.Upgrade(w, r)
+		opening, err := socket.Upgrade(w, r)
 		if err != nil {
 			return
 		}
-		_, _ = server.Serve(conn, buffered, door(h.ends))
+		_, _ = server.Serve(opening, door(h.ends))
 	}))
 	if on.tls {
 		web.StartTLS()

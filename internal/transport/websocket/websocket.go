@@ -104,7 +104,7 @@ func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	query := r.URL.Query()
 	c := &conn{door: d, format: requestedFormat(query)}
 	c.opening = &session.Request{Query: query, Header: r.Header, Peer: d.opts.Proxies.PageAware(r)}
-	netConn, buffered, err := socket.Upgrade(w, r)
+	opening, err := socket.Upgrade(w, r)
 	if err != nil {
 		d.opts.Log.Debug("upgrade refused", "error", err)
 		return
@@ -113,7 +113,7 @@ func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if query.Get("heartbeats") == "false" {
 		live = pings
 	}
-	if _, err := d.server(keepAlive{live, d.opts.Manager.MaxIdleInterval(query)}).Serve(netConn, buffered, c); err != nil {
+	if _, err := d.server(keepAlive{live, d.opts.Manager.MaxIdleInterval(query)}).Serve(opening, c); err != nil {
 		d.opts.Log.Warn("connection not served", "error", err)
 	}
 }
