@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime"
 	"sync"
 	"syscall"
 
@@ -27,6 +28,9 @@ func serve(args []string, stdout, stderr io.Writer) int {
 	if err != nil {
 		fmt.Fprintln(stderr, err)
 		return exitFailed
+	}
+	if cfg.Debug.PprofAddress == "" {
+		runtime.MemProfileRate = 0 // nobody would see the samples
 	}
 	secrets, err := resolveSecrets(cfg)
 	if err != nil {

@@ -87,6 +87,12 @@ func (c Config) Check() error {
 			fail(fmt.Sprintf("admin.tokens[%d]", i), "%s", problem)
 		}
 	}
+	if a := c.Debug.PprofAddress; a != "" {
+		addr, err := netip.ParseAddrPort(a)
+		if err != nil || !addr.Addr().IsLoopback() {
+			fail("debug.pprof_address", "must be a loopback address and a port, such as 127.0.0.1:6060")
+		}
+	}
 	if least := 16 << 20; c.Storage.MaxBytes != 0 && c.Storage.MaxBytes < least {
 		fail("storage.max_bytes", "must be 0, or at least %d", least)
 	}

@@ -62,6 +62,7 @@ type Config struct {
 	Sandbox Sandbox `yaml:"sandbox" doc:"Apps made at run time, for the test suites of SDKs."`
 	Admin   Admin   `yaml:"admin" doc:"The control API, at /v1: apps, keys and namespaces while the server runs."`
 	TLS     TLS     `yaml:"tls" doc:"Encrypted connections."`
+	Debug   Debug   `yaml:"debug" doc:"A look inside the running server."`
 	Limits  Limits  `yaml:"limits" doc:"What one client, channel, app or message may use. Sizes are in bytes."`
 }
 
@@ -191,6 +192,11 @@ type ACME struct {
 	Email       string   `yaml:"email" doc:"Address at which the CA may write to you."`
 	Directory   string   `yaml:"directory" doc:"URL of the CA's directory. Empty: Let's Encrypt."`
 	CacheDir    string   `yaml:"cache_dir" doc:"Directory for the account's key and the certificates. Empty: acme in data_dir."`
+}
+
+// Debug is a look inside the running server.
+type Debug struct {
+	PprofAddress string `yaml:"pprof_address" doc:"Address host:port, on this machine only, that serves profiles at /debug/pprof/ without authentication. Empty: none."`
 }
 
 // Limits is what one client, channel, app or message may use.

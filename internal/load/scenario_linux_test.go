@@ -17,7 +17,7 @@ import (
 func tool(t *testing.T, ctx context.Context, args ...string) (int, *Report) {
 	t.Helper()
 	var out bytes.Buffer
-	code := run(ctx, []string{os.Args[0]}, append(args, "--json", "-"), &out, t.Output())
+	code := run(ctx, []string{os.Args[0], "load"}, append(args, "--json", "-"), &out, t.Output())
 	var doc document
 	if err := json.Unmarshal(out.Bytes(), &doc); err != nil || len(doc.Runs) != 1 {
 		t.Fatalf("exit code %d: %v in %q", code, err, out.String())

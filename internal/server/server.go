@@ -67,9 +67,9 @@ type Server struct {
 	control  *control.API
 	stats    *stats.Counters
 	engine   engine.Engine
-	disk     *disk.Store // nil without storage.dir
-	open     bool        // disk is
-	kept     func() metrics.Held
+	disk     *disk.Store         // nil without storage.dir
+	open     bool                // disk is
+	kept     func() metrics.Held // by the engine
 	dir      directory.Directory
 	revoked  *auth.Revocations
 	auth     *auth.Authenticator
@@ -527,9 +527,14 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 	run("timer wheel", s.wheel.Run)
 	run("metrics", s.metrics.Run)
 	run("statistics", s.stats.Run)
-	run("memory", returnMemory)
+	run("memory", func(ctx context.Context) error {
+		return returnMemory(ctx, func() int64 { held := s.kept(); return held.LogBytes + held.IDBytes })
+	})
 	if s.sandbox != nil {
 		run("sandbox", s.sandbox.Run)
+	}
+	if address := s.config.Debug.PprofAddress; address != "" {
+		run("profiles", func(ctx context.Context) error { return s.serveProfiles(ctx, address) })
 	}
 	polling, stopPolling := context.WithCancel(work)
 	defer stopPolling()
