@@ -60,8 +60,8 @@ benchmarks: ## run the benchmarks of the code
 verify: build ## 24,000,000 deliveries, each of them verified, and memory that does not grow
 	bin/letshare-server load verify --own-server --json bin/verify.json --html bin/verify.html
 
-chaos: ## kill the process and cut the power of the database, 200 times each
-	CHAOS=200 $(GO) test -count 1 -timeout 30m -v -run 'Kill|PowerLoss' ./internal/engine/disk
+chaos: ## kill the process and cut the power of the database, 200 times each; the contract in full
+	CHAOS=200 $(GO) test -count 1 -timeout 30m -v -run 'Kill|PowerLoss|TestTheContract' ./internal/engine/disk
 
 spec: ## write the tables of docs/protocol-coverage.md from docs/spec-items.txt and what the code cites
 	$(GO) test ./test/docs -run Clauses -update
