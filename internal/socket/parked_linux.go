@@ -371,8 +371,6 @@ func (s *parked) shutdown(how int, reset bool) error {
 	return err
 }
 
-func (s *parked) RemoteAddr() net.Addr { return s.conn.RemoteAddr() }
-
 // parkedList is the streams of a poller, linked through themselves.
 type parkedList struct{ first *parked }
 

@@ -254,5 +254,3 @@ func underneath(conn net.Conn) net.Conn {
 	}
 	return conn
 }
-
-func (s *portable) RemoteAddr() net.Addr { return s.conn.RemoteAddr() }

@@ -164,9 +164,6 @@ func (s *Server) Serve(conn net.Conn, buffered []byte, h Handler) (*Conn, error)
 // Outbox is where everything for the peer is put, as whole frames.
 func (c *Conn) Outbox() *outbox.Outbox { return &c.out }
 
-// RemoteAddr is the address of the socket's other end.
-func (c *Conn) RemoteAddr() net.Addr { return c.stream.RemoteAddr() }
-
 // Close sends what is queued and a close frame, waits for the peer's for CloseTimeout and closes
 // the socket. Messages that arrive meanwhile are discarded. Only the first call counts.
 func (c *Conn) Close(code int, reason string) {
