@@ -16,6 +16,9 @@ type PollerOptions struct {
 	// zero leaves it to the kernel. It bounds what a peer that stops reading keeps of the
 	// kernel's memory.
 	SendBuffer int
+	// Epoll puts plain TCP sockets into private epoll sets instead of parking a goroutine for
+	// each. It does nothing on other systems than Linux.
+	Epoll bool
 }
 
 // idleBuffers is how many read buffers are kept when nothing is read.
@@ -27,6 +30,7 @@ type Poller struct {
 	workers *Workers
 	own     bool // workers are run by Run
 	buffers buffers
+	epoll   epollSets
 
 	// live counts streams until their Feeder knows the end, and goroutines that wait for
 	// writability. It grows only under mu while closed is false or the stream is a member.
@@ -72,40 +76,55 @@ func (p *Poller) Len() int {
 }
 
 // Run blocks until ctx ends, then closes the streams that are left and returns when each Feeder
-// has had its Closed and every goroutine that the poller started is done.
+// has had its Closed and every goroutine that the poller started is done. It does the same, and
+// returns an error, if the system refuses to tell of events any more.
 func (p *Poller) Run(ctx context.Context) error {
-	var own sync.WaitGroup
+	var own, loops sync.WaitGroup
+	failed := make(chan error, 1)
+	if p.opts.Epoll {
+		p.epoll.start(&loops, failed)
+	}
 	stopOwn := func() {}
 	if p.own {
 		workersCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 		stopOwn = cancel
 		own.Go(func() { _ = p.workers.Run(workersCtx) })
 	}
-	<-ctx.Done()
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-failed:
+	}
 	p.mu.Lock()
 	p.closed = true
 	left := p.members.all()
 	for s := range p.portable {
 		left = append(left, s)
 	}
+	left = append(left, p.epoll.streams()...)
 	p.mu.Unlock()
 	for _, s := range left {
 		_ = s.Close()
 	}
 	p.live.Wait()
+	p.epoll.close()
+	loops.Wait()
 	stopOwn()
 	own.Wait()
-	return nil
+	return err
 }
 
 // Add takes over conn and feeds f with initial (bytes that were read from conn already; they are
 // kept until fed) and then with what arrives. Calls of f may begin before Add returns. After an
 // error conn is closed and f is never called.
 //
-// A *net.TCPConn becomes a parked stream on Linux; every other connection (TLS, pipes) a portable
-// one.
+// A *net.TCPConn becomes a parked stream on Linux, or one of an epoll set; every other connection
+// (TLS, pipes) a portable one.
 func (p *Poller) Add(conn net.Conn, initial []byte, f Feeder) (Stream, error) {
 	if tcp, ok := conn.(*net.TCPConn); ok && parkable {
+		if p.opts.Epoll {
+			return p.addEpolled(tcp, initial, f)
+		}
 		return p.addParked(tcp, initial, f)
 	}
 	return p.addPortable(conn, initial, f)

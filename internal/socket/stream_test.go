@@ -129,21 +129,48 @@ type hidden struct{ net.Conn }
 
 func (h hidden) CloseWrite() error { return h.Conn.(*net.TCPConn).CloseWrite() }
 
-// onEach runs a test on the parked and the portable implementation.
-func onEach(t *testing.T, f func(t *testing.T, wrap func(net.Conn) net.Conn)) {
-	t.Run("parked", func(t *testing.T) { f(t, func(c net.Conn) net.Conn { return c }) })
-	t.Run("portable", func(t *testing.T) { f(t, func(c net.Conn) net.Conn { return hidden{c} }) })
+// layer is an implementation of Stream.
+type layer struct {
+	name  string
+	epoll bool
+	wrap  func(net.Conn) net.Conn // before it is added
+}
+
+func bare(c net.Conn) net.Conn { return c }
+
+var (
+	parked   = layer{"parked", false, bare}
+	epolled  = layer{"epoll", true, bare}
+	portable = layer{"portable", false, func(c net.Conn) net.Conn { return hidden{c} }}
+)
+
+// with is opts for this layer.
+func (l layer) with(opts socket.PollerOptions) socket.PollerOptions {
+	opts.Epoll = l.epoll
+	return opts
+}
+
+// onEach runs a test on each implementation.
+func onEach(t *testing.T, f func(t *testing.T, on layer)) { onThese(t, f, parked, epolled, portable) }
+
+// onTCP runs a test on those for plain TCP.
+func onTCP(t *testing.T, f func(t *testing.T, on layer)) { onThese(t, f, parked, epolled) }
+
+func onThese(t *testing.T, f func(t *testing.T, on layer), layers ...layer) {
+	for _, l := range layers {
+		t.Run(l.name, func(t *testing.T) { f(t, l) })
+	}
 }
 
 func TestInitialBytesComeFirstAndTheEndLast(t *testing.T) {
-	onEach(t, func(t *testing.T, wrap func(net.Conn) net.Conn) {
-		p := running(t, socket.PollerOptions{})
+	onEach(t, func(t *testing.T, on layer) {
+		p := running(t, on.with(socket.PollerOptions{}))
 		server, client := tcpPair(t)
 		r := newRecorder()
 		if _, err := client.Write([]byte("world")); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := p.Add(wrap(server), []byte("hello "), r); err != nil {
+		if _, err := p.Add(on.wrap(server), []byte("hello "), r); err != nil {
 			t.Fatal(err)
 		}
 		await(t, "all bytes", func() bool { return r.len() == 11 })
@@ -159,15 +186,15 @@ func TestInitialBytesComeFirstAndTheEndLast(t *testing.T) {
 }
 
 func TestManyBytesArriveInOrderInBothDirections(t *testing.T) {
-	onEach(t, func(t *testing.T, wrap func(net.Conn) net.Conn) {
-		p := running(t, socket.PollerOptions{ReadBuffer: 4096})
+	onEach(t, func(t *testing.T, on layer) {
+		p := running(t, on.with(socket.PollerOptions{ReadBuffer: 4096}))
 		const n = 5 << 20
 		data := make([]byte, n)
 		rng := rand.NewChaCha8([32]byte{1})
 		_, _ = rng.Read(data)
 		server, client := tcpPair(t)
 		r := newRecorder()
-		s, err := p.Add(wrap(server), nil, r)
+		s, err := p.Add(on.wrap(server), nil, r)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -229,13 +256,13 @@ func TestManyBytesArriveInOrderInBothDirections(t *testing.T) {
 }
 
 func TestAFeedersErrorEndsTheStream(t *testing.T) {
-	onEach(t, func(t *testing.T, wrap func(net.Conn) net.Conn) {
-		p := running(t, socket.PollerOptions{})
+	onEach(t, func(t *testing.T, on layer) {
+		p := running(t, on.with(socket.PollerOptions{}))
 		server, client := tcpPair(t)
 		r := newRecorder()
 		no := errors.New("no")
 		r.onFeed = func([]byte) error { return no }
-		if _, err := p.Add(wrap(server), []byte("x"), r); err != nil {
+		if _, err := p.Add(on.wrap(server), []byte("x"), r); err != nil {
 			t.Fatal(err)
 		}
 		if err := r.end(t); err != no {
@@ -249,11 +276,11 @@ func TestAFeedersErrorEndsTheStream(t *testing.T) {
 }
 
 func TestCloseStillDeliversAndMayBeCalledAgain(t *testing.T) {
-	onEach(t, func(t *testing.T, wrap func(net.Conn) net.Conn) {
-		p := running(t, socket.PollerOptions{})
+	onEach(t, func(t *testing.T, on layer) {
+		p := running(t, on.with(socket.PollerOptions{}))
 		server, client := tcpPair(t)
 		r := newRecorder()
-		s, err := p.Add(wrap(server), nil, r)
+		s, err := p.Add(on.wrap(server), nil, r)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -283,11 +310,11 @@ func TestCloseStillDeliversAndMayBeCalledAgain(t *testing.T) {
 }
 
 func TestCloseWriteEndsOneDirection(t *testing.T) {
-	onEach(t, func(t *testing.T, wrap func(net.Conn) net.Conn) {
-		p := running(t, socket.PollerOptions{})
+	onEach(t, func(t *testing.T, on layer) {
+		p := running(t, on.with(socket.PollerOptions{}))
 		server, client := tcpPair(t)
 		r := newRecorder()
-		s, err := p.Add(wrap(server), nil, r)
+		s, err := p.Add(on.wrap(server), nil, r)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -307,25 +334,27 @@ func TestCloseWriteEndsOneDirection(t *testing.T) {
 }
 
 func TestAbortResetsAPeerThatDoesNotRead(t *testing.T) {
-	p := running(t, socket.PollerOptions{})
-	server, client := tcpPair(t)
-	r := newRecorder()
-	s, err := p.Add(server, nil, r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	fill(t, s)
-	waiting := make(chan struct{})
-	s.WhenWritable(func() { close(waiting) })
-	_ = s.Abort()
-	if err := r.end(t); !errors.Is(err, net.ErrClosed) && err != io.EOF {
-		t.Fatalf("ended with %v", err)
-	}
-	<-waiting
-	_ = client.SetReadDeadline(time.Now().Add(patience))
-	if _, err := io.Copy(io.Discard, client); err == nil {
-		t.Fatal("the peer saw an ordinary end")
-	}
+	onTCP(t, func(t *testing.T, on layer) {
+		p := running(t, on.with(socket.PollerOptions{}))
+		server, client := tcpPair(t)
+		r := newRecorder()
+		s, err := p.Add(server, nil, r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fill(t, s)
+		waiting := make(chan struct{})
+		s.WhenWritable(func() { close(waiting) })
+		_ = s.Abort()
+		if err := r.end(t); !errors.Is(err, net.ErrClosed) && err != io.EOF {
+			t.Fatalf("ended with %v", err)
+		}
+		<-waiting
+		_ = client.SetReadDeadline(time.Now().Add(patience))
+		if _, err := io.Copy(io.Discard, client); err == nil {
+			t.Fatal("the peer saw an ordinary end")
+		}
+	})
 }
 
 // fill writes until the kernel takes no more.
@@ -346,10 +375,10 @@ func fill(t *testing.T, s socket.Stream) (total int) {
 }
 
 func TestWritableIsToldWhenThePeerReadsAgain(t *testing.T) {
-	onEach(t, func(t *testing.T, wrap func(net.Conn) net.Conn) {
-		p := running(t, socket.PollerOptions{})
+	onEach(t, func(t *testing.T, on layer) {
+		p := running(t, on.with(socket.PollerOptions{}))
 		server, client := tcpPair(t)
-		s, err := p.Add(wrap(server), nil, newRecorder())
+		s, err := p.Add(on.wrap(server), nil, newRecorder())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -375,69 +404,73 @@ func TestWritableIsToldWhenThePeerReadsAgain(t *testing.T) {
 }
 
 func TestWritingAllocatesNothing(t *testing.T) {
-	p := running(t, socket.PollerOptions{})
-	server, client := tcpPair(t)
-	var wg sync.WaitGroup
-	wg.Go(func() { _, _ = io.Copy(io.Discard, client) })
-	s, err := p.Add(server, nil, newRecorder())
-	if err != nil {
-		t.Fatal(err)
-	}
-	b := []byte("frame")
-	bufs := [][]byte{b, b, b}
-	if n := testing.AllocsPerRun(200, func() { _, _ = s.TryWrite(b) }); n != 0 && !raceEnabled {
-		t.Errorf("%v allocations per TryWrite", n)
-	}
-	if n := testing.AllocsPerRun(200, func() { _, _ = s.TryWritev(bufs) }); n != 0 && !raceEnabled {
-		t.Errorf("%v allocations per TryWritev", n)
-	}
-	_ = s.Close()
-	wg.Wait()
+	onTCP(t, func(t *testing.T, on layer) {
+		p := running(t, on.with(socket.PollerOptions{}))
+		server, client := tcpPair(t)
+		var wg sync.WaitGroup
+		wg.Go(func() { _, _ = io.Copy(io.Discard, client) })
+		s, err := p.Add(server, nil, newRecorder())
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := []byte("frame")
+		bufs := [][]byte{b, b, b}
+		if n := testing.AllocsPerRun(200, func() { _, _ = s.TryWrite(b) }); n != 0 && !raceEnabled {
+			t.Errorf("%v allocations per TryWrite", n)
+		}
+		if n := testing.AllocsPerRun(200, func() { _, _ = s.TryWritev(bufs) }); n != 0 && !raceEnabled {
+			t.Errorf("%v allocations per TryWritev", n)
+		}
+		_ = s.Close()
+		wg.Wait()
+	})
 }
 
 func TestOneFloodingPeerDoesNotStarveOthers(t *testing.T) {
-	workers := socket.NewWorkers(socket.WorkersOptions{Soft: 1, Max: 1})
-	ctx, cancel := context.WithCancel(context.Background())
-	var wg sync.WaitGroup
-	wg.Go(func() { _ = workers.Run(ctx) })
-	t.Cleanup(func() { cancel(); wg.Wait() })
-	p := running(t, socket.PollerOptions{Workers: workers, ReadBuffer: 4096})
-	flooded, flooder := tcpPair(t)
-	wg.Go(func() {
-		for b := make([]byte, 1<<20); ; {
-			if _, err := flooder.Write(b); err != nil {
-				return
+	onTCP(t, func(t *testing.T, on layer) {
+		workers := socket.NewWorkers(socket.WorkersOptions{Soft: 1, Max: 1})
+		ctx, cancel := context.WithCancel(context.Background())
+		var wg sync.WaitGroup
+		wg.Go(func() { _ = workers.Run(ctx) })
+		t.Cleanup(func() { cancel(); wg.Wait() })
+		p := running(t, on.with(socket.PollerOptions{Workers: workers, ReadBuffer: 4096}))
+		flooded, flooder := tcpPair(t)
+		wg.Go(func() {
+			for b := make([]byte, 1<<20); ; {
+				if _, err := flooder.Write(b); err != nil {
+					return
+				}
 			}
+		})
+		flood := newRecorder()
+		flood.onFeed = func([]byte) error {
+			flood.mu.Lock()
+			flood.got = flood.got[:0]
+			flood.mu.Unlock()
+			return nil
 		}
-	})
-	flood := newRecorder()
-	flood.onFeed = func([]byte) error {
-		flood.mu.Lock()
-		flood.got = flood.got[:0]
-		flood.mu.Unlock()
-		return nil
-	}
-	if _, err := p.Add(flooded, nil, flood); err != nil {
-		t.Fatal(err)
-	}
-	for range 20 {
-		quiet, peer := tcpPair(t)
-		r := newRecorder()
-		if _, err := p.Add(quiet, nil, r); err != nil {
+		if _, err := p.Add(flooded, nil, flood); err != nil {
 			t.Fatal(err)
 		}
-		_, _ = peer.Write([]byte("x"))
-		await(t, "the quiet peer's turn", func() bool { return r.len() == 1 })
-		_ = peer.Close()
-		r.end(t)
-	}
-	_ = flooder.Close()
-	flood.end(t)
+		for range 20 {
+			quiet, peer := tcpPair(t)
+			r := newRecorder()
+			if _, err := p.Add(quiet, nil, r); err != nil {
+				t.Fatal(err)
+			}
+			_, _ = peer.Write([]byte("x"))
+			await(t, "the quiet peer's turn", func() bool { return r.len() == 1 })
+			_ = peer.Close()
+			r.end(t)
+		}
+		_ = flooder.Close()
+		flood.end(t)
+	})
 }
 
 func TestRunEndsAllStreamsAndRefusesNewOnes(t *testing.T) {
-	onEach(t, func(t *testing.T, wrap func(net.Conn) net.Conn) {
-		p := socket.NewPoller(socket.PollerOptions{})
+	onEach(t, func(t *testing.T, on layer) {
+		p := socket.NewPoller(on.with(socket.PollerOptions{}))
 		ctx, cancel := context.WithCancel(context.Background())
 		var wg sync.WaitGroup
 		wg.Go(func() { _ = p.Run(ctx) })
@@ -445,7 +478,7 @@ func TestRunEndsAllStreamsAndRefusesNewOnes(t *testing.T) {
 		for range 50 {
 			server, _ := tcpPair(t)
 			r := newRecorder()
-			s, err := p.Add(wrap(server), nil, r)
+			s, err := p.Add(on.wrap(server), nil, r)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -468,7 +501,7 @@ func TestRunEndsAllStreamsAndRefusesNewOnes(t *testing.T) {
 			}
 		}
 		server, client := tcpPair(t)
-		if _, err := p.Add(wrap(server), nil, newRecorder()); err != socket.ErrPollerClosed {
+		if _, err := p.Add(on.wrap(server), nil, newRecorder()); err != socket.ErrPollerClosed {
 			t.Fatalf("added after the end: %v", err)
 		}
 		if _, err := client.Read(make([]byte, 1)); err != io.EOF {
@@ -480,8 +513,8 @@ func TestRunEndsAllStreamsAndRefusesNewOnes(t *testing.T) {
 // Streams come, talk and go while others close them from all sides; nothing may be lost, called
 // twice or left over.
 func TestStreamsStandChurn(t *testing.T) {
-	onEach(t, func(t *testing.T, wrap func(net.Conn) net.Conn) {
-		p := running(t, socket.PollerOptions{ReadBuffer: 512})
+	onEach(t, func(t *testing.T, on layer) {
+		p := running(t, on.with(socket.PollerOptions{ReadBuffer: 512}))
 		ln, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)
@@ -499,7 +532,7 @@ func TestStreamsStandChurn(t *testing.T) {
 				}
 				e := &echoFeeder{ends: &ends}
 				e.mu.Lock()
-				s, err := p.Add(wrap(c), nil, e)
+				s, err := p.Add(on.wrap(c), nil, e)
 				e.s = s
 				e.mu.Unlock()
 				if err != nil {
@@ -561,19 +594,23 @@ func (e *echoFeeder) FeedEnd()     {}
 func (e *echoFeeder) Closed(error) { e.ends.Add(1) }
 
 func BenchmarkTryWrite(b *testing.B) {
-	p := running(b, socket.PollerOptions{})
-	server, client := tcpPair(b)
-	var wg sync.WaitGroup
-	wg.Go(func() { _, _ = io.Copy(io.Discard, client) })
-	s, err := p.Add(server, nil, newRecorder())
-	if err != nil {
-		b.Fatal(err)
+	for _, on := range []layer{parked, epolled} {
+		b.Run(on.name, func(b *testing.B) {
+			p := running(b, on.with(socket.PollerOptions{}))
+			server, client := tcpPair(b)
+			var wg sync.WaitGroup
+			wg.Go(func() { _, _ = io.Copy(io.Discard, client) })
+			s, err := p.Add(server, nil, newRecorder())
+			if err != nil {
+				b.Fatal(err)
+			}
+			frame := make([]byte, 300)
+			b.ReportAllocs()
+			for b.Loop() {
+				_, _ = s.TryWrite(frame)
+			}
+			_ = s.Close()
+			wg.Wait()
+		})
 	}
-	frame := make([]byte, 300)
-	b.ReportAllocs()
-	for b.Loop() {
-		_, _ = s.TryWrite(frame)
-	}
-	_ = s.Close()
-	wg.Wait()
 }
