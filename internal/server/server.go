@@ -122,7 +122,7 @@ func New(c config.Config, secrets config.Secrets, log *slog.Logger) (*Server, er
 	})
 
 	s.wheel = socket.NewWheel()
-	s.poller = socket.NewPoller(socket.PollerOptions{})
+	s.poller = socket.NewPoller(socket.PollerOptions{Epoll: c.Server.Poller == "epoll"})
 	waiting := outbox.NewBudget(int64(c.Limits.OutboxTotalBytes))
 	out := outbox.Options{
 		MaxBytes: c.Limits.OutboxBytes,
