@@ -22,37 +22,37 @@ const readEvents = unix.EPOLLIN | unix.EPOLLPRI | unix.EPOLLRDHUP | unix.EPOLLET
 // eventsAtOnce is how many events one epoll_wait takes.
 const eventsAtOnce = 128
 
-// epollSets are the private epoll sets of a Poller.
+// epollSets are the private epoll sets of a Poller. There are none before there is a socket for
+// them.
 type epollSets struct {
-	once sync.Once
-	err  error // why there are none
+	// duplicating is held for each F_DUPFD: when the table of descriptors is full, the kernel
+	// lets all who want one wait for milliseconds while it grows, and each thread that waits
+	// there makes Go start one more. Nothing else is taken under it.
+	duplicating sync.Mutex
+
+	// Guarded by Poller.mu.
 	all  []*epollSet
-	next atomic.Uint32 // whose turn it is to get a socket
+	err  error  // why there are none
+	next uint32 // whose turn it is to get a socket
+
+	loops sync.WaitGroup
 }
 
-// open makes the sets, at the first call. It starts nothing.
-func (e *epollSets) open() error {
-	e.once.Do(func() {
-		for range max(1, runtime.GOMAXPROCS(0)/4) {
-			set, err := newEpollSet()
-			if err != nil {
-				e.close()
-				e.err = err
-				return
-			}
-			e.all = append(e.all, set)
-		}
-	})
-	return e.err
-}
-
-// start runs the sets' loops. They end with close, or say in failed why they ended.
-func (e *epollSets) start(loops *sync.WaitGroup, failed chan<- error) {
-	if e.open() != nil {
-		return // parked streams serve
+// openLocked makes the sets and starts their loops, at the first call. A loop that ends before
+// close says why in failed.
+func (e *epollSets) openLocked(failed chan<- error) error {
+	if e.err != nil || e.all != nil {
+		return e.err
 	}
-	for _, set := range e.all {
-		loops.Go(func() {
+	for range max(1, runtime.GOMAXPROCS(0)/4) {
+		set, err := newEpollSet()
+		if err != nil {
+			e.close()
+			e.all, e.err = nil, err
+			return err
+		}
+		e.all = append(e.all, set)
+		e.loops.Go(func() {
 			if err := set.run(); err != nil {
 				select {
 				case failed <- err:
@@ -61,17 +61,19 @@ func (e *epollSets) start(loops *sync.WaitGroup, failed chan<- error) {
 			}
 		})
 	}
+	return nil
 }
 
-// close closes the sets, which ends their loops.
+// close closes the sets and waits for their loops. No stream is in them.
 func (e *epollSets) close() {
 	for _, set := range e.all {
 		_ = set.file.Close()
 	}
+	e.loops.Wait()
 }
 
-// streams are those that have not ended.
-func (e *epollSets) streams() []Stream {
+// streamsLocked are those that have not ended.
+func (e *epollSets) streamsLocked() []Stream {
 	var all []Stream
 	for _, set := range e.all {
 		set.mu.Lock()
@@ -244,10 +246,7 @@ const (
 const gone = 1 << 30
 
 func (p *Poller) addEpolled(conn *net.TCPConn, initial []byte, f Feeder) (Stream, error) {
-	if p.epoll.open() != nil {
-		return p.addParked(conn, initial, f)
-	}
-	fd, err := duplicate(conn, p.opts.SendBuffer)
+	fd, err := p.epoll.duplicate(conn, p.opts.SendBuffer)
 	if err != nil { // no descriptor is left; a parked stream needs no other
 		return p.addParked(conn, initial, f)
 	}
@@ -261,9 +260,15 @@ func (p *Poller) addEpolled(conn *net.TCPConn, initial []byte, f Feeder) (Stream
 		_ = conn.Close()
 		return nil, ErrPollerClosed
 	}
+	if p.epoll.openLocked(p.failed) != nil {
+		p.mu.Unlock()
+		_ = unix.Close(fd)
+		return p.addParked(conn, initial, f)
+	}
 	p.live.Add(1)
 	p.count++
-	set := p.epoll.all[p.epoll.next.Add(1)%uint32(len(p.epoll.all))]
+	p.epoll.next++
+	set := p.epoll.all[p.epoll.next%uint32(len(p.epoll.all))]
 	set.add(s)
 	p.mu.Unlock()
 	if err := set.control(unix.EPOLL_CTL_ADD, s, readEvents); err != nil { // fs.epoll.max_user_watches
@@ -287,7 +292,7 @@ func (p *Poller) addEpolled(conn *net.TCPConn, initial []byte, f Feeder) (Stream
 }
 
 // duplicate is another descriptor of a connection's socket, not inherited by other programs.
-func duplicate(conn *net.TCPConn, sendBuffer int) (fd int, err error) {
+func (e *epollSets) duplicate(conn *net.TCPConn, sendBuffer int) (fd int, err error) {
 	raw, err := conn.SyscallConn()
 	if err != nil {
 		return 0, err
@@ -296,6 +301,8 @@ func duplicate(conn *net.TCPConn, sendBuffer int) (fd int, err error) {
 		if sendBuffer > 0 {
 			_ = unix.SetsockoptInt(int(old), unix.SOL_SOCKET, unix.SO_SNDBUF, sendBuffer) // a smaller buffer is no reason to refuse
 		}
+		e.duplicating.Lock()
+		defer e.duplicating.Unlock()
 		fd, err = unix.FcntlInt(old, unix.F_DUPFD_CLOEXEC, 0)
 	})
 	if rawErr != nil {

@@ -30,6 +30,7 @@ type Poller struct {
 	workers *Workers
 	own     bool // workers are run by Run
 	buffers buffers
+	failed  chan error // why no events come any more
 	epoll   epollSets
 
 	// live counts streams until their Feeder knows the end, and goroutines that wait for
@@ -53,6 +54,7 @@ func NewPoller(opts PollerOptions) *Poller {
 		opts.SendBuffer = 256 << 10
 	}
 	p := &Poller{
+		failed:   make(chan error, 1),
 		opts:     opts,
 		workers:  opts.Workers,
 		buffers:  buffers{size: opts.ReadBuffer, keep: idleBuffers},
@@ -79,11 +81,7 @@ func (p *Poller) Len() int {
 // has had its Closed and every goroutine that the poller started is done. It does the same, and
 // returns an error, if the system refuses to tell of events any more.
 func (p *Poller) Run(ctx context.Context) error {
-	var own, loops sync.WaitGroup
-	failed := make(chan error, 1)
-	if p.opts.Epoll {
-		p.epoll.start(&loops, failed)
-	}
+	var own sync.WaitGroup
 	stopOwn := func() {}
 	if p.own {
 		workersCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
@@ -93,7 +91,7 @@ func (p *Poller) Run(ctx context.Context) error {
 	var err error
 	select {
 	case <-ctx.Done():
-	case err = <-failed:
+	case err = <-p.failed:
 	}
 	p.mu.Lock()
 	p.closed = true
@@ -101,14 +99,13 @@ func (p *Poller) Run(ctx context.Context) error {
 	for s := range p.portable {
 		left = append(left, s)
 	}
-	left = append(left, p.epoll.streams()...)
+	left = append(left, p.epoll.streamsLocked()...)
 	p.mu.Unlock()
 	for _, s := range left {
 		_ = s.Close()
 	}
 	p.live.Wait()
 	p.epoll.close()
-	loops.Wait()
 	stopOwn()
 	own.Wait()
 	return err
