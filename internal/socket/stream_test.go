@@ -5,9 +5,12 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"flag"
 	"io"
 	"math/rand/v2"
 	"net"
+	"os"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -510,17 +513,21 @@ func TestRunEndsAllStreamsAndRefusesNewOnes(t *testing.T) {
 	})
 }
 
+var churn = flag.Int("churn", 600, "connections that come and go")
+
 // Streams come, talk and go while others close them from all sides; nothing may be lost, called
 // twice or left over.
 func TestStreamsStandChurn(t *testing.T) {
 	onEach(t, func(t *testing.T, on layer) {
+		descriptors := openDescriptors(t)
 		p := running(t, on.with(socket.PollerOptions{ReadBuffer: 512}))
 		ln, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer ln.Close()
-		const each, drivers = 150, 4
+		const drivers = 4
+		each := *churn / drivers
 		var wg sync.WaitGroup
 		var ends atomic.Int64
 		wg.Go(func() {
@@ -551,7 +558,7 @@ func TestStreamsStandChurn(t *testing.T) {
 					}
 					msg := bytes.Repeat([]byte("m"), 1+r.IntN(3000))
 					_ = c.SetDeadline(time.Now().Add(patience))
-					switch r.IntN(4) {
+					switch r.IntN(6) {
 					case 0: // goes without a word
 					case 1:
 						_, _ = c.Write(msg)
@@ -564,14 +571,35 @@ func TestStreamsStandChurn(t *testing.T) {
 						msg[len(msg)-1] = '!' // asks the other side to close
 						_, _ = c.Write(msg)
 						_, _ = io.Copy(io.Discard, c)
+					case 4:
+						_, _ = c.Write(msg)
+						_ = c.(*net.TCPConn).SetLinger(0)
+					case 5:
+						msg[len(msg)-1] = '?' // asks the other side to abort
+						_, _ = c.Write(msg)
+						_, _ = io.Copy(io.Discard, c)
 					}
 					_ = c.Close()
 				}
 			})
 		}
 		wg.Wait()
-		await(t, "all ends", func() bool { return ends.Load() == each*drivers && p.Len() == 0 })
+		await(t, "all ends", func() bool { return ends.Load() == int64(each*drivers) && p.Len() == 0 })
+		// The listener's, and what the run-time and the layer need once.
+		await(t, "all descriptors to be closed", func() bool { return openDescriptors(t) < descriptors+20 })
 	})
+}
+
+// openDescriptors is how many this process has; zero on systems that do not tell.
+func openDescriptors(t *testing.T) int {
+	if runtime.GOOS != "linux" {
+		return 0
+	}
+	all, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(all)
 }
 
 type echoFeeder struct {
@@ -584,14 +612,74 @@ func (e *echoFeeder) Feed(b []byte) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	_, _ = e.s.TryWrite(b)
-	if b[len(b)-1] == '!' {
+	switch b[len(b)-1] {
+	case '!':
 		go e.s.Close()
 		return e.s.Close()
+	case '?':
+		go e.s.CloseWrite()
+		return e.s.Abort()
 	}
 	return nil
 }
 func (e *echoFeeder) FeedEnd()     {}
 func (e *echoFeeder) Closed(error) { e.ends.Add(1) }
+
+// Writers that have not noticed the end of their stream write on while the number of its descriptor
+// is given to new sockets: no byte may arrive at another peer than its own.
+func TestBytesNeverReachTheNextSocketWithTheSameDescriptor(t *testing.T) {
+	onTCP(t, func(t *testing.T, on layer) {
+		p := running(t, on.with(socket.PollerOptions{}))
+		rng := rand.New(rand.NewPCG(1, 2))
+		var wg sync.WaitGroup
+		for i := range 400 {
+			tag := byte(i % 0x80)
+			server, client := tcpPair(t)
+			r := newRecorder()
+			s, err := p.Add(on.wrap(server), nil, r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			wg.Go(func() { // the writer
+				b := bytes.Repeat([]byte{tag}, 100)
+				for ended := 0; ended < 200; {
+					n, err := s.TryWritev([][]byte{b, b})
+					if _, err2 := s.TryWrite(b); err != nil || err2 != nil {
+						ended++
+					} else if n == 0 {
+						ready := make(chan struct{})
+						s.WhenWritable(func() { close(ready) })
+						<-ready
+					}
+				}
+			})
+			wg.Go(func() { // the peer
+				_ = client.SetReadDeadline(time.Now().Add(patience))
+				b := make([]byte, 4096)
+				for {
+					n, err := client.Read(b)
+					if k := bytes.IndexFunc(b[:n], func(c rune) bool { return c != rune(tag) }); k >= 0 {
+						t.Errorf("connection %d got bytes of another", i)
+					}
+					if err != nil {
+						_ = client.Close()
+						return
+					}
+				}
+			})
+			switch rng.IntN(3) {
+			case 0:
+				wg.Go(func() { _ = s.Close() })
+			case 1:
+				wg.Go(func() { _ = s.Abort() })
+			case 2:
+				wg.Go(func() { _ = client.Close() })
+			}
+			wg.Go(func() { <-r.closed })
+		}
+		wg.Wait()
+	})
+}
 
 func BenchmarkTryWrite(b *testing.B) {
 	for _, on := range []layer{parked, epolled} {
