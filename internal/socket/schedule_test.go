@@ -19,7 +19,7 @@ import (
 	"letshare-server/internal/socket"
 )
 
-var schedules = flag.Int("schedules", 100, "random schedules that the layers are compared by")
+var schedules = flag.Int("schedules", 60, "random schedules that the layers are compared by")
 
 // The same random schedule of frames, splits, stalls, ends and resets has the same outcome on each
 // implementation for plain TCP: the same bytes and messages, the same order of calls, the same

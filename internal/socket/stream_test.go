@@ -632,7 +632,7 @@ func TestBytesNeverReachTheNextSocketWithTheSameDescriptor(t *testing.T) {
 		p := running(t, on.with(socket.PollerOptions{}))
 		rng := rand.New(rand.NewPCG(1, 2))
 		var wg sync.WaitGroup
-		for i := range 400 {
+		for i := range 150 {
 			tag := byte(i % 0x80)
 			server, client := tcpPair(t)
 			r := newRecorder()

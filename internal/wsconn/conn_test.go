@@ -18,11 +18,7 @@ import (
 var sizes = []int{0, 1, 125, 126, 127, 65535, 65536, 500_000}
 
 func TestMessagesOfAllSizesComeBackToAnotherImplementation(t *testing.T) {
-	for name, overTLS := range map[string]bool{"plain": false, "TLS": true} {
-		t.Run(name, func(t *testing.T) {
-			testMessagesOfAllSizes(t, serveOver(t, overTLS, wsconn.Settings{}, func(ends chan<- wsconn.End) wsconn.Handler { return &echo{ended: ends} }))
-		})
-	}
+	onEach(t, func(t *testing.T, on layer) { testMessagesOfAllSizes(t, serveEcho(t, on, wsconn.Settings{})) })
 }
 
 func testMessagesOfAllSizes(t *testing.T, h *host) {
@@ -76,26 +72,28 @@ func testMessagesOfAllSizes(t *testing.T, h *host) {
 }
 
 func TestServerCloseReachesAnotherImplementation(t *testing.T) {
-	h := serve(t, wsconn.Settings{}, func(ends chan<- wsconn.End) wsconn.Handler { return &closer{echo{ended: ends}} })
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	c, _, err := websocket.Dial(ctx, h.url, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.CloseNow()
-	_ = c.Write(ctx, websocket.MessageText, []byte("go"))
-	if _, b, err := c.Read(ctx); err != nil || string(b) != "last" {
-		t.Fatalf("%q %v", b, err)
-	}
-	_, _, err = c.Read(ctx)
-	var ce websocket.CloseError
-	if !errors.As(err, &ce) || ce.Code != 4000 || ce.Reason != "enough" {
-		t.Fatalf("closed with %v", err)
-	}
-	if e := h.end(t); e.Cause != wsconn.ServerClosed || e.Code != 4000 {
-		t.Fatalf("ended with %+v", e)
-	}
+	onTCP(t, func(t *testing.T, on layer) {
+		h := serve(t, on, wsconn.Settings{}, func(ends chan<- wsconn.End) wsconn.Handler { return &closer{echo{ended: ends}} })
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		c, _, err := websocket.Dial(ctx, h.url, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.CloseNow()
+		_ = c.Write(ctx, websocket.MessageText, []byte("go"))
+		if _, b, err := c.Read(ctx); err != nil || string(b) != "last" {
+			t.Fatalf("%q %v", b, err)
+		}
+		_, _, err = c.Read(ctx)
+		var ce websocket.CloseError
+		if !errors.As(err, &ce) || ce.Code != 4000 || ce.Reason != "enough" {
+			t.Fatalf("closed with %v", err)
+		}
+		if e := h.end(t); e.Cause != wsconn.ServerClosed || e.Code != 4000 {
+			t.Fatalf("ended with %+v", e)
+		}
+	})
 }
 
 // closer ends the connection at the first message.
@@ -108,111 +106,121 @@ func (e *closer) Message(socket.Opcode, []byte) {
 }
 
 func TestBreachesOfTheProtocolAreToldWithACloseFrame(t *testing.T) {
-	big := strings.Repeat("z", 512<<10)
-	rsv := masked(socket.OpText, "x")
-	rsv[0] |= 0x40
-	cases := []struct {
-		name string
-		send []byte
-		code int
-	}{
-		{"unmasked frame", socket.AppendFrame(nil, socket.OpText, []byte("hi")), 1002},
-		{"reserved bit", rsv, 1002},
-		{"reserved opcode", masked(3, "x"), 1002},
-		{"reserved control opcode", masked(0xB, "x"), 1002},
-		{"fragmented ping", fragment(socket.OpPing, false, "x"), 1002},
-		{"long ping", masked(socket.OpPing, big[:126]), 1002},
-		{"continuation of nothing", fragment(socket.OpContinuation, true, "x"), 1002},
-		{"text inside a message", append(fragment(socket.OpText, false, "x"), masked(socket.OpText, "y")...), 1002},
-		{"half a close code", masked(socket.OpClose, "\x03"), 1002},
-		{"close code 1005", masked(socket.OpClose, "\x03\xed"), 1002},
-		{"close reason not UTF-8", masked(socket.OpClose, "\x03\xe8\xff"), 1007},
-		{"text not UTF-8", masked(socket.OpText, "a\xff"), 1007},
-		{"text cut inside a character", append(fragment(socket.OpText, false, "\xe4\xbd"), fragment(socket.OpContinuation, true, "x")...), 1007},
-		{"one byte too many", masked(socket.OpText, big+"!"), 1009},
-		{"one byte too many in fragments", append(fragment(socket.OpText, false, big), fragment(socket.OpContinuation, true, "!")...), 1009},
-		{"many bytes too many", masked(socket.OpBinary, strings.Repeat(big, 8)), 1009},
-	}
-	h := serveEcho(t, wsconn.Settings{})
-	for _, tc := range cases {
-		t.Run(tc.name, func(t *testing.T) {
-			p := dial(t, h.addr)
-			p.write(tc.send)
-			p.expectClose(tc.code)
-			_ = p.conn.Close()
-			if e := h.end(t); e.Cause != wsconn.ProtocolError || e.Code != tc.code {
-				t.Fatalf("ended with %+v", e)
-			}
-		})
-	}
+	onTCP(t, func(t *testing.T, on layer) {
+		big := strings.Repeat("z", 512<<10)
+		rsv := masked(socket.OpText, "x")
+		rsv[0] |= 0x40
+		cases := []struct {
+			name string
+			send []byte
+			code int
+		}{
+			{"unmasked frame", socket.AppendFrame(nil, socket.OpText, []byte("hi")), 1002},
+			{"reserved bit", rsv, 1002},
+			{"reserved opcode", masked(3, "x"), 1002},
+			{"reserved control opcode", masked(0xB, "x"), 1002},
+			{"fragmented ping", fragment(socket.OpPing, false, "x"), 1002},
+			{"long ping", masked(socket.OpPing, big[:126]), 1002},
+			{"continuation of nothing", fragment(socket.OpContinuation, true, "x"), 1002},
+			{"text inside a message", append(fragment(socket.OpText, false, "x"), masked(socket.OpText, "y")...), 1002},
+			{"half a close code", masked(socket.OpClose, "\x03"), 1002},
+			{"close code 1005", masked(socket.OpClose, "\x03\xed"), 1002},
+			{"close reason not UTF-8", masked(socket.OpClose, "\x03\xe8\xff"), 1007},
+			{"text not UTF-8", masked(socket.OpText, "a\xff"), 1007},
+			{"text cut inside a character", append(fragment(socket.OpText, false, "\xe4\xbd"), fragment(socket.OpContinuation, true, "x")...), 1007},
+			{"one byte too many", masked(socket.OpText, big+"!"), 1009},
+			{"one byte too many in fragments", append(fragment(socket.OpText, false, big), fragment(socket.OpContinuation, true, "!")...), 1009},
+			{"many bytes too many", masked(socket.OpBinary, strings.Repeat(big, 8)), 1009},
+		}
+		h := serveEcho(t, on, wsconn.Settings{})
+		for _, tc := range cases {
+			t.Run(tc.name, func(t *testing.T) {
+				p := dial(t, h.addr)
+				p.write(tc.send)
+				p.expectClose(tc.code)
+				_ = p.conn.Close()
+				if e := h.end(t); e.Cause != wsconn.ProtocolError || e.Code != tc.code {
+					t.Fatalf("ended with %+v", e)
+				}
+			})
+		}
+	})
 }
 
 func TestFragmentsAreJoinedAndControlFramesBetweenThemAnsweredAtOnce(t *testing.T) {
-	h := serveEcho(t, wsconn.Settings{})
-	// The first frames come in the same packet as the handshake.
-	p := dial(t, h.addr, append(fragment(socket.OpText, false, "\xe4\xbd"), masked(socket.OpPing, "are you there")...)...)
-	p.expect(socket.OpPong, "are you there")
-	p.write(fragment(socket.OpContinuation, false, "\xa0"))
-	p.write(fragment(socket.OpContinuation, true, "!"))
-	p.expect(socket.OpText, "\u4f60!")
-	max := strings.Repeat("m", 512<<10)
-	p.write(fragment(socket.OpBinary, false, max[:100]))
-	p.write(fragment(socket.OpContinuation, true, max[100:]))
-	p.expect(socket.OpBinary, max)
-	p.write(masked(socket.OpClose, ""))
-	f, _ := p.next()
-	if f.op != socket.OpClose || f.payload != "" {
-		t.Fatalf("got %v", f)
-	}
-	if _, ok := p.next(); ok {
-		t.Fatal("the server did not close")
-	}
-	if e := h.end(t); e.Cause != wsconn.PeerClosed || e.Code != socket.CloseNoStatus {
-		t.Fatalf("ended with %+v", e)
-	}
+	onTCP(t, func(t *testing.T, on layer) {
+		h := serveEcho(t, on, wsconn.Settings{})
+		// The first frames come in the same packet as the handshake.
+		p := dial(t, h.addr, append(fragment(socket.OpText, false, "\xe4\xbd"), masked(socket.OpPing, "are you there")...)...)
+		p.expect(socket.OpPong, "are you there")
+		p.write(fragment(socket.OpContinuation, false, "\xa0"))
+		p.write(fragment(socket.OpContinuation, true, "!"))
+		p.expect(socket.OpText, "\u4f60!")
+		max := strings.Repeat("m", 512<<10)
+		p.write(fragment(socket.OpBinary, false, max[:100]))
+		p.write(fragment(socket.OpContinuation, true, max[100:]))
+		p.expect(socket.OpBinary, max)
+		p.write(masked(socket.OpClose, ""))
+		f, _ := p.next()
+		if f.op != socket.OpClose || f.payload != "" {
+			t.Fatalf("got %v", f)
+		}
+		if _, ok := p.next(); ok {
+			t.Fatal("the server did not close")
+		}
+		if e := h.end(t); e.Cause != wsconn.PeerClosed || e.Code != socket.CloseNoStatus {
+			t.Fatalf("ended with %+v", e)
+		}
+	})
 }
 
 func TestOfSeveralPingsInOneReadTheLatestIsAnswered(t *testing.T) {
-	h := serveEcho(t, wsconn.Settings{})
-	var many []byte
-	for i := range 50 {
-		many = append(many, masked(socket.OpPing, fmt.Sprint(i))...)
-	}
-	p := dial(t, h.addr)
-	p.write(append(many, masked(socket.OpText, "end")...))
-	pongs := 0
-	for last := ""; ; {
-		f, ok := p.next()
-		if !ok {
-			t.Fatal("ended")
+	onTCP(t, func(t *testing.T, on layer) {
+		h := serveEcho(t, on, wsconn.Settings{})
+		var many []byte
+		for i := range 50 {
+			many = append(many, masked(socket.OpPing, fmt.Sprint(i))...)
 		}
-		if f.op == socket.OpPong {
-			pongs, last = pongs+1, f.payload
+		p := dial(t, h.addr)
+		p.write(append(many, masked(socket.OpText, "end")...))
+		pongs := 0
+		for last := ""; ; {
+			f, ok := p.next()
+			if !ok {
+				t.Fatal("ended")
+			}
+			if f.op == socket.OpPong {
+				pongs, last = pongs+1, f.payload
+			}
+			if last == "49" {
+				break
+			}
 		}
-		if last == "49" {
-			break
+		if pongs > 25 {
+			t.Fatalf("%d pongs for 50 pings", pongs)
 		}
-	}
-	if pongs > 25 {
-		t.Fatalf("%d pongs for 50 pings", pongs)
-	}
+	})
 }
 
 func TestInvalidTextIsTheApplicationsToAnswerIfAllowed(t *testing.T) {
-	h := serveEcho(t, wsconn.Settings{Assembler: socket.AssemblerOptions{AllowInvalidUTF8: true}})
-	p := dial(t, h.addr)
-	p.write(masked(socket.OpText, "a\xff"))
-	p.expect(socket.OpText, "a\xff")
+	onTCP(t, func(t *testing.T, on layer) {
+		h := serveEcho(t, on, wsconn.Settings{Assembler: socket.AssemblerOptions{AllowInvalidUTF8: true}})
+		p := dial(t, h.addr)
+		p.write(masked(socket.OpText, "a\xff"))
+		p.expect(socket.OpText, "a\xff")
+	})
 }
 
 func TestTheHandlerMaySayWhyBeforeAnOversizedMessageClosesTheConnection(t *testing.T) {
-	h := serve(t, wsconn.Settings{Assembler: socket.AssemblerOptions{MaxMessageBytes: 100}}, func(ends chan<- wsconn.End) wsconn.Handler {
-		return &explainer{echo{ended: ends}}
+	onTCP(t, func(t *testing.T, on layer) {
+		h := serve(t, on, wsconn.Settings{Assembler: socket.AssemblerOptions{MaxMessageBytes: 100}}, func(ends chan<- wsconn.End) wsconn.Handler {
+			return &explainer{echo{ended: ends}}
+		})
+		p := dial(t, h.addr)
+		p.write(masked(socket.OpText, strings.Repeat("x", 101)))
+		p.expect(socket.OpText, "too big")
+		p.expectClose(1009)
 	})
-	p := dial(t, h.addr)
-	p.write(masked(socket.OpText, strings.Repeat("x", 101)))
-	p.expect(socket.OpText, "too big")
-	p.expectClose(1009)
 }
 
 type explainer struct{ echo }
@@ -222,12 +230,14 @@ func (e *explainer) Oversize() {
 }
 
 func TestACloseThatThePeerDoesNotAnswerEndsAfterCloseTimeout(t *testing.T) {
-	h := serve(t, wsconn.Settings{CloseTimeout: 300 * time.Millisecond}, func(ends chan<- wsconn.End) wsconn.Handler { return &closer{echo{ended: ends}} })
-	p := dial(t, h.addr)
-	p.write(masked(socket.OpText, "go"))
-	p.expect(socket.OpText, "last")
-	p.expectClose(4000) // and the stream's end, although no close frame was sent
-	if e := h.end(t); e.Cause != wsconn.ServerClosed {
-		t.Fatalf("ended with %+v", e)
-	}
+	onTCP(t, func(t *testing.T, on layer) {
+		h := serve(t, on, wsconn.Settings{CloseTimeout: 300 * time.Millisecond}, func(ends chan<- wsconn.End) wsconn.Handler { return &closer{echo{ended: ends}} })
+		p := dial(t, h.addr)
+		p.write(masked(socket.OpText, "go"))
+		p.expect(socket.OpText, "last")
+		p.expectClose(4000) // and the stream's end, although no close frame was sent
+		if e := h.end(t); e.Cause != wsconn.ServerClosed {
+			t.Fatalf("ended with %+v", e)
+		}
+	})
 }

@@ -53,12 +53,31 @@ func run(t testing.TB, poller *socket.Poller, wheel *socket.Wheel) {
 	t.Cleanup(func() { cancel(); wg.Wait() })
 }
 
-func serve(t testing.TB, settings wsconn.Settings, door func(ends chan<- wsconn.End) wsconn.Handler) *host {
-	return serveOver(t, false, settings, door)
+// layer is what carries the bytes of a connection.
+type layer string
+
+const (
+	parked  layer = "parked"
+	epolled layer = "epoll"
+	overTLS layer = "TLS" // a portable stream
+)
+
+// onEach runs a test on each layer.
+func onEach(t *testing.T, f func(t *testing.T, on layer)) {
+	for _, on := range []layer{parked, epolled, overTLS} {
+		t.Run(string(on), func(t *testing.T) { f(t, on) })
+	}
 }
 
-func serveOver(t testing.TB, overTLS bool, settings wsconn.Settings, door func(ends chan<- wsconn.End) wsconn.Handler) *host {
-	h := &host{poller: socket.NewPoller(socket.PollerOptions{}), wheel: socket.NewWheel(), ends: make(chan wsconn.End, 20000)}
+// onTCP runs a test on the layers for plain TCP.
+func onTCP(t *testing.T, f func(t *testing.T, on layer)) {
+	for _, on := range []layer{parked, epolled} {
+		t.Run(string(on), func(t *testing.T) { f(t, on) })
+	}
+}
+
+func serve(t testing.TB, on layer, settings wsconn.Settings, door func(ends chan<- wsconn.End) wsconn.Handler) *host {
+	h := &host{poller: socket.NewPoller(socket.PollerOptions{Epoll: on == epolled}), wheel: socket.NewWheel(), ends: make(chan wsconn.End, 20000+*churn)}
 	run(t, h.poller, h.wheel)
 	server := wsconn.NewServer(h.poller, h.wheel, settings)
 	web := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -68,7 +87,7 @@ func serveOver(t testing.TB, overTLS bool, settings wsconn.Settings, door func(e
 		}
 		_, _ = server.Serve(conn, buffered, door(h.ends))
 	}))
-	if overTLS {
+	if on == overTLS {
 		web.StartTLS()
 	} else {
 		web.Start()
@@ -80,8 +99,8 @@ func serveOver(t testing.TB, overTLS bool, settings wsconn.Settings, door func(e
 	return h
 }
 
-func serveEcho(t testing.TB, settings wsconn.Settings) *host {
-	return serve(t, settings, func(ends chan<- wsconn.End) wsconn.Handler { return &echo{ended: ends} })
+func serveEcho(t testing.TB, on layer, settings wsconn.Settings) *host {
+	return serve(t, on, settings, func(ends chan<- wsconn.End) wsconn.Handler { return &echo{ended: ends} })
 }
 
 // end waits for the next connection's end.
