@@ -2,6 +2,7 @@ package directory
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"time"
 
@@ -26,8 +27,12 @@ var (
 	// caller allows.
 	ErrFull = errors.New("directory: full")
 
-	// ErrTooMany: the store holds as many nonces or revocations as it may; nothing was kept.
+	// ErrTooMany: the store holds as many nonces, revocations or apps as it may; nothing was
+	// kept.
 	ErrTooMany = errors.New("directory: too many records")
+
+	// ErrConflict: the record of an app has another revision than the caller's, or is gone.
+	ErrConflict = errors.New("directory: changed by somebody else")
 )
 
 // Node names one process: a node that restarts is another Node with the same Name.
@@ -72,6 +77,26 @@ type Revocation struct {
 	IssuedBefore time.Time
 	AppliesAt    time.Time // from when on
 	Expires      time.Time // when no such token can be alive any more
+}
+
+// ChannelQuery selects active channels of an app.
+type ChannelQuery struct {
+	App    string
+	Prefix string // only those whose names begin so
+	After  string // only those whose names are greater
+	Limit  int    // channels, at least 1
+}
+
+// App is the record of an app that was made at run time.
+type App struct {
+	ID string
+
+	// Revision is another after each change, and greater than all that the app ever had: also
+	// than those of an app with the same id that was deleted.
+	Revision uint64
+
+	// Data is a JSON value, into which the directory does not look. Nobody changes it.
+	Data json.RawMessage
 }
 
 // Directory is one node's access to the shared records.
@@ -137,6 +162,16 @@ type Directory interface {
 	// notice that does not fit comes with the next change.
 	Changed() <-chan pubsub.ChannelID
 
+	// Touch notes that there was traffic on a channel, so that Channels lists it until then. It
+	// never waits. A note may be lost, when too many are kept or the store cannot be reached,
+	// and does not outlive the store.
+	Touch(channel pubsub.ChannelID, until time.Time)
+
+	// Channels returns the names of active channels, in the order of their bytes, and whether
+	// there are more than q.Limit. Active is where a node counts something, and what was
+	// touched. Metachannels, whose names begin with a bracket, are not listed.
+	Channels(ctx context.Context, q ChannelQuery) (names []string, more bool, err error)
+
 	// UseNonce notes that a nonce was used with a key, and keeps that until then or up to two
 	// minutes longer. It reports false if the nonce was used with the key before. Of calls at
 	// once only one gets true, on whichever node they are. It fails with ErrTooMany when the
@@ -155,6 +190,25 @@ type Directory interface {
 	// Revoked yields when there may be new revocations, however many. The channel is never
 	// closed. A notice may be lost, so that whoever waits for it asks from time to time, too.
 	Revoked() <-chan struct{}
+
+	// PutApp records an app and returns its new revision. With revision 0 there must be none
+	// with this id yet, otherwise the record is replaced if it has that revision: else it fails
+	// with ErrConflict. With max > 0 it fails with ErrTooMany when a new one would be more than
+	// max apps. Every node is told through AppsChanged. After ErrConflict, ErrTooMany and
+	// ErrUnavailable nothing has changed; after another error that is unknown.
+	PutApp(ctx context.Context, id string, revision uint64, data json.RawMessage, max int) (uint64, error)
+
+	// DeleteApp removes the record of an app if it has this revision; errors and notices are
+	// those of PutApp.
+	DeleteApp(ctx context.Context, id string, revision uint64) error
+
+	// Apps returns all records of apps, ordered by id.
+	Apps(ctx context.Context) ([]App, error)
+
+	// AppsChanged yields when records of apps may have changed, however many. The channel is
+	// never closed. A notice may be lost, so that whoever waits for it asks from time to time,
+	// too.
+	AppsChanged() <-chan struct{}
 
 	// Superseded yields the connections of this node that another generation took over.
 	// The caller closes their transports silently. The channel is never closed; it is

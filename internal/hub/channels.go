@@ -1,14 +1,16 @@
 package hub
 
 import (
-	"slices"
-	"strings"
+	"context"
+	"sync"
+	"time"
 
 	"letshare-server/internal/auth"
+	"letshare-server/internal/directory"
 	"letshare-server/internal/pubsub"
 )
 
-// Channels selects channels of an app that have attachments on this node.
+// Channels selects active channels of an app.
 type Channels struct {
 	Grant  *auth.Grant
 	Prefix string // only those whose names begin so
@@ -16,38 +18,59 @@ type Channels struct {
 	Limit  int    // channels, at least 1
 }
 
-// Channels returns the names of an app's channels on this node, sorted, and whether there are
-// more than q.Limit. Metachannels are not among them. It looks at every channel of the node. The
-// error is CodeCapabilityDenied.
-func (h *Hub) Channels(q *Channels) (names []string, more bool, err error) {
+// Channels returns the names of an app's active channels, sorted, and whether there are more
+// than q.Limit: those that have attachments on any node, and those that had some, or were
+// published to, within the last minute. Metachannels are not among them. Errors are
+// *pubsub.Error: CodeCapabilityDenied, CodeUnavailable.
+func (h *Hub) Channels(ctx context.Context, q *Channels) (names []string, more bool, err error) {
 	if !q.Grant.Allows(auth.OpChannelMetadata, "*") {
 		return nil, false, pubsub.NewError(pubsub.CodeCapabilityDenied, "listing channels needs the operation channel-metadata on every channel")
 	}
-	for i := range h.shards {
-		names = h.shards[i].appendNames(names, q)
-		if len(names) > 2*q.Limit {
-			names = lowest(names, q.Limit+1)
-		}
+	names, more, err = h.opts.Directory.Channels(ctx, directory.ChannelQuery{App: q.Grant.App, Prefix: q.Prefix, After: q.After, Limit: q.Limit})
+	if err != nil {
+		return nil, false, clientError(err)
 	}
-	if names = lowest(names, q.Limit+1); len(names) > q.Limit {
-		return names[:q.Limit], true, nil
-	}
-	return names, false, nil
+	return names, more, nil
 }
 
-func (s *shard) appendNames(names []string, q *Channels) []string {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	for id := range s.channels {
-		if id.App == q.Grant.App && id.Name > q.After && strings.HasPrefix(id.Name, q.Prefix) && id.Name[0] != '[' {
-			names = append(names, id.Name)
-		}
-	}
-	return names
+const (
+	// activeTime is how long a channel is listed after the last that happened on it.
+	activeTime = time.Minute
+
+	// touchPause is the time in which the directory is told of a channel once. It keeps what it
+	// is told for so much longer.
+	touchPause = 20 * time.Second
+
+	// maxTouched bounds the channels of a shard of which is remembered that the directory
+	// was told. Of more, it is told again.
+	maxTouched = 1024
+)
+
+// touched are the channels that the directory was told of lately.
+type touched struct {
+	mu       sync.Mutex // nothing is locked under it
+	since    time.Time
+	channels map[pubsub.ChannelID]struct{}
 }
 
-// lowest returns the first n names in their order.
-func lowest(names []string, n int) []string {
-	slices.Sort(names)
-	return names[:min(n, len(names))]
+// touch tells the directory that something happened on a channel, unless it was told of late.
+// Channels with attachments need that only when they lose the last.
+func (h *Hub) touch(id pubsub.ChannelID, now time.Time) {
+	if h.shard(id).touched.add(id, now) {
+		h.opts.Directory.Touch(id, now.Add(activeTime+touchPause))
+	}
+}
+
+// add reports whether the directory is to be told of a channel.
+func (t *touched) add(id pubsub.ChannelID, now time.Time) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if now.Sub(t.since) >= touchPause || len(t.channels) >= maxTouched {
+		t.since, t.channels = now, make(map[pubsub.ChannelID]struct{})
+	}
+	if _, told := t.channels[id]; told {
+		return false
+	}
+	t.channels[id] = struct{}{}
+	return true
 }

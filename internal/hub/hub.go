@@ -58,6 +58,7 @@ type Hub struct {
 	wake    chan struct{} // a token when there are some
 
 	messageRates, byteRates limit.Buckets[pubsub.ChannelID] // of what is published
+	tokenRates              limit.Buckets[publisher]
 
 	appsMu      sync.Mutex     // comes after a shard's mu; nothing is locked under it
 	appChannels map[string]int // channels in the shards, by app
@@ -70,6 +71,8 @@ const shardCount = 64
 type shard struct {
 	mu       sync.RWMutex
 	channels map[pubsub.ChannelID]*channel
+
+	touched touched // without mu
 }
 
 // New returns a hub with no channels. It starts nothing.
@@ -150,15 +153,16 @@ func (h *Hub) acquire(ctx context.Context, id pubsub.ChannelID) (*channel, error
 	return c, nil
 }
 
-// release takes back one acquire. The last one ends live delivery.
-func (h *Hub) release(c *channel) {
+// release takes back one acquire, and reports whether it was the last one, which ends live
+// delivery.
+func (h *Hub) release(c *channel) (closed bool) {
 	s := h.shard(c.id)
 	s.mu.Lock()
 	c.users--
 	last := c.users == 0
 	s.mu.Unlock()
 	if !last {
-		return
+		return false
 	}
 
 	// The channel stays findable until delivery has ended, so that an attachment that
@@ -169,20 +173,22 @@ func (h *Hub) release(c *channel) {
 	unused := c.users == 0
 	s.mu.RUnlock()
 	if !unused {
-		return
+		return false
 	}
 	if c.subscription != nil {
 		c.subscription.Unsubscribe()
 		c.subscription = nil
 	}
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	if c.users == 0 && s.channels[c.id] == c {
 		delete(s.channels, c.id)
 		h.uncountChannel(c.id.App)
 		h.opts.Metrics.ChannelClosed()
 		c.counts.ChannelClosed()
+		closed = true
 	}
-	s.mu.Unlock()
+	return closed
 }
 
 // counts returns what counts for a channel's app, given the channel if it is known here.

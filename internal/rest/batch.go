@@ -195,6 +195,9 @@ func (a *API) membersOf(c *call, grant *auth.Grant, channel string) ([]byte, err
 	if err != nil {
 		return nil, err
 	}
+	if err := a.opts.Hub.CheckTLS(grant, name); err != nil {
+		return nil, err
+	}
 	page, err := a.opts.Hub.Members(c.Context(), &hub.Members{Grant: grant, Channel: name, Limit: math.MaxInt})
 	if err != nil {
 		return nil, err

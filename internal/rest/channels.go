@@ -14,8 +14,8 @@ import (
 // the stores are asked for one by one.
 const maxDetailedChannels = 100
 
-// channels answers GET /channels: the channels with attachments on this node, in pages. One
-// call of an app is answered at a time, since each looks at all channels of the node.
+// channels answers GET /channels: the active channels, in pages. One call of an app is answered
+// at a time, since each may look at all channels.
 func (a *API) channels(c *call) (*answer, error) {
 	grant, err := a.authenticate(c)
 	if err != nil {
@@ -42,7 +42,7 @@ func (a *API) channels(c *call) (*answer, error) {
 		return nil, pubsub.NewError(pubsub.CodeEnumerationRunning, "the channels of the application are being listed already; one call at a time")
 	}
 	defer a.enumerating.Delete(grant.App)
-	names, more, err := a.opts.Hub.Channels(q)
+	names, more, err := a.opts.Hub.Channels(c.Context(), q)
 	if err != nil {
 		return nil, err
 	}

@@ -9,6 +9,8 @@ import (
 	"math"
 	"net/http"
 	"net/url"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -47,6 +49,7 @@ type Options struct {
 // Authenticator turns a request's credentials into a Grant. Its errors are *pubsub.Error.
 type Authenticator interface {
 	REST(q url.Values, h http.Header) (*auth.Grant, error)
+	Admit(*auth.Grant, auth.Peer) (*auth.Grant, *pubsub.Error)
 
 	// What a request for a token goes through, in this order.
 	CheckKeyName(keyName string) error
@@ -84,7 +87,9 @@ type call struct {
 	query  url.Values
 	format wire.Format
 	path   []string // segments, decoded once
+	id     string   // what the client calls the request; empty: nothing
 
+	allow  string     // the methods that there are, if the call's is none of them
 	counts *stats.App // of the app that the credentials are of; nil until they are known
 
 	// envelope says that status and headers are wanted in the body, by browsers that cannot
@@ -92,8 +97,14 @@ type call struct {
 	envelope bool
 }
 
+// requestID is what a client may call a request, so that it can be found in the log.
+var requestID = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
+
 func newCall(r *http.Request) *call {
 	c := &call{Request: r, query: r.URL.Query()}
+	if id := c.query.Get("request_id"); requestID.MatchString(id) {
+		c.id = id
+	}
 	c.format = answerFormat(r, c.query)
 	switch c.query.Get("envelope") {
 	case "json":
@@ -138,68 +149,97 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (a *API) serve(c *call) (*answer, error) {
-	segments := strings.Split(strings.TrimPrefix(c.URL.EscapedPath(), "/"), "/")
-	for _, s := range segments {
+	for _, s := range segments(c.URL.EscapedPath()) {
 		decoded, err := url.PathUnescape(s)
 		if err != nil {
 			return nil, pubsub.NewError(pubsub.CodeBadRequest, "the path is not properly encoded")
 		}
 		c.path = append(c.path, decoded)
 	}
-	methods := route(c.path)
-	if methods == nil || c.path[0] == "apps" && a.opts.Sandbox == nil {
+	found := find(c.path)
+	if found == nil || found.sandbox && a.opts.Sandbox == nil {
 		return nil, noSuchResource(c)
 	}
-	h := methods[c.Method]
+	h := found.methods[c.Method]
 	if h == nil && c.Method == http.MethodHead {
-		h = methods[http.MethodGet]
+		h = found.methods[http.MethodGet]
 	}
 	if h == nil {
-		return nil, pubsub.Errorf(pubsub.CodeMethodNotAllowed, "method %s is not allowed here", clip(c.Method))
+		return nil, c.notAllowed(slices.Sorted(maps.Keys(found.methods))...)
 	}
 	return h(a, c)
+}
+
+// notAllowed says that the call has another method than those that there are.
+func (c *call) notAllowed(methods ...string) error {
+	c.allow = strings.Join(methods, ", ")
+	return pubsub.Errorf(pubsub.CodeMethodNotAllowed, "method %s is not allowed here", clip(c.Method))
 }
 
 func noSuchResource(c *call) error {
 	return pubsub.Errorf(pubsub.CodeNotFound, "no such resource: %s", clip(c.URL.Path))
 }
 
-// route returns the handlers of a path by method (RSC19f), or nil.
-func route(path []string) map[string]handler {
-	switch {
-	case len(path) == 1 && path[0] == "time":
-		return map[string]handler{http.MethodGet: (*API).time}
-	case len(path) == 3 && path[0] == "keys" && path[2] == "requestToken":
-		return map[string]handler{http.MethodPost: (*API).requestToken, http.MethodGet: (*API).noToken}
-	case len(path) == 3 && path[0] == "keys" && path[2] == "revokeTokens":
-		return map[string]handler{http.MethodPost: (*API).revokeTokens}
-	case len(path) == 1 && path[0] == "stats":
-		return map[string]handler{http.MethodGet: (*API).stats, http.MethodPost: (*API).postStats}
-	case len(path) == 1 && path[0] == "apps":
-		return map[string]handler{http.MethodPost: (*API).createApp}
-	case len(path) == 2 && path[0] == "apps":
-		return map[string]handler{http.MethodDelete: (*API).deleteApp}
-	case len(path) == 1 && path[0] == "messages":
-		return map[string]handler{http.MethodPost: (*API).batchPublish}
-	case len(path) == 1 && path[0] == "presence":
-		return map[string]handler{http.MethodGet: (*API).batchPresence}
-	case len(path) == 1 && path[0] == "channels":
-		return map[string]handler{http.MethodGet: (*API).channels}
-	case len(path) == 2 && path[0] == "channels":
-		return map[string]handler{http.MethodGet: (*API).status}
-	case len(path) == 3 && path[0] == "channels" && (path[2] == "messages" || path[2] == "history"):
-		return map[string]handler{http.MethodGet: (*API).history, http.MethodPost: (*API).publish}
-	case len(path) == 3 && path[0] == "channels" && path[2] == "presence":
-		return map[string]handler{http.MethodGet: (*API).presence}
-	case len(path) == 4 && path[0] == "channels" && path[2] == "presence" && path[3] == "history":
-		return map[string]handler{http.MethodGet: (*API).presenceHistory}
+// resource is what the API has at a path, with the handlers of its methods.
+type resource struct {
+	path    string // where {name} stands for one segment
+	sandbox bool   // there is none without a sandbox
+	methods map[string]handler
+
+	segments []string // of path
+}
+
+// resources are all that the API has (RSC19f).
+var resources = split([]resource{
+	{path: "/time", methods: map[string]handler{http.MethodGet: (*API).time}},
+	{path: "/keys/{keyName}/requestToken", methods: map[string]handler{http.MethodPost: (*API).requestToken, http.MethodGet: (*API).noToken}},
+	{path: "/keys/{keyName}/revokeTokens", methods: map[string]handler{http.MethodPost: (*API).revokeTokens}},
+	{path: "/stats", methods: map[string]handler{http.MethodGet: (*API).stats, http.MethodPost: (*API).postStats}},
+	{path: "/apps", sandbox: true, methods: map[string]handler{http.MethodPost: (*API).createApp}},
+	{path: "/apps/{id}", sandbox: true, methods: map[string]handler{http.MethodDelete: (*API).deleteApp}},
+	{path: "/messages", methods: map[string]handler{http.MethodPost: (*API).batchPublish}},
+	{path: "/presence", methods: map[string]handler{http.MethodGet: (*API).batchPresence}},
+	{path: "/channels", methods: map[string]handler{http.MethodGet: (*API).channels}},
+	{path: "/channels/{name}", methods: map[string]handler{http.MethodGet: (*API).status}},
+	{path: "/channels/{name}/messages", methods: map[string]handler{http.MethodGet: (*API).history, http.MethodPost: (*API).publish}},
+	{path: "/channels/{name}/messages/{serial}", methods: map[string]handler{http.MethodPatch: (*API).updateMessage, http.MethodGet: (*API).noMessage}},
+	{path: "/channels/{name}/messages/{serial}/annotations", methods: map[string]handler{http.MethodGet: (*API).annotations, http.MethodPost: (*API).annotate}},
+	{path: "/channels/{name}/history", methods: map[string]handler{http.MethodGet: (*API).history}},
+	{path: "/channels/{name}/presence", methods: map[string]handler{http.MethodGet: (*API).presence}},
+	{path: "/channels/{name}/presence/history", methods: map[string]handler{http.MethodGet: (*API).presenceHistory}},
+})
+
+func split(all []resource) []resource {
+	for i := range all {
+		all[i].segments = segments(all[i].path)
+	}
+	return all
+}
+
+func segments(path string) []string { return strings.Split(strings.TrimPrefix(path, "/"), "/") }
+
+// find returns the resource at a path, or nil.
+func find(path []string) *resource {
+	for i := range resources {
+		if r := &resources[i]; slices.EqualFunc(r.segments, path, matches) {
+			return r
+		}
 	}
 	return nil
 }
 
-// Serves reports whether the API has anything at path, so that a server can ask before it
-// tries its other doors.
-func Serves(path string) bool { return route(strings.Split(strings.TrimPrefix(path, "/"), "/")) != nil }
+func matches(pattern, segment string) bool { return pattern == segment || pattern[0] == '{' }
+
+// Endpoints lists what the API has, as "GET /channels/{name}".
+func Endpoints() (all []string) {
+	for i := range resources {
+		for method := range resources[i].methods {
+			all = append(all, method+" "+resources[i].path)
+		}
+	}
+	slices.Sort(all)
+	return all
+}
 
 // time answers with the server's clock (RSC16). It needs no credentials.
 func (a *API) time(c *call) (*answer, error) {
@@ -222,11 +262,8 @@ func (a *API) authenticate(c *call) (*auth.Grant, error) {
 	if err == nil {
 		c.counts = a.opts.Stats.App(grant.App)
 	}
-	if err := a.checkPeer(c, grant, err); err != nil {
+	if grant, err = a.forPeer(c, grant, err, a.opts.Auth.Admit); err != nil {
 		return nil, err
-	}
-	if !a.opts.Proxies.Peer(c.Request).Secure {
-		grant = grant.OverPlaintext()
 	}
 	if len(c.path) > 1 && c.path[0] == "channels" {
 		if name, err := pubsub.ParseChannelName(c.path[1]); err == nil { // a bad name is told later
@@ -239,18 +276,19 @@ func (a *API) authenticate(c *call) (*auth.Grant, error) {
 	return grant, a.pace(&a.requests, grant.App, most, limit.AppRequests)
 }
 
-// checkPeer refuses published credentials to peers that are not local. err is how their
+// forPeer is a grant for the call's peer, as admit gives or refuses it. err is how the
 // authentication ended; the guard is told.
-func (a *API) checkPeer(c *call, grant *auth.Grant, err error) error {
+func (a *API) forPeer(c *call, grant *auth.Grant, err error, admit func(*auth.Grant, auth.Peer) (*auth.Grant, *pubsub.Error)) (*auth.Grant, error) {
 	peer := a.opts.Proxies.PageAware(c.Request)
 	a.opts.Guard.Authenticated(c.Context(), peer.Addr, err)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if err := grant.CheckPeer(peer); err != nil {
-		return err
+	grant, refused := admit(grant, peer)
+	if refused != nil {
+		return nil, refused
 	}
-	return nil
+	return grant, nil
 }
 
 // pace counts one request of an app against a rate.
@@ -281,12 +319,19 @@ func (a *API) readBodyWithin(c *call, most int) ([]byte, error) {
 	return body, nil
 }
 
+// expectsContinue says that the client sends its body when it has heard that it may.
+func (c *call) expectsContinue() bool {
+	return strings.EqualFold(c.Header.Get("Expect"), "100-continue")
+}
+
 // maxDiscarded is how much of a body that is too large is read nevertheless: a client that is
 // still writing would be reset, and not see the answer.
 const maxDiscarded = 4 << 20
 
 func (a *API) bodyTooLarge(c *call, most int) error {
-	_, _ = io.CopyN(io.Discard, c.Body, maxDiscarded) // whatever comes of it
+	if !c.expectsContinue() {
+		_, _ = io.CopyN(io.Discard, c.Body, maxDiscarded) // whatever comes of it
+	}
 	a.opts.Hub.Limits().Exceeded(limit.BodyBytes, "")
 	return pubsub.Errorf(pubsub.CodeMessageTooLarge, "the body exceeds %d bytes", most)
 }
@@ -337,6 +382,9 @@ func write(w http.ResponseWriter, c *call, status int, header http.Header, body 
 	if c.format == wire.MsgPack {
 		contentType = msgpackType
 	}
+	if c.id != "" {
+		header.Set("X-Ably-Requestid", c.id)
+	}
 	if status == http.StatusNoContent {
 		body = nil
 	} else {
@@ -368,7 +416,7 @@ func (a *API) writeError(w http.ResponseWriter, c *call, e *pubsub.Error) {
 // logFailure notes an error that is the server's own.
 func (a *API) logFailure(c *call, e *pubsub.Error) {
 	if e.StatusCode >= 500 && !errors.Is(e, context.Canceled) {
-		a.opts.Log.Error("request failed", "method", c.Method, "path", c.URL.Path, "code", int(e.Code), "error", e)
+		a.opts.Log.Error("request failed", "method", c.Method, "path", c.URL.Path, "request_id", c.id, "code", int(e.Code), "error", e)
 	}
 }
 
@@ -378,7 +426,16 @@ func WriteError(w http.ResponseWriter, r *http.Request, e *pubsub.Error) {
 }
 
 func writeError(w http.ResponseWriter, c *call, e *pubsub.Error) {
-	write(w, c, e.StatusCode, errorHeader(e), wire.AppendError(nil, c.format, wire.NewErrorInfo(e)))
+	if !c.envelope && c.Header.Get("Origin") != "" {
+		// A browser's. There the JavaScript SDK decodes MessagePack only in good answers and in
+		// envelopes; of an error it would not learn the code.
+		c.format = wire.JSON
+	}
+	header := errorHeader(e)
+	if c.allow != "" {
+		header.Set("Allow", c.allow)
+	}
+	write(w, c, e.StatusCode, header, wire.AppendError(nil, c.format, wire.NewErrorInfo(e)))
 }
 
 // errorHeader is what the headers tell of an error.

@@ -1,11 +1,13 @@
 package rest_test
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -221,6 +223,30 @@ func TestErrorsAreToldInHeadersAndBodyInTheClientsFormat(t *testing.T) {
 	}
 }
 
+func TestBrowsersAreToldErrorsInJSONUnlessInAnEnvelope(t *testing.T) {
+	api := newAPI(t)
+	browser := map[string]string{"Accept": msgpackType, "Origin": "https://app.example"}
+	for _, c := range []struct {
+		request request
+		want    string
+	}{
+		{request{method: "POST", path: "/channels/x/messages", key: "app.key:wrong", body: "{}"}, jsonType},
+		{request{path: "/nowhere"}, jsonType},
+		{request{path: "/nowhere?format=msgpack"}, jsonType},
+		{request{path: "/nowhere?envelope=msgpack"}, msgpackType},
+		{request{path: "/channels/x/messages"}, msgpackType},
+	} {
+		c.request.header = browser
+		res := do(t, api, c.request)
+		if ct := res.Header.Get("Content-Type"); ct != c.want {
+			t.Errorf("%s: %q, want %q", c.request.path, ct, c.want)
+		}
+		if v, _ := body(t, res).(map[string]any); res.StatusCode >= 400 && v["error"] == nil {
+			t.Errorf("%s: %d with %v", c.request.path, res.StatusCode, v)
+		}
+	}
+}
+
 // RSC8a-d
 func TestTheFormatOfTheAnswerIsTheFirstThatTheClientAcceptsAndWeHave(t *testing.T) {
 	api := newAPI(t)
@@ -283,6 +309,41 @@ func TestTheFormatOfTheBodyIsThatOfItsContentType(t *testing.T) {
 		if _, encoded := r["encoding"]; r["name"] != name || r["data"] != "\x01\x02\xff" || encoded {
 			t.Errorf("in MessagePack: %v", r)
 		}
+	}
+}
+
+func TestAnAnswerRepeatsWhatTheClientCallsTheRequest(t *testing.T) {
+	api := newAPI(t)
+	for id, want := range map[string]string{
+		"": "", "Zm9v_-9": "Zm9v_-9", "a%0D%0Ab": "", "a%20b": "", strings.Repeat("x", 64): strings.Repeat("x", 64), strings.Repeat("x", 65): "",
+	} {
+		for _, path := range []string{"/time", "/nowhere"} {
+			res := do(t, api, request{path: path + "?request_id=" + id})
+			if got := res.Header.Get("X-Ably-Requestid"); got != want {
+				t.Errorf("%s called %q: %q", path, id, got)
+			}
+			enveloped := body(t, do(t, api, request{path: path + "?envelope=json&request_id=" + id})).(map[string]any)["headers"].(map[string]any)
+			if got, _ := enveloped["x-ably-requestid"].(string); got != want {
+				t.Errorf("%s called %q, in an envelope: %q", path, id, got)
+			}
+		}
+	}
+}
+
+func TestABodyThatIsTooLargeIsNotAskedFor(t *testing.T) {
+	server := httptest.NewServer(newAPI(t))
+	defer server.Close()
+	conn, err := net.Dial("tcp", server.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
+	basic := base64.StdEncoding.EncodeToString([]byte(key))
+	fmt.Fprintf(conn, "POST /channels/x/messages HTTP/1.1\r\nHost: x\r\nAuthorization: Basic %s\r\nExpect: 100-continue\r\nContent-Length: 100001\r\n\r\n", basic)
+	res, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil || res.StatusCode != 413 || res.Header.Get("X-Ably-Errorcode") != "40009" {
+		t.Errorf("got %v %v", res, err)
 	}
 }
 
@@ -399,18 +460,6 @@ func TestHeadIsAnsweredLikeGetWithoutABody(t *testing.T) {
 	b, _ := io.ReadAll(res.Body)
 	if res.StatusCode != http.StatusOK || len(b) != 0 || res.Header.Get("Content-Length") == "0" {
 		t.Errorf("%d with %q", res.StatusCode, b)
-	}
-}
-
-func TestServesTellsWhatTheAPIHas(t *testing.T) {
-	for path, want := range map[string]bool{
-		"/time": true, "/channels/x/messages": true, "/channels/x/history": true,
-		"/channels/x/presence": true, "/channels/x/presence/history": true, "/channels/x/presence/x": false, "/channels/x": true,
-		"/messages": true, "/presence": true, "/channels": true, "/": false, "/times": false, "/ws": false,
-	} {
-		if rest.Serves(path) != want {
-			t.Errorf("%s: %v", path, !want)
-		}
 	}
 }
 

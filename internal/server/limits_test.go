@@ -60,6 +60,12 @@ func (f from) RemoteAddr() net.Addr { return f.addr }
 // start runs a server with limits until the test ends.
 func start(t *testing.T, change func(*config.Config)) *running {
 	t.Helper()
+	return startBuilt(t, change, New)
+}
+
+// startBuilt is start for a server that build makes.
+func startBuilt(t *testing.T, change func(*config.Config), build func(config.Config, config.Secrets, *slog.Logger) (*Server, error)) *running {
+	t.Helper()
 	cfg := config.Default(config.Local)
 	cfg.DataDir = t.TempDir()
 	cfg.Server.Host, cfg.Server.Port, cfg.Server.ShutdownGrace = "127.0.0.1", "0", 0
@@ -71,7 +77,7 @@ func start(t *testing.T, change func(*config.Config)) *running {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := New(cfg, secrets, slog.New(slog.DiscardHandler))
+	s, err := build(cfg, secrets, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

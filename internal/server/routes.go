@@ -13,7 +13,6 @@ import (
 	"letshare-server/internal/pubsub"
 	"letshare-server/internal/rest"
 	"letshare-server/internal/socket"
-	"letshare-server/internal/transport/sse"
 )
 
 // doors is the HTTP side of a node.
@@ -22,13 +21,37 @@ type doors struct {
 	ably     http.Handler // WebSocket at /
 	comet    http.Handler // below /comet/
 	letshare http.Handler // WebSocket at /ws
-	rest     http.Handler
 	sse      http.Handler // at /sse and /event-stream
+	control  http.Handler // below /v1/ and /api/v1/
 	metrics  http.Handler
+	rest     http.Handler // all that is nowhere else
+	paths    map[string]resource
 
 	// browserOrigins governs LetShare's door, /health and /metrics; ablyOrigins the others.
 	browserOrigins atomic.Pointer[originPolicy]
 	ablyOrigins    atomic.Pointer[originPolicy]
+}
+
+// resource is what there is at one path.
+type resource struct {
+	origins *atomic.Pointer[originPolicy]
+	http.Handler
+}
+
+// setPaths notes what is at paths of its own.
+func (d *doors) setPaths() {
+	health := http.HandlerFunc(d.health)
+	d.paths = map[string]resource{
+		"/ws":                     {&d.browserOrigins, d.letshare},
+		"/health":                 {&d.browserOrigins, health},
+		"/health/live":            {&d.browserOrigins, health},
+		"/health/ready":           {&d.browserOrigins, health},
+		"/metrics":                {&d.browserOrigins, d.metrics},
+		"/sse":                    {&d.ablyOrigins, d.sse},
+		"/event-stream":           {&d.ablyOrigins, d.sse},
+		"/is-the-internet-up.txt": {&d.ablyOrigins, http.HandlerFunc(isUp)},
+		"/ws-up":                  {&d.ablyOrigins, http.HandlerFunc(d.isUpgradable)},
+	}
 }
 
 // setOrigins adopts the origins of a configuration.
@@ -45,25 +68,20 @@ func (d *doors) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	guard.Served(r.Context())
 	path := r.URL.Path
 	upgrade := isUpgrade(r)
+	found, known := d.paths[path]
 	switch {
-	case path == "/ws", upgrade && isRoot(path) && isLetShare(r.URL.Query()):
+	case known:
+		d.serve(w, r, found.origins.Load(), found.Handler)
+	case upgrade && isRoot(path) && isLetShare(r.URL.Query()):
 		d.serve(w, r, d.browserOrigins.Load(), d.letshare)
 	case upgrade && isRoot(path):
 		d.serve(w, r, d.ablyOrigins.Load(), d.ably)
 	case strings.HasPrefix(path, "/comet/"):
 		d.serve(w, r, d.ablyOrigins.Load(), d.comet)
-	case path == "/health", path == "/health/live", path == "/health/ready":
-		d.serve(w, r, d.browserOrigins.Load(), http.HandlerFunc(d.health))
-	case path == "/is-the-internet-up.txt":
-		d.serve(w, r, d.ablyOrigins.Load(), http.HandlerFunc(isUp))
-	case path == "/ws-up":
-		d.serve(w, r, d.ablyOrigins.Load(), http.HandlerFunc(d.isUpgradable))
-	case path == "/metrics":
-		d.serve(w, r, d.browserOrigins.Load(), d.metrics)
 	case isRoot(path) && (r.Method == http.MethodGet || r.Method == http.MethodHead):
 		d.serve(w, r, d.ablyOrigins.Load(), http.HandlerFunc(greet))
-	case sse.Serves(path):
-		d.serve(w, r, d.ablyOrigins.Load(), d.sse)
+	case d.node.control.Serves(path):
+		d.serve(w, r, &controlOrigins, d.control)
 	default:
 		d.serve(w, r, d.ablyOrigins.Load(), d.rest)
 	}
@@ -97,11 +115,14 @@ func (d *doors) serve(w http.ResponseWriter, r *http.Request, origins *originPol
 }
 
 // guarded is a door that is shut for addresses from which too many wrong credentials came.
-func (s *Server) guarded(door http.Handler) http.Handler {
+func (s *Server) guarded(door http.Handler) http.Handler { return s.guardedBy(door, rest.WriteError) }
+
+// guardedBy is guarded for a door with errors of a form of its own.
+func (s *Server) guardedBy(door http.Handler, writeError func(http.ResponseWriter, *http.Request, *pubsub.Error)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !s.guard.Admit(s.proxies.Peer(r).Addr) {
 			s.metrics.Refused("address")
-			rest.WriteError(w, r, pubsub.NewError(pubsub.CodeAddressRate, "too many failed authentications from this address; try again later"))
+			writeError(w, r, pubsub.NewError(pubsub.CodeAddressRate, "too many failed authentications from this address; try again later"))
 			return
 		}
 		door.ServeHTTP(w, r)

@@ -79,7 +79,7 @@ func (e *epollSets) streamsLocked() []Stream {
 		set.mu.Lock()
 		for i := range set.slots {
 			if s := set.slots[i].stream; s != nil {
-				all = append(all, s)
+				all = append(all, outermost(s, s.feeder))
 			}
 		}
 		set.mu.Unlock()
@@ -132,13 +132,12 @@ func newEpollSet() (*epollSet, error) {
 }
 
 // run tells streams of their events until the set is closed.
-func (e *epollSet) run() error {
+func (e *epollSet) run() (failed error) {
 	raw, err := e.file.SyscallConn()
 	if err != nil {
 		return fmt.Errorf("socket: epoll: %w", err)
 	}
-	var failed error
-	err = raw.Read(func(fd uintptr) bool {
+	_ = raw.Read(func(fd uintptr) bool { // its error is that the set was closed
 		for {
 			n, err := unix.EpollWait(int(fd), e.events[:], 0)
 			switch {
@@ -155,10 +154,7 @@ func (e *epollSet) run() error {
 			}
 		}
 	})
-	if failed != nil {
-		return failed
-	}
-	return nil // the set was closed
+	return failed
 }
 
 // tell gives events to the streams that they are about.

@@ -2,6 +2,7 @@ package socket
 
 import (
 	"context"
+	"crypto/tls"
 	"net"
 	"sync"
 )
@@ -32,6 +33,7 @@ type Poller struct {
 	buffers buffers
 	failed  chan error // why no events come any more
 	epoll   epollSets
+	records buffers // of what is encrypted at a time
 
 	// live counts streams until their Feeder knows the end, and goroutines that wait for
 	// writability. It grows only under mu while closed is false or the stream is a member.
@@ -58,6 +60,7 @@ func NewPoller(opts PollerOptions) *Poller {
 		opts:     opts,
 		workers:  opts.Workers,
 		buffers:  buffers{size: opts.ReadBuffer, keep: idleBuffers},
+		records:  buffers{size: sealedBytes, keep: idleBuffers},
 		portable: make(map[*portable]struct{}),
 	}
 	if p.workers == nil {
@@ -97,7 +100,7 @@ func (p *Poller) Run(ctx context.Context) error {
 	p.closed = true
 	left := p.members.all()
 	for s := range p.portable {
-		left = append(left, s)
+		left = append(left, outermost(s, s.feeder))
 	}
 	left = append(left, p.epoll.streamsLocked()...)
 	p.mu.Unlock()
@@ -111,13 +114,27 @@ func (p *Poller) Run(ctx context.Context) error {
 	return err
 }
 
+// outermost is the stream of TLS over s, if s feeds one, or else s.
+func outermost(s Stream, f Feeder) Stream {
+	if over, ok := f.(*secured); ok {
+		return over
+	}
+	return s
+}
+
 // Add takes over conn and feeds f with initial (bytes that were read from conn already; they are
 // kept until fed) and then with what arrives. Calls of f may begin before Add returns. After an
 // error conn is closed and f is never called.
 //
-// A *net.TCPConn becomes a parked stream on Linux, or one of an epoll set; every other connection
-// (TLS, pipes) a portable one.
+// A *net.TCPConn becomes a parked stream on Linux, or one of an epoll set, and so does the one under a
+// *tls.Conn that came through ForTLS, when its handshake is done. Every other connection becomes a
+// portable one.
 func (p *Poller) Add(conn net.Conn, initial []byte, f Feeder) (Stream, error) {
+	if over, ok := conn.(*tls.Conn); ok {
+		if l, ok := over.NetConn().(*link); ok && over.ConnectionState().HandshakeComplete {
+			return p.addSecured(over, l, initial, f)
+		}
+	}
 	if tcp, ok := conn.(*net.TCPConn); ok && parkable {
 		if p.opts.Epoll {
 			return p.addEpolled(tcp, initial, f)

@@ -30,10 +30,10 @@ func TestTheLayersCannotBeToldApart(t *testing.T) {
 		n = min(n, 50)
 	}
 	for seed := range uint64(n) {
-		want, got := follow(t, parked, seed), follow(t, epolled, seed)
+		want, got := follow(t, parkedKind, seed), follow(t, epollKind, seed)
 		if !slices.Equal(want, got) {
 			t.Fatalf("schedule %d\n%s:\n\t%s\n%s:\n\t%s", seed,
-				parked.name, strings.Join(want, "\n\t"), epolled.name, strings.Join(got, "\n\t"))
+				"parked", strings.Join(want, "\n\t"), "epoll", strings.Join(got, "\n\t"))
 		}
 		if t.Failed() {
 			return
@@ -255,18 +255,18 @@ func (s *script) block() (writable chan struct{}) {
 	return writable
 }
 
-func follow(t *testing.T, on layer, seed uint64) []string {
+func follow(t *testing.T, k kind, seed uint64) []string {
 	rng := rand.New(rand.NewPCG(seed, 0))
 	s := &script{t: t, rng: rng, ended: make(chan error, 2)}
 	s.asm = socket.NewAssembler(&socket.AssemblerOptions{MaxMessageBytes: 64 << 10})
-	p := socket.NewPoller(on.with(socket.PollerOptions{ReadBuffer: []int{512, 4096, 16 << 10}[rng.IntN(3)], SendBuffer: 64 << 10}))
+	p := socket.NewPoller(k.with(socket.PollerOptions{ReadBuffer: []int{512, 4096, 16 << 10}[rng.IntN(3)], SendBuffer: 64 << 10}))
 	ctx, cancel := context.WithCancel(context.Background())
 	var run sync.WaitGroup
 	run.Go(func() { _ = p.Run(ctx) })
 	defer run.Wait()
 	defer cancel()
 	s.stop = cancel
-	server, client := tcpPair(t)
+	server, client := k.pair(t)
 	defer client.Close()
 	s.client = client.(*net.TCPConn)
 	_ = s.client.SetReadBuffer(64 << 10)
@@ -278,7 +278,7 @@ func follow(t *testing.T, on layer, seed uint64) []string {
 	}
 	s.mu.Lock()
 	var err error
-	s.stream, err = p.Add(on.wrap(server), initial, s)
+	s.stream, err = p.Add(server, initial, s)
 	s.mu.Unlock()
 	if err != nil {
 		t.Fatal(err)

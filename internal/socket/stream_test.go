@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"crypto/tls"
 	"errors"
 	"flag"
 	"io"
@@ -109,71 +110,126 @@ func running(t testing.TB, opts socket.PollerOptions) *socket.Poller {
 	return p
 }
 
-// tcpPair is two ends of a connection.
-func tcpPair(t testing.TB) (server, client net.Conn) {
+// hidden is a connection that the poller does not recognise as TCP.
+type hidden struct{ net.Conn }
+
+func (h hidden) CloseWrite() error { return h.Conn.(*net.TCPConn).CloseWrite() }
+
+// hiding accepts hidden connections.
+type hiding struct{ net.Listener }
+
+func (l hiding) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return hidden{c}, nil
+}
+
+// kind is a way in which connections are made, and so an implementation of Stream.
+type kind struct {
+	listen func(net.Listener) net.Listener
+	dial   func(address string) (net.Conn, error)
+	epoll  bool
+}
+
+// with is opts for this kind.
+func (k kind) with(opts socket.PollerOptions) socket.PollerOptions {
+	opts.Epoll = k.epoll
+	return opts
+}
+
+// onEpoll is k over epoll sets.
+func (k kind) onEpoll() kind {
+	k.epoll = true
+	return k
+}
+
+// accept takes a connection that is ready for the poller.
+func (k kind) accept(l net.Listener) (net.Conn, error) {
+	c, err := l.Accept()
+	if over, ok := c.(*tls.Conn); ok {
+		_ = over.SetDeadline(time.Now().Add(patience))
+		err = over.Handshake()
+		_ = over.SetDeadline(time.Time{})
+	}
+	return c, err
+}
+
+// pair is two ends of a connection.
+func (k kind) pair(t testing.TB) (server, client net.Conn) {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer ln.Close()
-	if client, err = net.Dial("tcp", ln.Addr().String()); err != nil {
-		t.Fatal(err)
-	}
-	if server, err = ln.Accept(); err != nil {
+	accepted := make(chan error, 1)
+	go func() {
+		var err error
+		server, err = k.accept(k.listen(ln))
+		accepted <- err
+	}()
+	if client, err = k.dial(ln.Addr().String()); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = client.Close() })
+	if err := <-accepted; err != nil {
+		t.Fatal(err)
+	}
 	return server, client
 }
 
-// hidden is a connection that the poller does not recognise as TCP.
-type hidden struct{ net.Conn }
+// tcpPair is a pair of the parked kind.
+func tcpPair(t testing.TB) (server, client net.Conn) { return parkedKind.pair(t) }
 
-func (h hidden) CloseWrite() error { return h.Conn.(*net.TCPConn).CloseWrite() }
-
-// layer is an implementation of Stream.
-type layer struct {
-	name  string
-	epoll bool
-	wrap  func(net.Conn) net.Conn // before it is added
-}
-
-func bare(c net.Conn) net.Conn { return c }
+func dialTCP(address string) (net.Conn, error) { return net.Dial("tcp", address) }
 
 var (
-	parked   = layer{"parked", false, bare}
-	epolled  = layer{"epoll", true, bare}
-	portable = layer{"portable", false, func(c net.Conn) net.Conn { return hidden{c} }}
+	parkedKind   = kind{listen: func(l net.Listener) net.Listener { return l }, dial: dialTCP}
+	epollKind    = parkedKind.onEpoll()
+	portableKind = kind{listen: func(l net.Listener) net.Listener { return hiding{l} }, dial: dialTCP}
 )
 
-// with is opts for this layer.
-func (l layer) with(opts socket.PollerOptions) socket.PollerOptions {
-	opts.Epoll = l.epoll
-	return opts
+// onEach runs a test on each implementation.
+func onEach(t *testing.T, f func(t *testing.T, k kind)) {
+	onTCP(t, f)
+	t.Run("portable", func(t *testing.T) { f(t, portableKind) })
+	t.Run("TLS 1.3", func(t *testing.T) { f(t, tlsKind(tls.VersionTLS13, socket.ForTLS)) })
+	t.Run("TLS 1.3 over epoll", func(t *testing.T) { f(t, tlsKind(tls.VersionTLS13, socket.ForTLS).onEpoll()) })
+	t.Run("TLS 1.2", func(t *testing.T) { f(t, tlsKind(tls.VersionTLS12, socket.ForTLS)) })
+	t.Run("portable TLS", func(t *testing.T) {
+		f(t, tlsKind(tls.VersionTLS13, func(l net.Listener) net.Listener { return socket.ForTLS(hiding{l}) }))
+	})
 }
 
-// onEach runs a test on each implementation.
-func onEach(t *testing.T, f func(t *testing.T, on layer)) { onThese(t, f, parked, epolled, portable) }
-
 // onTCP runs a test on those for plain TCP.
-func onTCP(t *testing.T, f func(t *testing.T, on layer)) { onThese(t, f, parked, epolled) }
+func onTCP(t *testing.T, f func(t *testing.T, k kind)) {
+	t.Run("parked", func(t *testing.T) { f(t, parkedKind) })
+	t.Run("epoll", func(t *testing.T) { f(t, epollKind) })
+}
 
-func onThese(t *testing.T, f func(t *testing.T, on layer), layers ...layer) {
-	for _, l := range layers {
-		t.Run(l.name, func(t *testing.T) { f(t, l) })
+// tlsKind is connections of one version of TLS; below prepares those that it runs over.
+func tlsKind(version uint16, below func(net.Listener) net.Listener) kind {
+	return kind{
+		listen: func(l net.Listener) net.Listener { return tls.NewListener(below(l), serverTLS) },
+		dial: func(address string) (net.Conn, error) {
+			c := clientTLS.Clone()
+			c.MaxVersion = version
+			return tls.Dial("tcp", address, c)
+		},
 	}
 }
 
 func TestInitialBytesComeFirstAndTheEndLast(t *testing.T) {
-	onEach(t, func(t *testing.T, on layer) {
-		p := running(t, on.with(socket.PollerOptions{}))
-		server, client := tcpPair(t)
+	onEach(t, func(t *testing.T, k kind) {
+		p := running(t, k.with(socket.PollerOptions{}))
+		server, client := k.pair(t)
 		r := newRecorder()
 		if _, err := client.Write([]byte("world")); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := p.Add(on.wrap(server), []byte("hello "), r); err != nil {
+		if _, err := p.Add(server, []byte("hello "), r); err != nil {
 			t.Fatal(err)
 		}
 		await(t, "all bytes", func() bool { return r.len() == 11 })
@@ -189,15 +245,15 @@ func TestInitialBytesComeFirstAndTheEndLast(t *testing.T) {
 }
 
 func TestManyBytesArriveInOrderInBothDirections(t *testing.T) {
-	onEach(t, func(t *testing.T, on layer) {
-		p := running(t, on.with(socket.PollerOptions{ReadBuffer: 4096}))
+	onEach(t, func(t *testing.T, k kind) {
+		p := running(t, k.with(socket.PollerOptions{ReadBuffer: 4096}))
 		const n = 5 << 20
 		data := make([]byte, n)
 		rng := rand.NewChaCha8([32]byte{1})
 		_, _ = rng.Read(data)
-		server, client := tcpPair(t)
+		server, client := k.pair(t)
 		r := newRecorder()
-		s, err := p.Add(on.wrap(server), nil, r)
+		s, err := p.Add(server, nil, r)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -259,13 +315,13 @@ func TestManyBytesArriveInOrderInBothDirections(t *testing.T) {
 }
 
 func TestAFeedersErrorEndsTheStream(t *testing.T) {
-	onEach(t, func(t *testing.T, on layer) {
-		p := running(t, on.with(socket.PollerOptions{}))
-		server, client := tcpPair(t)
+	onEach(t, func(t *testing.T, k kind) {
+		p := running(t, k.with(socket.PollerOptions{}))
+		server, client := k.pair(t)
 		r := newRecorder()
 		no := errors.New("no")
 		r.onFeed = func([]byte) error { return no }
-		if _, err := p.Add(on.wrap(server), []byte("x"), r); err != nil {
+		if _, err := p.Add(server, []byte("x"), r); err != nil {
 			t.Fatal(err)
 		}
 		if err := r.end(t); err != no {
@@ -279,11 +335,11 @@ func TestAFeedersErrorEndsTheStream(t *testing.T) {
 }
 
 func TestCloseStillDeliversAndMayBeCalledAgain(t *testing.T) {
-	onEach(t, func(t *testing.T, on layer) {
-		p := running(t, on.with(socket.PollerOptions{}))
-		server, client := tcpPair(t)
+	onEach(t, func(t *testing.T, k kind) {
+		p := running(t, k.with(socket.PollerOptions{}))
+		server, client := k.pair(t)
 		r := newRecorder()
-		s, err := p.Add(on.wrap(server), nil, r)
+		s, err := p.Add(server, nil, r)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -313,11 +369,11 @@ func TestCloseStillDeliversAndMayBeCalledAgain(t *testing.T) {
 }
 
 func TestCloseWriteEndsOneDirection(t *testing.T) {
-	onEach(t, func(t *testing.T, on layer) {
-		p := running(t, on.with(socket.PollerOptions{}))
-		server, client := tcpPair(t)
+	onEach(t, func(t *testing.T, k kind) {
+		p := running(t, k.with(socket.PollerOptions{}))
+		server, client := k.pair(t)
 		r := newRecorder()
-		s, err := p.Add(on.wrap(server), nil, r)
+		s, err := p.Add(server, nil, r)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -337,8 +393,8 @@ func TestCloseWriteEndsOneDirection(t *testing.T) {
 }
 
 func TestAbortResetsAPeerThatDoesNotRead(t *testing.T) {
-	onTCP(t, func(t *testing.T, on layer) {
-		p := running(t, on.with(socket.PollerOptions{}))
+	onTCP(t, func(t *testing.T, k kind) {
+		p := running(t, k.with(socket.PollerOptions{}))
 		server, client := tcpPair(t)
 		r := newRecorder()
 		s, err := p.Add(server, nil, r)
@@ -378,10 +434,10 @@ func fill(t *testing.T, s socket.Stream) (total int) {
 }
 
 func TestWritableIsToldWhenThePeerReadsAgain(t *testing.T) {
-	onEach(t, func(t *testing.T, on layer) {
-		p := running(t, on.with(socket.PollerOptions{}))
-		server, client := tcpPair(t)
-		s, err := p.Add(on.wrap(server), nil, newRecorder())
+	onEach(t, func(t *testing.T, k kind) {
+		p := running(t, k.with(socket.PollerOptions{}))
+		server, client := k.pair(t)
+		s, err := p.Add(server, nil, newRecorder())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -407,8 +463,8 @@ func TestWritableIsToldWhenThePeerReadsAgain(t *testing.T) {
 }
 
 func TestWritingAllocatesNothing(t *testing.T) {
-	onTCP(t, func(t *testing.T, on layer) {
-		p := running(t, on.with(socket.PollerOptions{}))
+	onTCP(t, func(t *testing.T, k kind) {
+		p := running(t, k.with(socket.PollerOptions{}))
 		server, client := tcpPair(t)
 		var wg sync.WaitGroup
 		wg.Go(func() { _, _ = io.Copy(io.Discard, client) })
@@ -430,13 +486,13 @@ func TestWritingAllocatesNothing(t *testing.T) {
 }
 
 func TestOneFloodingPeerDoesNotStarveOthers(t *testing.T) {
-	onTCP(t, func(t *testing.T, on layer) {
+	onTCP(t, func(t *testing.T, k kind) {
 		workers := socket.NewWorkers(socket.WorkersOptions{Soft: 1, Max: 1})
 		ctx, cancel := context.WithCancel(context.Background())
 		var wg sync.WaitGroup
 		wg.Go(func() { _ = workers.Run(ctx) })
 		t.Cleanup(func() { cancel(); wg.Wait() })
-		p := running(t, on.with(socket.PollerOptions{Workers: workers, ReadBuffer: 4096}))
+		p := running(t, k.with(socket.PollerOptions{Workers: workers, ReadBuffer: 4096}))
 		flooded, flooder := tcpPair(t)
 		wg.Go(func() {
 			for b := make([]byte, 1<<20); ; {
@@ -472,16 +528,17 @@ func TestOneFloodingPeerDoesNotStarveOthers(t *testing.T) {
 }
 
 func TestRunEndsAllStreamsAndRefusesNewOnes(t *testing.T) {
-	onEach(t, func(t *testing.T, on layer) {
-		p := socket.NewPoller(on.with(socket.PollerOptions{}))
+	onEach(t, func(t *testing.T, k kind) {
+		t.Parallel() // goodbyes of TLS wait for those who do not read
+		p := socket.NewPoller(k.with(socket.PollerOptions{}))
 		ctx, cancel := context.WithCancel(context.Background())
 		var wg sync.WaitGroup
 		wg.Go(func() { _ = p.Run(ctx) })
 		var all []*recorder
 		for range 50 {
-			server, _ := tcpPair(t)
+			server, _ := k.pair(t)
 			r := newRecorder()
-			s, err := p.Add(on.wrap(server), nil, r)
+			s, err := p.Add(server, nil, r)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -503,8 +560,8 @@ func TestRunEndsAllStreamsAndRefusesNewOnes(t *testing.T) {
 				t.Fatal("Run returned before Closed")
 			}
 		}
-		server, client := tcpPair(t)
-		if _, err := p.Add(on.wrap(server), nil, newRecorder()); err != socket.ErrPollerClosed {
+		server, client := k.pair(t)
+		if _, err := p.Add(server, nil, newRecorder()); err != socket.ErrPollerClosed {
 			t.Fatalf("added after the end: %v", err)
 		}
 		if _, err := client.Read(make([]byte, 1)); err != io.EOF {
@@ -518,28 +575,29 @@ var churn = flag.Int("churn", 600, "connections that come and go")
 // Streams come, talk and go while others close them from all sides; nothing may be lost, called
 // twice or left over.
 func TestStreamsStandChurn(t *testing.T) {
-	onEach(t, func(t *testing.T, on layer) {
+	onEach(t, func(t *testing.T, k kind) {
 		descriptors := openDescriptors(t)
-		p := running(t, on.with(socket.PollerOptions{ReadBuffer: 512}))
+		p := running(t, k.with(socket.PollerOptions{ReadBuffer: 512}))
 		ln, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer ln.Close()
+		tln := k.listen(ln)
 		const drivers = 4
 		each := *churn / drivers
 		var wg sync.WaitGroup
 		var ends atomic.Int64
 		wg.Go(func() {
 			for range each * drivers {
-				c, err := ln.Accept()
+				c, err := k.accept(tln)
 				if err != nil {
 					t.Error(err)
 					return
 				}
 				e := &echoFeeder{ends: &ends}
 				e.mu.Lock()
-				s, err := p.Add(on.wrap(c), nil, e)
+				s, err := p.Add(c, nil, e)
 				e.s = s
 				e.mu.Unlock()
 				if err != nil {
@@ -551,7 +609,7 @@ func TestStreamsStandChurn(t *testing.T) {
 			wg.Go(func() {
 				r := rand.New(rand.NewPCG(uint64(d), 7))
 				for range each {
-					c, err := net.Dial("tcp", ln.Addr().String())
+					c, err := k.dial(ln.Addr().String())
 					if err != nil {
 						t.Error(err)
 						return
@@ -573,7 +631,9 @@ func TestStreamsStandChurn(t *testing.T) {
 						_, _ = io.Copy(io.Discard, c)
 					case 4:
 						_, _ = c.Write(msg)
-						_ = c.(*net.TCPConn).SetLinger(0)
+						if tcp, ok := c.(*net.TCPConn); ok {
+							_ = tcp.SetLinger(0)
+						}
 					case 5:
 						msg[len(msg)-1] = '?' // asks the other side to abort
 						_, _ = c.Write(msg)
@@ -628,15 +688,15 @@ func (e *echoFeeder) Closed(error) { e.ends.Add(1) }
 // Writers that have not noticed the end of their stream write on while the number of its descriptor
 // is given to new sockets: no byte may arrive at another peer than its own.
 func TestBytesNeverReachTheNextSocketWithTheSameDescriptor(t *testing.T) {
-	onTCP(t, func(t *testing.T, on layer) {
-		p := running(t, on.with(socket.PollerOptions{}))
+	onTCP(t, func(t *testing.T, k kind) {
+		p := running(t, k.with(socket.PollerOptions{}))
 		rng := rand.New(rand.NewPCG(1, 2))
 		var wg sync.WaitGroup
 		for i := range 150 {
 			tag := byte(i % 0x80)
 			server, client := tcpPair(t)
 			r := newRecorder()
-			s, err := p.Add(on.wrap(server), nil, r)
+			s, err := p.Add(server, nil, r)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -658,7 +718,7 @@ func TestBytesNeverReachTheNextSocketWithTheSameDescriptor(t *testing.T) {
 				b := make([]byte, 4096)
 				for {
 					n, err := client.Read(b)
-					if k := bytes.IndexFunc(b[:n], func(c rune) bool { return c != rune(tag) }); k >= 0 {
+					if i := bytes.IndexFunc(b[:n], func(c rune) bool { return c != rune(tag) }); i >= 0 {
 						t.Errorf("connection %d got bytes of another", i)
 					}
 					if err != nil {
@@ -682,9 +742,9 @@ func TestBytesNeverReachTheNextSocketWithTheSameDescriptor(t *testing.T) {
 }
 
 func BenchmarkTryWrite(b *testing.B) {
-	for _, on := range []layer{parked, epolled} {
-		b.Run(on.name, func(b *testing.B) {
-			p := running(b, on.with(socket.PollerOptions{}))
+	for name, k := range map[string]kind{"parked": parkedKind, "epoll": epollKind} {
+		b.Run(name, func(b *testing.B) {
+			p := running(b, k.with(socket.PollerOptions{}))
 			server, client := tcpPair(b)
 			var wg sync.WaitGroup
 			wg.Go(func() { _, _ = io.Copy(io.Discard, client) })

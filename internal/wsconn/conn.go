@@ -125,7 +125,7 @@ type Conn struct {
 
 // seldom is what most connections do without most of the time. It is guarded by turn.
 type seldom struct {
-	pong      []byte // the answer to the latest ping, until the end of the turn
+	pong      []byte // the answer to the latest ping, until the next message or the end of the turn
 	discarded int    // bytes read while lingering
 }
 
@@ -166,6 +166,22 @@ func (s *Server) Serve(conn net.Conn, buffered []byte, h Handler) (*Conn, error)
 
 // Outbox is where everything for the peer is put, as whole frames.
 func (c *Conn) Outbox() *outbox.Outbox { return &c.out }
+
+// Soon has f run as the handler's calls do, between two of them, and TurnEnd follows it. It is not
+// called if the connection is on its way to the end by then.
+func (c *Conn) Soon(f func()) {
+	c.server.poller.Workers().Go(socket.TaskFunc(func() {
+		c.turn.Lock()
+		defer c.turn.Unlock()
+		if c.currentPhase() != running {
+			return
+		}
+		f()
+		c.gave = true
+		c.endTurn()
+		c.out.Flush()
+	}))
+}
 
 // Close sends what is queued and a close frame, waits for the peer's for CloseTimeout and closes
 // the socket. Messages that arrive meanwhile are discarded. Only the first call counts.
@@ -264,14 +280,19 @@ func (f *feeder) FeedEnd() {
 	if c.partial.Load() != half {
 		c.partial.Store(half)
 	}
+	c.answerPing()
+	c.endTurn()
+	c.out.Flush()
+}
+
+// answerPing queues the answer to the latest ping. turn is held.
+func (c *Conn) answerPing() {
 	if c.seldom != nil && c.seldom.pong != nil {
 		c.out.QueueQuiet(c.seldom.pong)
 		if c.seldom.pong = nil; c.seldom.discarded == 0 {
 			c.seldom = nil
 		}
 	}
-	c.endTurn()
-	c.out.Flush()
 }
 
 // endTurn tells the handler, if it was given anything. turn is held.
@@ -315,6 +336,7 @@ var errEnding = errors.New("wsconn: closing")
 func (s *sink) Message(op socket.Opcode, payload []byte) error {
 	c := (*Conn)(s)
 	if c.currentPhase() == running {
+		c.answerPing() // before what the message brings about
 		c.gave = true
 		c.handler.Message(op, payload)
 	}

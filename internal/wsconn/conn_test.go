@@ -18,7 +18,9 @@ import (
 var sizes = []int{0, 1, 125, 126, 127, 65535, 65536, 500_000}
 
 func TestMessagesOfAllSizesComeBackToAnotherImplementation(t *testing.T) {
-	onEach(t, func(t *testing.T, on layer) { testMessagesOfAllSizes(t, serveEcho(t, on, wsconn.Settings{})) })
+	for _, on := range layers {
+		t.Run(on.name, func(t *testing.T) { testMessagesOfAllSizes(t, serveEchoOn(t, on, wsconn.Settings{})) })
+	}
 }
 
 func testMessagesOfAllSizes(t *testing.T, h *host) {
@@ -73,7 +75,7 @@ func testMessagesOfAllSizes(t *testing.T, h *host) {
 
 func TestServerCloseReachesAnotherImplementation(t *testing.T) {
 	onTCP(t, func(t *testing.T, on layer) {
-		h := serve(t, on, wsconn.Settings{}, func(ends chan<- wsconn.End) wsconn.Handler { return &closer{echo{ended: ends}} })
+		h := serveOn(t, on, wsconn.Settings{}, func(ends chan<- wsconn.End) wsconn.Handler { return &closer{echo{ended: ends}} })
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		c, _, err := websocket.Dial(ctx, h.url, nil)
@@ -106,36 +108,36 @@ func (e *closer) Message(socket.Opcode, []byte) {
 }
 
 func TestBreachesOfTheProtocolAreToldWithACloseFrame(t *testing.T) {
-	onTCP(t, func(t *testing.T, on layer) {
-		big := strings.Repeat("z", 512<<10)
-		rsv := masked(socket.OpText, "x")
-		rsv[0] |= 0x40
-		cases := []struct {
-			name string
-			send []byte
-			code int
-		}{
-			{"unmasked frame", socket.AppendFrame(nil, socket.OpText, []byte("hi")), 1002},
-			{"reserved bit", rsv, 1002},
-			{"reserved opcode", masked(3, "x"), 1002},
-			{"reserved control opcode", masked(0xB, "x"), 1002},
-			{"fragmented ping", fragment(socket.OpPing, false, "x"), 1002},
-			{"long ping", masked(socket.OpPing, big[:126]), 1002},
-			{"continuation of nothing", fragment(socket.OpContinuation, true, "x"), 1002},
-			{"text inside a message", append(fragment(socket.OpText, false, "x"), masked(socket.OpText, "y")...), 1002},
-			{"half a close code", masked(socket.OpClose, "\x03"), 1002},
-			{"close code 1005", masked(socket.OpClose, "\x03\xed"), 1002},
-			{"close reason not UTF-8", masked(socket.OpClose, "\x03\xe8\xff"), 1007},
-			{"text not UTF-8", masked(socket.OpText, "a\xff"), 1007},
-			{"text cut inside a character", append(fragment(socket.OpText, false, "\xe4\xbd"), fragment(socket.OpContinuation, true, "x")...), 1007},
-			{"one byte too many", masked(socket.OpText, big+"!"), 1009},
-			{"one byte too many in fragments", append(fragment(socket.OpText, false, big), fragment(socket.OpContinuation, true, "!")...), 1009},
-			{"many bytes too many", masked(socket.OpBinary, strings.Repeat(big, 8)), 1009},
-		}
-		h := serveEcho(t, on, wsconn.Settings{})
+	big := strings.Repeat("z", 512<<10)
+	rsv := masked(socket.OpText, "x")
+	rsv[0] |= 0x40
+	cases := []struct {
+		name string
+		send []byte
+		code int
+	}{
+		{"unmasked frame", socket.AppendFrame(nil, socket.OpText, []byte("hi")), 1002},
+		{"reserved bit", rsv, 1002},
+		{"reserved opcode", masked(3, "x"), 1002},
+		{"reserved control opcode", masked(0xB, "x"), 1002},
+		{"fragmented ping", fragment(socket.OpPing, false, "x"), 1002},
+		{"long ping", masked(socket.OpPing, big[:126]), 1002},
+		{"continuation of nothing", fragment(socket.OpContinuation, true, "x"), 1002},
+		{"text inside a message", append(fragment(socket.OpText, false, "x"), masked(socket.OpText, "y")...), 1002},
+		{"half a close code", masked(socket.OpClose, "\x03"), 1002},
+		{"close code 1005", masked(socket.OpClose, "\x03\xed"), 1002},
+		{"close reason not UTF-8", masked(socket.OpClose, "\x03\xe8\xff"), 1007},
+		{"text not UTF-8", masked(socket.OpText, "a\xff"), 1007},
+		{"text cut inside a character", append(fragment(socket.OpText, false, "\xe4\xbd"), fragment(socket.OpContinuation, true, "x")...), 1007},
+		{"one byte too many", masked(socket.OpText, big+"!"), 1009},
+		{"one byte too many in fragments", append(fragment(socket.OpText, false, big), fragment(socket.OpContinuation, true, "!")...), 1009},
+		{"many bytes too many", masked(socket.OpBinary, strings.Repeat(big, 8)), 1009},
+	}
+	for _, on := range layers {
+		h := serveEchoOn(t, on, wsconn.Settings{})
 		for _, tc := range cases {
-			t.Run(tc.name, func(t *testing.T) {
-				p := dial(t, h.addr)
+			t.Run(on.name+"/"+tc.name, func(t *testing.T) {
+				p := h.dial(t)
 				p.write(tc.send)
 				p.expectClose(tc.code)
 				_ = p.conn.Close()
@@ -144,39 +146,42 @@ func TestBreachesOfTheProtocolAreToldWithACloseFrame(t *testing.T) {
 				}
 			})
 		}
-	})
+	}
 }
 
 func TestFragmentsAreJoinedAndControlFramesBetweenThemAnsweredAtOnce(t *testing.T) {
-	onTCP(t, func(t *testing.T, on layer) {
-		h := serveEcho(t, on, wsconn.Settings{})
-		// The first frames come in the same packet as the handshake.
-		p := dial(t, h.addr, append(fragment(socket.OpText, false, "\xe4\xbd"), masked(socket.OpPing, "are you there")...)...)
-		p.expect(socket.OpPong, "are you there")
-		p.write(fragment(socket.OpContinuation, false, "\xa0"))
-		p.write(fragment(socket.OpContinuation, true, "!"))
-		p.expect(socket.OpText, "\u4f60!")
-		max := strings.Repeat("m", 512<<10)
-		p.write(fragment(socket.OpBinary, false, max[:100]))
-		p.write(fragment(socket.OpContinuation, true, max[100:]))
-		p.expect(socket.OpBinary, max)
-		p.write(masked(socket.OpClose, ""))
-		f, _ := p.next()
-		if f.op != socket.OpClose || f.payload != "" {
-			t.Fatalf("got %v", f)
-		}
-		if _, ok := p.next(); ok {
-			t.Fatal("the server did not close")
-		}
-		if e := h.end(t); e.Cause != wsconn.PeerClosed || e.Code != socket.CloseNoStatus {
-			t.Fatalf("ended with %+v", e)
-		}
-	})
+	for _, on := range layers {
+		t.Run(on.name, func(t *testing.T) { testFragments(t, serveEchoOn(t, on, wsconn.Settings{})) })
+	}
+}
+
+func testFragments(t *testing.T, h *host) {
+	// The first frames come in the same packet as the handshake.
+	p := h.dial(t, append(fragment(socket.OpText, false, "\xe4\xbd"), masked(socket.OpPing, "are you there")...)...)
+	p.expect(socket.OpPong, "are you there")
+	p.write(fragment(socket.OpContinuation, false, "\xa0"))
+	p.write(fragment(socket.OpContinuation, true, "!"))
+	p.expect(socket.OpText, "\u4f60!")
+	max := strings.Repeat("m", 512<<10)
+	p.write(fragment(socket.OpBinary, false, max[:100]))
+	p.write(fragment(socket.OpContinuation, true, max[100:]))
+	p.expect(socket.OpBinary, max)
+	p.write(masked(socket.OpClose, ""))
+	f, _ := p.next()
+	if f.op != socket.OpClose || f.payload != "" {
+		t.Fatalf("got %v", f)
+	}
+	if _, ok := p.next(); ok {
+		t.Fatal("the server did not close")
+	}
+	if e := h.end(t); e.Cause != wsconn.PeerClosed || e.Code != socket.CloseNoStatus {
+		t.Fatalf("ended with %+v", e)
+	}
 }
 
 func TestOfSeveralPingsInOneReadTheLatestIsAnswered(t *testing.T) {
 	onTCP(t, func(t *testing.T, on layer) {
-		h := serveEcho(t, on, wsconn.Settings{})
+		h := serveEchoOn(t, on, wsconn.Settings{})
 		var many []byte
 		for i := range 50 {
 			many = append(many, masked(socket.OpPing, fmt.Sprint(i))...)
@@ -204,7 +209,7 @@ func TestOfSeveralPingsInOneReadTheLatestIsAnswered(t *testing.T) {
 
 func TestInvalidTextIsTheApplicationsToAnswerIfAllowed(t *testing.T) {
 	onTCP(t, func(t *testing.T, on layer) {
-		h := serveEcho(t, on, wsconn.Settings{Assembler: socket.AssemblerOptions{AllowInvalidUTF8: true}})
+		h := serveEchoOn(t, on, wsconn.Settings{Assembler: socket.AssemblerOptions{AllowInvalidUTF8: true}})
 		p := dial(t, h.addr)
 		p.write(masked(socket.OpText, "a\xff"))
 		p.expect(socket.OpText, "a\xff")
@@ -213,7 +218,7 @@ func TestInvalidTextIsTheApplicationsToAnswerIfAllowed(t *testing.T) {
 
 func TestTheHandlerMaySayWhyBeforeAnOversizedMessageClosesTheConnection(t *testing.T) {
 	onTCP(t, func(t *testing.T, on layer) {
-		h := serve(t, on, wsconn.Settings{Assembler: socket.AssemblerOptions{MaxMessageBytes: 100}}, func(ends chan<- wsconn.End) wsconn.Handler {
+		h := serveOn(t, on, wsconn.Settings{Assembler: socket.AssemblerOptions{MaxMessageBytes: 100}}, func(ends chan<- wsconn.End) wsconn.Handler {
 			return &explainer{echo{ended: ends}}
 		})
 		p := dial(t, h.addr)
@@ -231,7 +236,7 @@ func (e *explainer) Oversize() {
 
 func TestACloseThatThePeerDoesNotAnswerEndsAfterCloseTimeout(t *testing.T) {
 	onTCP(t, func(t *testing.T, on layer) {
-		h := serve(t, on, wsconn.Settings{CloseTimeout: 300 * time.Millisecond}, func(ends chan<- wsconn.End) wsconn.Handler { return &closer{echo{ended: ends}} })
+		h := serveOn(t, on, wsconn.Settings{CloseTimeout: 300 * time.Millisecond}, func(ends chan<- wsconn.End) wsconn.Handler { return &closer{echo{ended: ends}} })
 		p := dial(t, h.addr)
 		p.write(masked(socket.OpText, "go"))
 		p.expect(socket.OpText, "last")

@@ -2,6 +2,7 @@ package wsconn_test
 
 import (
 	"context"
+	"crypto/tls"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -42,6 +43,7 @@ type host struct {
 	wheel  *socket.Wheel
 	ends   chan wsconn.End
 	client *http.Client // trusts the certificate
+	tls    bool
 }
 
 // run starts poller and wheel, and ends them with the test.
@@ -53,31 +55,31 @@ func run(t testing.TB, poller *socket.Poller, wheel *socket.Wheel) {
 	t.Cleanup(func() { cancel(); wg.Wait() })
 }
 
-// layer is what carries the bytes of a connection.
-type layer string
-
-const (
-	parked  layer = "parked"
-	epolled layer = "epoll"
-	overTLS layer = "TLS" // a portable stream
-)
-
-// onEach runs a test on each layer.
-func onEach(t *testing.T, f func(t *testing.T, on layer)) {
-	for _, on := range []layer{parked, epolled, overTLS} {
-		t.Run(string(on), func(t *testing.T) { f(t, on) })
-	}
+// layer is one kind of sockets that connections stand on.
+type layer struct {
+	name   string
+	tls    bool
+	poller socket.PollerOptions
 }
 
-// onTCP runs a test on the layers for plain TCP.
+// layers are all of them. What a client sees must be the same on each.
+var layers = []layer{
+	{name: "parked"},
+	{name: "epoll", poller: socket.PollerOptions{Epoll: true}},
+	{name: "TLS", tls: true},
+}
+
+// onTCP runs a test on those without TLS.
 func onTCP(t *testing.T, f func(t *testing.T, on layer)) {
-	for _, on := range []layer{parked, epolled} {
-		t.Run(string(on), func(t *testing.T) { f(t, on) })
+	for _, on := range layers {
+		if !on.tls {
+			t.Run(on.name, func(t *testing.T) { f(t, on) })
+		}
 	}
 }
 
-func serve(t testing.TB, on layer, settings wsconn.Settings, door func(ends chan<- wsconn.End) wsconn.Handler) *host {
-	h := &host{poller: socket.NewPoller(socket.PollerOptions{Epoll: on == epolled}), wheel: socket.NewWheel(), ends: make(chan wsconn.End, 20000+*churn)}
+func serveOn(t testing.TB, on layer, settings wsconn.Settings, door func(ends chan<- wsconn.End) wsconn.Handler) *host {
+	h := &host{poller: socket.NewPoller(on.poller), wheel: socket.NewWheel(), ends: make(chan wsconn.End, 20000+*churn)}
 	run(t, h.poller, h.wheel)
 	server := wsconn.NewServer(h.poller, h.wheel, settings)
 	web := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -87,7 +89,7 @@ func serve(t testing.TB, on layer, settings wsconn.Settings, door func(ends chan
 		}
 		_, _ = server.Serve(conn, buffered, door(h.ends))
 	}))
-	if on == overTLS {
+	if on.tls {
 		web.StartTLS()
 	} else {
 		web.Start()
@@ -95,12 +97,13 @@ func serve(t testing.TB, on layer, settings wsconn.Settings, door func(ends chan
 	h.client = web.Client()
 	t.Cleanup(web.Close)
 	h.url = "ws" + strings.TrimPrefix(web.URL, "http")
-	h.addr = strings.TrimPrefix(web.URL, "http://")
+	h.addr = web.Listener.Addr().String()
+	h.tls = on.tls
 	return h
 }
 
-func serveEcho(t testing.TB, on layer, settings wsconn.Settings) *host {
-	return serve(t, on, settings, func(ends chan<- wsconn.End) wsconn.Handler { return &echo{ended: ends} })
+func serveEchoOn(t testing.TB, on layer, settings wsconn.Settings) *host {
+	return serveOn(t, on, settings, func(ends chan<- wsconn.End) wsconn.Handler { return &echo{ended: ends} })
 }
 
 // end waits for the next connection's end.
@@ -144,6 +147,24 @@ func dial(t testing.TB, addr string, more ...byte) *peer {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return shake(t, conn, more)
+}
+
+// dial is the same over whatever the host speaks.
+func (h *host) dial(t testing.TB, more ...byte) *peer {
+	t.Helper()
+	if !h.tls {
+		return dial(t, h.addr, more...)
+	}
+	conn, err := tls.Dial("tcp", h.addr, h.client.Transport.(*http.Transport).TLSClientConfig)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return shake(t, conn, more)
+}
+
+func shake(t testing.TB, conn net.Conn, more []byte) *peer {
+	t.Helper()
 	t.Cleanup(func() { _ = conn.Close() })
 	_ = conn.SetDeadline(time.Now().Add(patience))
 	if _, err := conn.Write(append([]byte(handshake), more...)); err != nil {

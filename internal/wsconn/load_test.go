@@ -67,7 +67,7 @@ func TestAPeerThatStopsReadingDelaysNobodyAndIsCutOffAtTheBound(t *testing.T) {
 		budget := outbox.NewBudget(1 << 30)
 		stats := new(outbox.Stats)
 		r := &room{ends: make(chan wsconn.End, 100)}
-		h := serve(t, on, wsconn.Settings{Outbox: outbox.Options{MaxBytes: 1 << 20, Budget: budget, Stats: stats}}, func(chan<- wsconn.End) wsconn.Handler {
+		h := serveOn(t, on, wsconn.Settings{Outbox: outbox.Options{MaxBytes: 1 << 20, Budget: budget, Stats: stats}}, func(chan<- wsconn.End) wsconn.Handler {
 			return &roomMember{r: r}
 		})
 		slow := dial(t, h.addr)
@@ -113,7 +113,7 @@ func TestAPeerThatStopsReadingDelaysNobodyAndIsCutOffAtTheBound(t *testing.T) {
 func TestMemoryOfSlowPeersIsFreed(t *testing.T) {
 	onTCP(t, func(t *testing.T, on layer) {
 		r := &room{ends: make(chan wsconn.End, 100)}
-		h := serve(t, on, wsconn.Settings{Outbox: outbox.Options{MaxBytes: 8 << 20}}, func(chan<- wsconn.End) wsconn.Handler {
+		h := serveOn(t, on, wsconn.Settings{Outbox: outbox.Options{MaxBytes: 8 << 20}}, func(chan<- wsconn.End) wsconn.Handler {
 			return &roomMember{r: r}
 		})
 		heap := func() uint64 {
@@ -142,7 +142,7 @@ var churn = flag.Int("churn", 1800, "connections that come and go")
 // Connections come, talk and go in every way there is; each must end once, and nothing be left.
 func TestConnectionsStandChurn(t *testing.T) {
 	onTCP(t, func(t *testing.T, on layer) {
-		h := serve(t, on, wsconn.Settings{CloseTimeout: 300 * time.Millisecond, Assembler: socket.AssemblerOptions{MaxMessageBytes: 2000}}, func(ends chan<- wsconn.End) wsconn.Handler {
+		h := serveOn(t, on, wsconn.Settings{CloseTimeout: 300 * time.Millisecond, Assembler: socket.AssemblerOptions{MaxMessageBytes: 2000}}, func(ends chan<- wsconn.End) wsconn.Handler {
 			return &visitor{echo: echo{ended: ends}}
 		})
 		const drivers = 6
@@ -240,7 +240,7 @@ func visit(t *testing.T, h *host, rng *rand.Rand) {
 func TestManyTalkInOneRoomAtOnce(t *testing.T) {
 	onTCP(t, func(t *testing.T, on layer) {
 		r := &room{ends: make(chan wsconn.End, 100)}
-		h := serve(t, on, wsconn.Settings{}, func(chan<- wsconn.End) wsconn.Handler {
+		h := serveOn(t, on, wsconn.Settings{}, func(chan<- wsconn.End) wsconn.Handler {
 			return &roomMember{r: r}
 		})
 		ctx, cancel := context.WithTimeout(context.Background(), patience)

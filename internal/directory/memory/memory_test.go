@@ -157,6 +157,25 @@ func TestARecordCostsLessThan200Bytes(t *testing.T) {
 	runtime.KeepAlive(s)
 }
 
+func TestTouchedChannelsAreBounded(t *testing.T) {
+	c := newClock()
+	const most = 10 * shardCount
+	s := NewStore(Options{Now: c.Now, Touched: most})
+	d := s.Node(nodeA)
+	for i := range 100 * most {
+		d.Touch(pubsub.ChannelID{App: "app", Name: fmt.Sprint(i)}, c.Now().Add(time.Minute))
+	}
+	// Not every shard need be full.
+	if n := s.Stats().Touched; n > most || n < most/2 {
+		t.Errorf("%d are kept", n)
+	}
+	c.Advance(time.Minute)
+	s.sweep()
+	if n := s.Stats().Touched; n != 0 {
+		t.Errorf("%d are left", n)
+	}
+}
+
 func BenchmarkResume(b *testing.B) {
 	s := NewStore(Options{})
 	a := s.Node(nodeA)

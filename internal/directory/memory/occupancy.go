@@ -12,8 +12,9 @@ import (
 )
 
 type countShard struct {
-	mu       sync.Mutex // guards channels and what they hold
+	mu       sync.Mutex // guards the maps and what they hold
 	channels map[pubsub.ChannelID]*count
+	touched  map[pubsub.ChannelID]int64 // until when, in ms since the epoch
 }
 
 // count is the connections of one channel, and who wants to know of them. There is none with

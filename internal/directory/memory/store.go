@@ -23,6 +23,9 @@ const (
 	// second, in about 30 MiB.
 	DefaultNonces = 500_000
 
+	// DefaultTouched is how many touched channels are kept, in about 20 MiB.
+	DefaultTouched = 100_000
+
 	// DefaultRevocations and DefaultAppRevocations are how many revocations are kept.
 	DefaultRevocations    = 50_000
 	DefaultAppRevocations = 10_000
@@ -44,6 +47,10 @@ type Options struct {
 	// one app. Zero means DefaultRevocations and DefaultAppRevocations.
 	Revocations, AppRevocations int
 
+	// Touched is how many touched channels are kept; of more, some are forgotten. Zero means
+	// DefaultTouched.
+	Touched int
+
 	// Now is the store's clock. Nil means time.Now.
 	Now func() time.Time
 }
@@ -59,14 +66,15 @@ type Store struct {
 	counts      [shardCount]countShard
 	nonces      nonces
 	revocations revocations
+	apps        apps
 
 	// mu guards the fields below. It is taken last, under a shard's lock.
 	mu    sync.RWMutex
 	nodes map[directory.Node]*node
-	apps  map[string]*app
+	used  map[string]*app
 }
 
-// app is an app as records refer to it.
+// app is an app as records of connections refer to it.
 type app struct {
 	name      string
 	connected atomic.Int64 // its Connected connections
@@ -92,6 +100,7 @@ type node struct {
 	superseded chan directory.Supersession
 	revoked    chan struct{} // holds one notice
 	changed    chan pubsub.ChannelID
+	apps       chan struct{} // holds one notice
 }
 
 type connectionShard struct {
@@ -116,6 +125,9 @@ func NewStore(opts Options) *Store {
 	if opts.AppRevocations == 0 {
 		opts.AppRevocations = DefaultAppRevocations
 	}
+	if opts.Touched == 0 {
+		opts.Touched = DefaultTouched
+	}
 	if opts.Now == nil {
 		opts.Now = time.Now
 	}
@@ -123,11 +135,12 @@ func NewStore(opts Options) *Store {
 		opts:  opts,
 		seed:  maphash.MakeSeed(),
 		nodes: make(map[directory.Node]*node),
-		apps:  make(map[string]*app),
+		used:  make(map[string]*app),
 	}
 	for i := range shardCount {
 		s.connections[i].records = make(map[string]*record)
 		s.counts[i].channels = make(map[pubsub.ChannelID]*count)
+		s.counts[i].touched = make(map[pubsub.ChannelID]int64)
 	}
 	return s
 }
@@ -174,6 +187,7 @@ func (s *Store) node(n directory.Node) *node {
 		superseded: make(chan directory.Supersession, s.opts.Notices),
 		revoked:    make(chan struct{}, 1),
 		changed:    make(chan pubsub.ChannelID, s.opts.Notices),
+		apps:       make(chan struct{}, 1),
 	}
 	s.nodes[n] = known
 	return known
@@ -182,18 +196,18 @@ func (s *Store) node(n directory.Node) *node {
 // app returns what stands for an app in records.
 func (s *Store) app(name string) *app {
 	s.mu.RLock()
-	known := s.apps[name]
+	known := s.used[name]
 	s.mu.RUnlock()
 	if known != nil {
 		return known
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if known := s.apps[name]; known != nil {
+	if known := s.used[name]; known != nil {
 		return known
 	}
 	known = &app{name: name}
-	s.apps[name] = known
+	s.used[name] = known
 	return known
 }
 
@@ -230,6 +244,9 @@ func (s *Store) sweep() {
 		}
 		sh.mu.Unlock()
 	}
+	for i := range s.counts {
+		s.counts[i].sweep(now)
+	}
 	s.nonces.sweep(now)
 	s.revocations.sweep(now)
 }
@@ -238,6 +255,7 @@ func (s *Store) sweep() {
 type Stats struct {
 	Connections int // records, expired ones not yet swept included
 	Channels    int // with connections, or watched
+	Touched     int // channels, expired ones not yet swept included
 }
 
 // Stats returns the figures of now.
@@ -250,6 +268,7 @@ func (s *Store) Stats() Stats {
 		c.mu.Unlock()
 		n.mu.Lock()
 		st.Channels += len(n.channels)
+		st.Touched += len(n.touched)
 		n.mu.Unlock()
 	}
 	return st

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -170,21 +171,13 @@ func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		return
 	}
-	key, verb, _ := strings.Cut(path, "/")
-	serve, method := (*conn).recv, http.MethodGet
-	switch verb {
-	case "recv":
-	case "send":
-		serve, method = (*conn).send, http.MethodPost
-	case "close":
-		serve = (*conn).close
-	case "disconnect":
-		serve = (*conn).disconnect
-	default:
+	key, name, _ := strings.Cut(path, "/")
+	verb, known := verbs[name]
+	if !known {
 		fail(w, pubsub.NewError(pubsub.CodeNotFound, "no such resource"))
 		return
 	}
-	if !allowed(w, r, method) {
+	if !allowed(w, r, verb.method) {
 		return
 	}
 	carrier, err := d.opts.Manager.Carrier(r.Context(), request, key)
@@ -197,7 +190,28 @@ func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		fail(w, pubsub.NewError(pubsub.CodeConnectionSuperseded, "a transport of another kind carries the connection"))
 		return
 	}
-	serve(c, w, r)
+	verb.serve(c, w, r)
+}
+
+// verbs are what can be asked of a connection, by the path below it.
+var verbs = map[string]struct {
+	method string
+	serve  func(*conn, http.ResponseWriter, *http.Request)
+}{
+	"recv":       {http.MethodGet, (*conn).recv},
+	"send":       {http.MethodPost, (*conn).send},
+	"close":      {http.MethodGet, (*conn).close},
+	"disconnect": {http.MethodGet, (*conn).disconnect},
+}
+
+// Endpoints lists what the door has, as "GET /comet/{connectionKey}/recv".
+func Endpoints() []string {
+	all := []string{"GET /comet/connect"}
+	for name, verb := range verbs {
+		all = append(all, verb.method+" /comet/{connectionKey}/"+name)
+	}
+	slices.Sort(all)
+	return all
 }
 
 // connect opens a session, and goes on as a recv.

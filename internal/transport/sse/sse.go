@@ -45,6 +45,9 @@ type Options struct {
 type Authenticator interface {
 	REST(q url.Values, h http.Header) (*auth.Grant, error)
 
+	// Admit is a grant for the peer that presented its credential.
+	Admit(*auth.Grant, auth.Peer) (*auth.Grant, *pubsub.Error)
+
 	// Recheck reports why a grant would not be given any more.
 	Recheck(*auth.Grant) *pubsub.Error
 }
@@ -88,9 +91,6 @@ func New(opts Options) *Door {
 	return &Door{opts: opts, noisy: throttle.New(opts.Log), streams: make(map[*stream]struct{})}
 }
 
-// Serves reports whether path is one of the door's.
-func Serves(path string) bool { return path == "/sse" || path == "/event-stream" }
-
 // ServeHTTP answers with a stream, or with an error as the REST API does.
 func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err := d.serve(w, r); err != nil {
@@ -100,6 +100,7 @@ func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 func (d *Door) serve(w http.ResponseWriter, r *http.Request) error {
 	if r.Method != http.MethodGet {
+		w.Header().Set("Allow", http.MethodGet)
 		return pubsub.NewError(pubsub.CodeMethodNotAllowed, "event streams are read with GET")
 	}
 	if d.opts.Overloaded() {
@@ -125,7 +126,7 @@ func (d *Door) serve(w http.ResponseWriter, r *http.Request) error {
 
 // stream answers a request whose credentials are good with a stream.
 func (d *Door) stream(w http.ResponseWriter, r *http.Request, query url.Values, grant *auth.Grant, peer auth.Peer) error {
-	grant, refused := grant.ForPeer(peer)
+	grant, refused := d.opts.Auth.Admit(grant, peer)
 	if refused != nil {
 		return refused
 	}

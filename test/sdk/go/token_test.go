@@ -149,12 +149,17 @@ func TestAnAppIsProvisionedUsedAndDeleted(t *testing.T) {
 		}
 		own := s
 		own.key = made.AppID + "." + made.Keys[0].ID + ":" + made.Keys[0].Value
-		must(t, own.connected(t, "").Channels.Get("persisted:x").Publish(deadline(t), "a", "b"))
+		client := own.connected(t, "")
+		must(t, client.Channels.Get("persisted:x").Publish(deadline(t), "a", "b"))
 		details, err := own.rest(t, "").Auth.RequestToken(deadline(t), nil)
 		must(t, err)
 
+		ended := await(t, client, ably.ConnectionStateFailed)
 		if res := send(http.MethodDelete, "/"+made.AppID, own.key, nil); res.StatusCode != http.StatusNoContent {
 			t.Errorf("deleting: status %d", res.StatusCode)
+		}
+		if c := ended(); c.Reason == nil || c.Reason.Code != 40120 {
+			t.Errorf("the connection ended with %v", c.Reason)
 		}
 		for _, token := range []string{"", details.Token} {
 			wantCode(t, own.rest(t, token).Channels.Get("x").Publish(deadline(t), "a", "b"), 40400, 404)
