@@ -72,7 +72,7 @@ type Server struct {
 	Port           string        `yaml:"port" doc:"TCP port. 0: any free one."`
 	TrustedProxies []string      `yaml:"trusted_proxies" doc:"Addresses or networks (10.0.0.0/8) of reverse proxies whose X-Forwarded-For is believed."`
 	ShutdownGrace  time.Duration `yaml:"shutdown_grace" doc:"How long a stopping server lets connections finish."`
-	Poller         string        `yaml:"poller" doc:"How sockets without TLS wait for bytes. parked: a small goroutine each. epoll: none, they are in epoll sets; on Linux only."`
+	Poller         string        `yaml:"poller" doc:"How TCP sockets, WebSockets above all, wait for bytes. parked: a small goroutine each. epoll: none, they are in epoll sets; on Linux only."`
 }
 
 // JWT is about the tokens of LetShare's door.

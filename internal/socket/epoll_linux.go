@@ -93,9 +93,8 @@ type epollSet struct {
 	file *os.File // of the epoll descriptor
 	fd   int      // the same; in use only while a stream is a member, or by run
 
-	// mu guards the fields below, and makes epoll_ctl a matter of one thread at a time: the
-	// kernel would let others wait for each other, and each thread that waits there makes Go
-	// start one more. Lock order: Poller.mu, then epollSet.mu.
+	// mu guards the fields below. epoll_ctl is called under it, so that goroutines wait here
+	// rather than threads in the kernel. Lock order: Poller.mu, then epollSet.mu.
 	mu    sync.Mutex
 	slots []epollSlot
 	free  uint32 // the first free slot; len(slots) if none is
