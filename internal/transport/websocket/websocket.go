@@ -150,18 +150,13 @@ type conn struct {
 	opening *session.Request // until Opened
 }
 
-// openTimeout bounds the opening of a session (RTN14c).
-const openTimeout = 10 * time.Second
-
 // Opened implements wsconn.Handler: the first thing that is sent is CONNECTED, or the ERROR
 // that says why not (RTN14a, RTN14b, RTN14g).
 func (c *conn) Opened(ws *wsconn.Conn) {
 	c.ws = ws
 	request := c.opening
 	c.opening = nil
-	ctx, cancel := context.WithTimeout(context.Background(), openTimeout)
-	defer cancel()
-	s, err := c.door.opts.Manager.Open(ctx, request, c)
+	s, err := c.door.opts.Manager.Open(context.Background(), request, c)
 	if err != nil {
 		e := pubsub.ErrorFor(err)
 		c.door.noisy.Warn("connection refused", "code", int(e.Code), "error", e, "peer", request.Peer.Addr.String())
