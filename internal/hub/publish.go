@@ -176,7 +176,7 @@ func (h *Hub) check(p *Publish, rule auth.Namespace) (*pubsub.Batch, engine.ID, 
 		if err := completeMessage(p, ops, m); err != nil {
 			return nil, none, err
 		}
-		ephemeral, err := checkExtras(m.Extras, ops)
+		ephemeral, err := checkExtras(m, ops)
 		if err != nil {
 			return nil, none, err
 		}
