@@ -98,6 +98,9 @@ func (a *attachment) attached(flags wire.Flags) *wire.ProtocolMessage {
 	}
 }
 
+// wholeAppends reports whether the client wants appends as updates with all of the message.
+func (a *attachment) wholeAppends() bool { return a.params["appendMode"] == "full" }
+
 // allowed is which of the modes asked for a grant allows.
 func (a *attachment) allowed(grant *auth.Grant, asked pubsub.Mode) (pubsub.Mode, error) {
 	name, err := pubsub.ParseChannelName(a.channel)
@@ -175,6 +178,7 @@ func (s *Session) attach(pm *wire.ProtocolMessage) {
 		Modes:        asked,
 		ConnectionID: s.id,
 		NoEcho:       a.noEcho,
+		WholeAppends: a.wholeAppends(),
 		Beside:       s.beside(name),
 		Form:         s.transport.Form(pm.Channel),
 		Receiver:     a,
@@ -239,7 +243,7 @@ func (s *Session) reattach(a *attachment, asked pubsub.Mode, params *channelPara
 	}
 	a.asked, a.params = asked, params.effective
 	a.noEcho = !s.echo || params.noEcho
-	err = a.announce(&hub.Change{Modes: modes, NoEcho: a.noEcho}, a.changed, false, func(ctx context.Context, at pubsub.Serial) ([][]byte, error) {
+	err = a.announce(&hub.Change{Modes: modes, NoEcho: a.noEcho, WholeAppends: a.wholeAppends()}, a.changed, false, func(ctx context.Context, at pubsub.Serial) ([][]byte, error) {
 		return a.hub.ShowOccupancy(ctx, params.occupancy, at)
 	})
 	if err != nil {
