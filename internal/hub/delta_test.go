@@ -638,3 +638,20 @@ func BenchmarkFanOutOfDeltas(b *testing.B) {
 		}
 	}
 }
+
+func TestAChangedMessageIsNoBase(t *testing.T) {
+	h := mutableHub(t)
+	_, r := reads(t, h, hub.Attach{Grant: anyone, Channel: mutableRoom, Deltas: true})
+	say := func(messages []*pubsub.Message) string {
+		return act(t, h, hub.Publish{Grant: anyone, Messages: messages})
+	}
+	serial := say(message("", state(1)))
+	say(message("", state(2)))
+	say(change(pubsub.MessageUpdate, serial, state(100)))
+	say(message("", state(3)))
+	say(message("", state(4)))
+	r.check(t)
+	if r.full != 3 || r.deltas != 2 { // the first, the update, and the one after it
+		t.Errorf("%d full, %d deltas: %q", r.full, r.deltas, r.got)
+	}
+}
