@@ -51,7 +51,7 @@ func trusting(t *testing.T, pool *x509.CertPool) map[string]*http.Client {
 	for name, h2 := range map[string]bool{"HTTP/1.1": false, "HTTP/2.0": true} {
 		transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}, ForceAttemptHTTP2: h2}
 		t.Cleanup(transport.CloseIdleConnections)
-		clients[name] = &http.Client{Transport: transport, Timeout: 20 * time.Second}
+		clients[name] = &http.Client{Transport: transport, Timeout: patience}
 	}
 	return clients
 }
@@ -119,7 +119,7 @@ func TestPlaintextIsServedBesideTLS(t *testing.T) {
 	})
 	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}}
 	t.Cleanup(transport.CloseIdleConnections)
-	client := &http.Client{Transport: transport, Timeout: 20 * time.Second}
+	client := &http.Client{Transport: transport, Timeout: patience}
 	for base, want := range map[string]int{"http://" + s.addr: http.StatusForbidden, "https://" + s.TLSAddr().String(): http.StatusOK} {
 		for path, want := range map[string]int{"/channels/safe:a/messages?key=" + testKey: want, "/time": http.StatusOK} {
 			r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, base+path, nil)
@@ -286,7 +286,7 @@ func TestATLSOnlyNamespaceRefusesPlaintext(t *testing.T) {
 		})
 		transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}}
 		t.Cleanup(transport.CloseIdleConnections)
-		client, scheme := &http.Client{Transport: transport, Timeout: 20 * time.Second}, "http"
+		client, scheme := &http.Client{Transport: transport, Timeout: patience}, "http"
 		if secure {
 			scheme = "https"
 		}

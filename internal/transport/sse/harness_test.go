@@ -32,7 +32,7 @@ const (
 	key = "app.key:secret"
 
 	// patience bounds waiting for what must happen; nothing waits for it when all is well.
-	patience = 20 * time.Second
+	patience = time.Minute
 
 	// streamPatience bounds a whole answer, which lasts for as long as its test has a use for it.
 	streamPatience = 2 * time.Minute
