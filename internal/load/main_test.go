@@ -1,6 +1,7 @@
 package load_test
 
 import (
+	"flag"
 	"os"
 	"testing"
 
@@ -15,5 +16,6 @@ func TestMain(m *testing.M) {
 		os.Exit(cli.Main(os.Args[1:], os.Stdout, os.Stderr))
 	}
 	os.Setenv("LOAD_TEST_CHILD", "1")
+	_ = flag.Set("test.parallel", "24") // parallel tests wait for what does not come; it is no work
 	goleak.VerifyTestMain(m)
 }
