@@ -72,6 +72,7 @@ type Server struct {
 	Port           string        `yaml:"port" doc:"TCP port. 0: any free one."`
 	TrustedProxies []string      `yaml:"trusted_proxies" doc:"Addresses or networks (10.0.0.0/8) of reverse proxies whose X-Forwarded-For is believed."`
 	ShutdownGrace  time.Duration `yaml:"shutdown_grace" doc:"How long a stopping server lets connections finish."`
+	Poller         string        `yaml:"poller" doc:"How TCP sockets, WebSockets above all, wait for bytes. parked: a small goroutine each. epoll: none, they are in epoll sets; on Linux only."`
 }
 
 // JWT is about the tokens of LetShare's door.
@@ -155,7 +156,8 @@ type AppKey struct {
 
 // Storage is about durable storage.
 type Storage struct {
-	Dir string `yaml:"dir" later:"yes" doc:"Directory of the database. Empty: everything is kept in memory."`
+	Dir      string `yaml:"dir" doc:"Directory of the database. Empty: everything is kept in memory."`
+	MaxBytes int    `yaml:"max_bytes" doc:"Bytes that the database may hold; then publishes to persisted channels are refused. 0: as much as the file system has room for."`
 }
 
 // Redis is about several nodes that share one Redis.
@@ -236,7 +238,7 @@ type Limits struct {
 func Default(mode Mode) Config {
 	c := Config{
 		Mode:   mode,
-		Server: Server{Port: "8080", ShutdownGrace: 10 * time.Second},
+		Server: Server{Port: "8080", ShutdownGrace: 10 * time.Second, Poller: "parked"},
 		JWT:    JWT{Secret: "letshare-jwt-secret-key-2024", ExpirationHours: 720, EnforceRoom: true},
 		CORS: CORS{AllowedOrigins: []string{
 			"http://localhost:3000", "http://localhost:5173", "https://letshare.fun",

@@ -49,8 +49,6 @@ type conn struct {
 
 // open opens the session: CONNECTED is what the first answer begins with.
 func (c *conn) open(ctx context.Context, request *session.Request) error {
-	ctx, cancel := context.WithTimeout(ctx, openTimeout)
-	defer cancel()
 	c.turn.Lock()
 	defer c.turn.Unlock()
 	var err error
