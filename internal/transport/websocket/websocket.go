@@ -181,7 +181,7 @@ func (c *conn) Message(op socket.Opcode, payload []byte) {
 	pm := protocolMessages.Get().(*wire.ProtocolMessage)
 	pm.Reset()
 	if err := wire.DecodeInto(pm, format, payload); err != nil {
-		c.session.EndTurn() // what came before it is acknowledged
+		c.session.EndTurn(&c.turn) // what came before it is acknowledged
 		c.Close(disconnected(pubsub.ErrorFor(err)))
 		return
 	}
@@ -190,13 +190,11 @@ func (c *conn) Message(op socket.Opcode, payload []byte) {
 	protocolMessages.Put(pm)
 }
 
-// TurnEnd implements wsconn.Handler: acknowledgements are queued first, so that they leave
-// together with the connection's own echo.
+// TurnEnd implements wsconn.Handler.
 func (c *conn) TurnEnd() {
 	if c.session != nil {
-		c.session.EndTurn()
+		c.session.EndTurn(&c.turn)
 	}
-	c.turn.End()
 }
 
 // Oversize implements wsconn.OversizeHandler.
