@@ -20,6 +20,9 @@ need gcc gcc # for the race detector
 need node nodejs
 need npm npm
 need curl curl # for the examples of docs/rest.md
+need redis-server redis-server
+need redis-sentinel redis-sentinel
+need redis-cli redis-tools
 # For the tests in a browser; CHROMIUM may be the path of another one.
 [ -n "${CHROMIUM:-}" ] || need chromium chromium --no-install-recommends
 
