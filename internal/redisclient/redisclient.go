@@ -37,6 +37,13 @@ type Options struct {
 // DefaultTimeout is the Timeout of Options that name none.
 const DefaultTimeout = 2 * time.Second
 
+func (o *Options) timeout() time.Duration {
+	if o.Timeout == 0 {
+		return DefaultTimeout
+	}
+	return o.Timeout
+}
+
 // MinVersion is the first version of Redis that will do.
 const MinVersion = 7
 
@@ -44,7 +51,13 @@ const MinVersion = 7
 // it refuses writes when its memory is full, rather than dropping keys. The caller closes
 // the client.
 func Open(ctx context.Context, opts Options) (rueidis.Client, error) {
-	client, err := rueidis.NewClient(clientOption(opts))
+	var client rueidis.Client
+	var err error
+	if opts.MasterName != "" {
+		client, err = openSentinel(opts, clientOption(opts))
+	} else {
+		client, err = rueidis.NewClient(clientOption(opts))
+	}
 	if err != nil {
 		return nil, fmt.Errorf("connect to Redis at %s: %w", strings.Join(opts.Addresses, ", "), err)
 	}
@@ -58,17 +71,15 @@ func Open(ctx context.Context, opts Options) (rueidis.Client, error) {
 }
 
 func clientOption(opts Options) rueidis.ClientOption {
-	if opts.Timeout == 0 {
-		opts.Timeout = DefaultTimeout
-	}
-	dialer := net.Dialer{Timeout: opts.Timeout, KeepAlive: max(opts.Timeout/2, 100*time.Millisecond)}
+	timeout := opts.timeout()
+	dialer := net.Dialer{Timeout: timeout, KeepAlive: max(timeout/2, 100*time.Millisecond)}
 	o := rueidis.ClientOption{
 		InitAddress:      slices.Clone(opts.Addresses),
 		Username:         opts.Username,
 		Password:         opts.Password,
 		TLSConfig:        opts.TLS,
 		Dialer:           dialer,
-		ConnWriteTimeout: opts.Timeout,
+		ConnWriteTimeout: timeout,
 		ClientName:       "letshare-server",
 		DisableCache:     true,
 		DisableRetry:     true, // who asks knows whether asking again is right
@@ -79,20 +90,9 @@ func clientOption(opts Options) rueidis.ClientOption {
 		ReadBufferEachConn:  64 << 10,
 		WriteBufferEachConn: 64 << 10,
 		ClusterOption: rueidis.ClusterOption{
-			ShardsRefreshInterval: 5 * time.Second,
+			ShardsRefreshInterval: time.Second,
 			MaxMovedRedirections:  3,
 		},
-	}
-	if opts.MasterName != "" {
-		o.Sentinel = rueidis.SentinelOption{
-			MasterSet:               opts.MasterName,
-			Username:                opts.SentinelUsername,
-			Password:                opts.SentinelPassword,
-			TLSConfig:               opts.TLS,
-			Dialer:                  dialer,
-			ClientName:              "letshare-server",
-			TopologyRefreshInterval: time.Second,
-		}
 	}
 	return o
 }

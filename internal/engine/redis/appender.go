@@ -137,6 +137,7 @@ func (ap *appender) send(l *lane) {
 			l.failed = 0
 		} else {
 			l.failed++
+			ap.e.checkTopology()
 		}
 	}
 }
@@ -245,8 +246,8 @@ func (ap *appender) failed(c *call, f failure, err error) {
 	ap.mu.Lock()
 	q := c.queue
 	switch f {
-	case full, broken:
-		if f == full {
+	case noMemory, broken:
+		if f == noMemory {
 			err = engine.ErrFull
 		} else {
 			ap.e.opts.Log.Error("append to Redis", "channel", q.id, "error", err)

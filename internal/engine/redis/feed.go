@@ -136,19 +136,21 @@ var errNoNode = errors.New("engine: no such node of Redis")
 
 // run keeps the connection up until ctx ends.
 func (d *feed) run(ctx context.Context) {
-	for attempt := 0; ctx.Err() == nil; attempt++ {
-		start := time.Now()
-		err := d.connection(ctx)
+	for failed := 0; ctx.Err() == nil; {
+		up, err := d.connection(ctx, failed > 0)
 		if ctx.Err() != nil {
 			return
 		}
-		d.e.opts.Log.Warn("the connection for live entries ended", "shard", d.shard, "error", err)
+		if up {
+			failed = 0
+		}
+		if failed == 0 {
+			d.e.opts.Log.Warn("live entries do not come from Redis", "shard", d.shard, "error", err)
+		}
 		d.e.stats.feedBreaks.Add(1)
 		d.e.checkTopology()
-		if time.Since(start) > 5*time.Second {
-			attempt = 0
-		}
-		pause(ctx, attempt)
+		pause(ctx, failed)
+		failed++
 	}
 }
 
@@ -156,11 +158,12 @@ func (d *feed) run(ctx context.Context) {
 const subscribeBatch = 256
 
 // connection is one connection's life: it subscribes whatever belongs to this feed, compares
-// positions, and follows the changes.
-func (d *feed) connection(ctx context.Context) error {
+// positions, and follows the changes. up reports whether it was of any use; again, that the
+// one before was not.
+func (d *feed) connection(ctx context.Context, again bool) (up bool, err error) {
 	node := d.e.node(d.shard)
 	if node == nil {
-		return errNoNode
+		return false, errNoNode
 	}
 	c, release := node.Dedicate()
 	defer release()
@@ -201,7 +204,7 @@ func (d *feed) connection(ctx context.Context) error {
 	})
 	runID, err := d.runID(ctx, c)
 	if err != nil {
-		return err
+		return false, err
 	}
 	subscribed := make(map[string]bool)
 	d.markAll()
@@ -215,23 +218,27 @@ func (d *feed) connection(ctx context.Context) error {
 		}
 		mu.Unlock()
 		if err := d.unsubscribe(ctx, c, leave); err != nil {
-			return err
+			return up, err
 		}
 		if err := d.subscribe(ctx, c, join, subscribed); err != nil {
-			return err
+			return up, err
 		}
+		if !up && again {
+			d.e.opts.Log.Info("live entries come from Redis again", "shard", d.shard)
+		}
+		up = true
 		select {
 		case <-ctx.Done():
-			return nil
+			return up, nil
 		case err := <-ended:
-			return err
+			return up, err
 		case <-d.wake:
 		case name := <-lost:
 			d.lose(name, subscribed)
 		case <-tick.C:
 			// A primary that is none any more keeps its connections.
 			if id, err := d.runID(ctx, node); err == nil && id != runID {
-				return errNotPrimary
+				return up, errNotPrimary
 			}
 		}
 	}

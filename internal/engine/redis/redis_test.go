@@ -70,3 +70,17 @@ func TestTheContractOnOneServer(t *testing.T) {
 }
 
 var _ engine.Engine = (*Engine)(nil)
+
+func TestTheContractOnACluster(t *testing.T) {
+	c := redistest.StartCluster(t, 3)
+	enginetest.Run(t, func(t *testing.T) enginetest.Harness {
+		return harness(t, redisclient.Options{Addresses: c.Addresses()})
+	})
+}
+
+func TestTheContractBehindSentinel(t *testing.T) {
+	s := redistest.StartSentinels(t)
+	enginetest.Run(t, func(t *testing.T) enginetest.Harness {
+		return harness(t, redisclient.Options{Addresses: s.Addresses(), MasterName: redistest.MasterName})
+	})
+}

@@ -81,7 +81,20 @@ func epochOf(runID string) string {
 type runs struct {
 	slot []atomic.Pointer[run] // one for all, or one for each slot of a cluster
 
-	mu sync.Mutex // one asks at a time
+	mu     sync.Mutex
+	asking map[string]*sync.Mutex // by shard: one asks at a time
+}
+
+// ask returns what is held while a shard is asked.
+func (r *runs) ask(shard string) *sync.Mutex {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	m := r.asking[shard]
+	if m == nil {
+		m = new(sync.Mutex)
+		r.asking[shard] = m
+	}
+	return m
 }
 
 func (r *runs) of(slot uint16) *atomic.Pointer[run] { return &r.slot[int(slot)%len(r.slot)] }
@@ -92,8 +105,12 @@ func (e *Engine) currentRun(ctx context.Context, key string, slot uint16, stale 
 	if r := p.Load(); r != nil && r != stale && r.skew == e.skew.Load() {
 		return r, nil
 	}
-	e.runs.mu.Lock()
-	defer e.runs.mu.Unlock()
+	asking := e.runs.ask(e.shardOf(slot))
+	asking.Lock()
+	defer asking.Unlock()
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
 	if r := p.Load(); r != nil && r != stale && r.skew == e.skew.Load() {
 		return r, nil
 	}
@@ -133,7 +150,7 @@ const (
 	notFailed  failure = iota
 	noScript           // another process: load the scripts there
 	refusedNow         // nothing happened; later it may
-	full               // nothing happened: no memory
+	noMemory           // nothing happened: no memory
 	ambiguous          // it may have happened
 	broken             // a fault: trying again does not help
 )
@@ -154,7 +171,7 @@ func classify(err error) failure {
 	case re.IsNoScript():
 		return noScript
 	case strings.HasPrefix(text, "OOM"):
-		return full
+		return noMemory
 	}
 	for _, prefix := range []string{"LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "MOVED", "ASK",
 		"NOREPLICAS", "MISCONF", "BUSY", "NOAUTH", "WRONGPASS", "NOPERM"} {
@@ -189,7 +206,7 @@ func (e *Engine) eval(ctx context.Context, s script, key string, keys, args []st
 			if attempt < 3 {
 				continue
 			}
-		case full:
+		case noMemory:
 			return rueidis.RedisMessage{}, engine.ErrFull
 		case broken:
 			return rueidis.RedisMessage{}, err

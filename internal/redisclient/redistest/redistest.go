@@ -190,6 +190,9 @@ func (s *Server) Do(words ...string) (string, error) {
 	if text, err := m.ToString(); err == nil {
 		return text, nil
 	}
+	if n, err := m.ToInt64(); err == nil {
+		return strconv.FormatInt(n, 10), nil
+	}
 	return m.String(), nil
 }
 
@@ -213,4 +216,3 @@ func wait(t testing.TB, what string, ok func() bool) {
 		time.Sleep(10 * time.Millisecond)
 	}
 }
-
