@@ -28,6 +28,7 @@ func recovered(t *testing.T, tr *traffic) {
 }
 
 func TestFaultsOfOneServer(t *testing.T) {
+	t.Parallel()
 	t.Run("Stopped", func(t *testing.T) {
 		t.Parallel()
 		s := redistest.Start(t)
@@ -155,6 +156,7 @@ func TestFaultsOfOneServer(t *testing.T) {
 }
 
 func TestFaultsOfACluster(t *testing.T) {
+	t.Parallel()
 	t.Run("SlotsMove", func(t *testing.T) {
 		t.Parallel()
 		c := redistest.StartCluster(t, 3)

@@ -2,12 +2,16 @@ package redis
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"letshare-server/internal/engine"
 	"letshare-server/internal/engine/enginetest"
+	"letshare-server/internal/pubsub"
 	"letshare-server/internal/redisclient"
 	"letshare-server/internal/redisclient/redistest"
 )
@@ -63,24 +67,104 @@ func harness(t *testing.T, to redisclient.Options) enginetest.Harness {
 }
 
 func TestTheContractOnOneServer(t *testing.T) {
+	t.Parallel()
 	s := redistest.Start(t)
 	enginetest.Run(t, func(t *testing.T) enginetest.Harness {
 		return harness(t, redisclient.Options{Addresses: []string{s.Addr}})
 	})
 }
 
-var _ engine.Engine = (*Engine)(nil)
+// One pair of nodes serves all tests on the others: connecting takes longer there.
 
 func TestTheContractOnACluster(t *testing.T) {
+	t.Parallel()
 	c := redistest.StartCluster(t, 3)
-	enginetest.Run(t, func(t *testing.T) enginetest.Harness {
-		return harness(t, redisclient.Options{Addresses: c.Addresses()})
-	})
+	h := harness(t, redisclient.Options{Addresses: c.Addresses()})
+	enginetest.Run(t, func(*testing.T) enginetest.Harness { return h })
 }
 
 func TestTheContractBehindSentinel(t *testing.T) {
+	t.Parallel()
 	s := redistest.StartSentinels(t)
-	enginetest.Run(t, func(t *testing.T) enginetest.Harness {
-		return harness(t, redisclient.Options{Addresses: s.Addresses(), MasterName: redistest.MasterName})
-	})
+	h := harness(t, redisclient.Options{Addresses: s.Addresses(), MasterName: redistest.MasterName})
+	enginetest.Run(t, func(*testing.T) enginetest.Harness { return h })
+}
+
+// TestAFullServerRefusesAndKeepsWhatItHas fills a server to its maxmemory.
+func TestAFullServerRefusesAndKeepsWhatItHas(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t, "--maxmemory", "8mb")
+	e := node(t, redisclient.Options{Addresses: []string{s.Addr}}, testOptions(""))
+	ch := pubsub.ChannelID{App: "app", Name: "ch"}
+	put := func(n int) engine.Result {
+		results := make(chan engine.Result, 1)
+		e.Append(&engine.Append{Channel: ch, ID: engine.ID{ConnectionID: "c", MsgSerial: int64(n)},
+			Entries: []engine.Draft{{Kind: engine.KindMessage, Body: message(fmt.Sprint(n, strings.Repeat("x", 10_000)))}},
+			Puts:    []engine.Put{{RecordKey: engine.RecordKey{Space: engine.RecordObject, Key: fmt.Sprint(n)}, Value: []byte("v"), Entry: 0}},
+		}, func(r engine.Result) { results <- r })
+		return <-results
+	}
+	n := 0
+	for ; n < 10_000; n++ {
+		r := put(n)
+		if errors.Is(r.Err, engine.ErrFull) {
+			break
+		}
+		if r.Err != nil {
+			t.Fatal(r.Err)
+		}
+	}
+	if n < 100 || n == 10_000 {
+		t.Fatalf("full after %d messages of 10 kB in 8 MB", n)
+	}
+	// Refused means that nothing of it is there.
+	if _, ok, err := e.Record(t.Context(), ch, engine.RecordKey{Space: engine.RecordObject, Key: fmt.Sprint(n)}); ok || err != nil {
+		t.Errorf("the record of a refused append: %v, %v", ok, err)
+	}
+	s.Must("CONFIG", "SET", "maxmemory", "0")
+	if r := put(n); r.Err != nil || r.Repeated {
+		t.Errorf("the refused append again: got %+v", r)
+	}
+	page, err := e.Read(t.Context(), ch, engine.Query{Limit: 20_000})
+	if err != nil || len(page.Entries) != n+1 {
+		t.Errorf("%d entries, want %d; %v", len(page.Entries), n+1, err)
+	}
+}
+
+// TestAnotherProcessBeginsAnEpochAndKeepsTheLog restarts a server with its data.
+func TestAnotherProcessBeginsAnEpochAndKeepsTheLog(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t, "--appendonly", "yes", "--appendfsync", "always")
+	e := node(t, redisclient.Options{Addresses: []string{s.Addr}}, testOptions(""))
+	ch := pubsub.ChannelID{App: "app", Name: "ch"}
+	put := func(text string) pubsub.Serial {
+		t.Helper()
+		for {
+			results := make(chan engine.Result, 1)
+			e.Append(&engine.Append{Channel: ch, ID: engine.ID{Client: text}, Entries: []engine.Draft{{Kind: engine.KindMessage, Body: message(text)}}},
+				func(r engine.Result) { results <- r })
+			r := <-results
+			if r.Err == nil {
+				return r.Serials[0]
+			}
+			if !errors.Is(r.Err, engine.ErrUnavailable) && !errors.Is(r.Err, engine.ErrUnknownOutcome) {
+				t.Fatal(r.Err)
+			}
+		}
+	}
+	one := put("one")
+	s.Kill()
+	s.Restart()
+	two := put("two")
+	if one.Epoch() == two.Epoch() || two <= one {
+		t.Errorf("serials %q, then %q", one, two)
+	}
+	page, err := e.Read(t.Context(), ch, engine.Query{After: one, Exact: true, Limit: 10})
+	if err != nil || len(page.Entries) != 1 || page.Entries[0].Serial != two || page.Entries[0].Prev != one {
+		t.Errorf("after the last of the epoch before: got %d entries, %v", len(page.Entries), err)
+	}
+	lost := pubsub.MakeSerial(page.Entries[0].Timestamp, 999, one.Epoch())
+	if _, err := e.Read(t.Context(), ch, engine.Query{After: lost, Exact: true, Limit: 10}); !errors.Is(err, engine.ErrGone) {
+		t.Errorf("after a serial that was lost with the end of the epoch: got %v, want ErrGone", err)
+	}
 }
