@@ -57,6 +57,9 @@ func (a *Authenticator) jwt(token string, claim clientClaim, clientType string) 
 	if g.userClaims, err = readUserClaims(claims); err != nil {
 		return nil, err
 	}
+	if g.publishRates, err = readPublishRates(claims); err != nil {
+		return nil, err
+	}
 	text, _, ok := stringClaim(claims, "x-ably-capability")
 	if !ok {
 		return nil, pubsub.NewError(pubsub.CodeBadRequest, "invalid capability: x-ably-capability must be a string of JSON")

@@ -34,8 +34,9 @@ type tokenClaims struct {
 	Capability json.RawMessage `json:"p"`
 
 	// Of the JWT that this one was made with.
-	RevocationKey string            `json:"r,omitempty"`
-	UserClaims    map[string]string `json:"u,omitempty"`
+	RevocationKey string                 `json:"r,omitempty"`
+	UserClaims    map[string]string      `json:"u,omitempty"`
+	PublishRates  map[string]json.Number `json:"l,omitempty"`
 }
 
 // sealer makes tokens and opens them.
@@ -131,6 +132,9 @@ func (a *Authenticator) ablyToken(token string, claim clientClaim, clientType st
 	}
 	var err error
 	if g.userClaims, err = readUserClaims(claims.UserClaims); err != nil {
+		return nil, err
+	}
+	if g.publishRates, err = readPublishRates(claims.PublishRates); err != nil {
 		return nil, err
 	}
 	// The key may have fewer rights by now than when it vouched.

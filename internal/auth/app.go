@@ -1,8 +1,11 @@
 package auth
 
 import (
+	"crypto/rand"
 	"fmt"
 	"maps"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,19 +23,42 @@ type Namespace struct {
 	TLSOnly         bool // plaintext connections are refused
 	MutableMessages bool // messages can be updated, deleted and annotated; implies Persisted
 	PushEnabled     bool
+	Limits          NamespaceLimits
+}
+
+// NamespaceLimits are limits of each of the channels, in the place of those that hold for all.
+// Zero means those.
+type NamespaceLimits struct {
+	MessageBytes    int // of one publish
+	PresenceMembers int
+	PresenceBytes   int
+
+	// Rates per second. Less than 0 means no limit.
+	Messages int
+	Bytes    int
 }
 
 // identifiedID is the namespace that wants identified clients without a rule.
 const identifiedID = "identified"
 
-// App is a set of keys and of rules for channels. It is immutable, but for the note when it
-// was last used.
+// NewID returns an id for an app or a key: 6 random letters and digits.
+func NewID() string { return rand.Text()[:6] }
+
+// NewSecret returns a secret for a key, 52 letters and digits that nobody can guess.
+func NewSecret() string { return rand.Text() + rand.Text() }
+
+// App is a set of keys and of rules for channels. It is immutable once it is in a Registry,
+// but for the note when it was last used.
 type App struct {
 	ID string
+
+	Disabled bool // all credentials of it are refused, with CodeAppDisabled
+	TLSOnly  bool // peers without TLS are refused, with CodeTLSRequired
 
 	keys       map[string]*appKey
 	order      []*Key
 	namespaces map[string]Namespace
+	rules      []Namespace // as NewApp got them
 	fixtures   []Fixture
 	sandboxed  bool
 
@@ -93,6 +119,7 @@ func NewApp(id string, keys []Key, namespaces []Namespace) (*App, error) {
 		ns.Persisted = ns.Persisted || ns.MutableMessages
 		ns.Identified = ns.Identified || ns.ID == identifiedID
 		a.namespaces[ns.ID] = ns
+		a.rules = append(a.rules, ns)
 	}
 	if _, has := a.namespaces[identifiedID]; !has {
 		a.namespaces[identifiedID] = Namespace{ID: identifiedID, Identified: true}
@@ -114,6 +141,10 @@ func (a *App) Keys() []*Key { return a.order }
 // Namespace returns the rule for a channel, given its name without qualifier.
 func (a *App) Namespace(channel string) Namespace { return a.namespaces[pubsub.Namespace(channel)] }
 
+// Namespaces returns all rules in the order in which NewApp got them. The caller changes
+// nothing.
+func (a *App) Namespaces() []Namespace { return a.rules }
+
 // Sandboxed reports whether a Sandbox made the app.
 func (a *App) Sandboxed() bool { return a.sandboxed }
 
@@ -121,8 +152,9 @@ func (a *App) Sandboxed() bool { return a.sandboxed }
 func (a *App) touch(now time.Time) { a.used.Store(now.UnixMilli()) }
 
 // Registry holds the apps of this process: those of the configuration, which Replace
-// exchanges, and those that Add made at run time. Readers see one consistent set. Where both
-// have an app with the same id, the one of the configuration counts.
+// exchanges, those that were made at run time and are kept, which Provide exchanges, and those
+// for tests, which Add adds. Readers see one consistent set. Of apps with the same id the one
+// of the configuration counts, and then the one that is kept.
 type Registry struct {
 	apps atomic.Pointer[map[string]*App] // all of them
 
@@ -130,6 +162,7 @@ type Registry struct {
 	// under it.
 	mu         sync.Mutex
 	configured map[string]*App
+	provided   map[string]*App
 	added      map[string]*App
 }
 
@@ -140,25 +173,38 @@ func NewRegistry(apps ...*App) *Registry {
 	return r
 }
 
-// Replace exchanges all apps of the configuration at once; added ones stay. Grants that were
-// given before keep what they had; of apps with the same id the last counts.
+// Replace exchanges all apps of the configuration at once; others stay. Grants that were
+// given before keep what they had, and which of them are good no more is for
+// Authenticator.Recheck to say. Of apps with the same id the last counts.
 func (r *Registry) Replace(apps ...*App) {
-	byID := make(map[string]*App, len(apps))
-	for _, a := range apps {
-		byID[a.ID] = a
-	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.configured = byID
+	r.configured = byID(apps)
 	r.publishLocked()
 }
 
-// Add adds an app at run time. It reports false, and adds nothing, if there is one with the
+// Provide is Replace for the apps that were made at run time and are kept.
+func (r *Registry) Provide(apps ...*App) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.provided = byID(apps)
+	r.publishLocked()
+}
+
+func byID(apps []*App) map[string]*App {
+	m := make(map[string]*App, len(apps))
+	for _, a := range apps {
+		m[a.ID] = a
+	}
+	return m
+}
+
+// Add adds an app for tests. It reports false, and adds nothing, if there is one with the
 // same id.
 func (r *Registry) Add(a *App) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.configured[a.ID] != nil || r.added[a.ID] != nil {
+	if (*r.apps.Load())[a.ID] != nil {
 		return false
 	}
 	r.added[a.ID] = a
@@ -166,8 +212,8 @@ func (r *Registry) Add(a *App) bool {
 	return true
 }
 
-// Remove takes away an app that was added. It returns nil if there is none: apps of the
-// configuration are not removed.
+// Remove takes away an app that was added. It returns nil if there is none: others are not
+// removed.
 func (r *Registry) Remove(appID string) *App {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -179,28 +225,26 @@ func (r *Registry) Remove(appID string) *App {
 	return a
 }
 
-// Exchange puts an app in the place of the one with the same id that was added, to give it
-// other keys or rules; its fixtures stay. It reports false, and does nothing, if none was
-// added. Grants that were given before keep what they had; which of them are good no more is
-// for Authenticator.Recheck to say.
-func (r *Registry) Exchange(a *App) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	old := r.added[a.ID]
-	if old == nil {
-		return false
-	}
-	a.used, a.fixtures = old.used, old.fixtures
-	r.added[a.ID] = a
-	r.publishLocked()
-	return true
-}
-
 func (r *Registry) publishLocked() {
-	all := make(map[string]*App, len(r.configured)+len(r.added))
+	all := make(map[string]*App, len(r.configured)+len(r.provided)+len(r.added))
 	maps.Copy(all, r.added)
+	maps.Copy(all, r.provided)
 	maps.Copy(all, r.configured)
 	r.apps.Store(&all)
+}
+
+// Configured returns the apps of the configuration, ordered by id.
+func (r *Registry) Configured() []*App {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.SortedFunc(maps.Values(r.configured), func(a, b *App) int { return strings.Compare(a.ID, b.ID) })
+}
+
+// IsConfigured reports whether the configuration has an app.
+func (r *Registry) IsConfigured(appID string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.configured[appID] != nil
 }
 
 // Lookup returns the app with the given id, or nil.

@@ -425,10 +425,10 @@ func TestAPublishedCredentialWorksFromLocalPeersOnly(t *testing.T) {
 	if err != nil || !g.LocalOnly {
 		t.Fatalf("got %v %v", g, err)
 	}
-	if g.CheckPeer(auth.Peer{Local: true}) != nil {
+	if _, err := g.ForPeer(auth.Peer{Local: true}); err != nil {
 		t.Error("refused to a local peer")
 	}
-	if err := g.CheckPeer(auth.Peer{}); err == nil || err.Code != 40300 {
+	if _, err := g.ForPeer(auth.Peer{}); err == nil || err.Code != 40300 {
 		t.Errorf("given to a remote peer: %v", err)
 	}
 	for credential, want := range map[string]bool{

@@ -4,9 +4,12 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/base64"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
@@ -22,6 +25,10 @@ type Authenticator struct {
 	nonces   Nonces // nil: token requests with a nonce are refused
 
 	revocations *Revocations // nil: none
+
+	requireTLS atomic.Bool
+	plaintext  sync.Once    // warns of the first key without TLS
+	log        *slog.Logger // never nil
 }
 
 // Nonces remembers which token requests were used. A directory.Directory does.
@@ -51,13 +58,17 @@ func WithNonces(n Nonces) Option { return func(a *Authenticator) { a.nonces = n 
 // option no token can be revoked.
 func WithRevocations(r *Revocations) Option { return func(a *Authenticator) { a.revocations = r } }
 
+// WithLog sets where the authenticator writes what an operator should know. Without this option
+// nobody learns it.
+func WithLog(log *slog.Logger) Option { return func(a *Authenticator) { a.log = log } }
+
 // NewAuthenticator returns an authenticator for the apps of registry. A nil now means
 // time.Now.
 func NewAuthenticator(registry *Registry, now func() time.Time, options ...Option) *Authenticator {
 	if now == nil {
 		now = time.Now
 	}
-	a := &Authenticator{registry: registry, now: now}
+	a := &Authenticator{registry: registry, now: now, log: slog.New(slog.DiscardHandler)}
 	for _, option := range options {
 		option(a)
 	}
@@ -220,6 +231,9 @@ func (a *Authenticator) key(text string, claim clientClaim, d door) (*Grant, err
 	if !key.hasSecret(given.Secret) {
 		return nil, pubsub.Errorf(pubsub.CodeInvalidCredentials, "invalid credentials: wrong secret for key %s", key.name)
 	}
+	if app.Disabled {
+		return nil, appDisabled(app.ID)
+	}
 	if !claim.present {
 		app.touch(a.now())
 		return key.anybody, nil
@@ -239,21 +253,35 @@ func (k *appKey) grant() *Grant {
 }
 
 // Recheck reports why a grant that was given would not be given any more, nil if it would:
-// its app is gone (CodeAppDisabled), its key is, or has another secret (CodeKeyRevoked), or its
-// token is revoked (CodeTokenRevoked). Rights that a key has gained or lost are no reason, and
-// neither is the grant's end.
+// its app is gone or disabled (CodeAppDisabled), or wants TLS by now (CodeTLSRequired), its key is
+// gone or has another secret (CodeKeyRevoked), or its token is revoked (CodeTokenRevoked). Rights
+// that a key has gained or lost are no reason, and neither is the grant's end.
 func (a *Authenticator) Recheck(g *Grant) *pubsub.Error {
 	if g.KeyName != "" {
 		app := a.registry.Lookup(g.App)
 		if app == nil {
 			return pubsub.Errorf(pubsub.CodeAppDisabled, "application %s is gone", g.App)
 		}
+		if app.Disabled {
+			return appDisabled(app.ID)
+		}
 		key := app.keys[strings.TrimPrefix(g.KeyName, g.App+".")]
 		if key == nil || g.key != nil && key.fingerprint != g.key.fingerprint {
 			return pubsub.Errorf(pubsub.CodeKeyRevoked, "key %s is revoked", g.KeyName)
 		}
+		if app.TLSOnly && g.Plaintext {
+			return appNeedsTLS(app.ID)
+		}
 	}
 	return a.revocations.Check(g)
+}
+
+func appDisabled(id string) *pubsub.Error {
+	return pubsub.Errorf(pubsub.CodeAppDisabled, "application %s is disabled", id)
+}
+
+func appNeedsTLS(id string) *pubsub.Error {
+	return pubsub.Errorf(pubsub.CodeTLSRequired, "application %s needs a connection with TLS", id)
 }
 
 func unknownApp(id string) *pubsub.Error {
@@ -265,6 +293,9 @@ func (a *Authenticator) token(token string, claim clientClaim, clientType string
 	g, err := a.readToken(token, claim, clientType)
 	if err != nil {
 		return nil, err
+	}
+	if g.key.app.Disabled {
+		return nil, appDisabled(g.App)
 	}
 	if err := a.revocations.Check(g); err != nil {
 		return nil, err

@@ -178,6 +178,9 @@ func parseOps(resource string, names []string) (OpSet, error) {
 			}
 			return AllOps, nil
 		}
+		if name == "statistics" {
+			name = "stats" // of which it is an older name
+		}
 		op, known := operations[name]
 		if !known {
 			return 0, pubsub.Errorf(pubsub.CodeBadRequest,

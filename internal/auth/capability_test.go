@@ -186,3 +186,10 @@ func BenchmarkOps(b *testing.B) {
 		c.Ops("room-name")
 	}
 }
+
+func TestTheOlderNameOfStatsIsRead(t *testing.T) {
+	c := capability(t, `{"*":["statistics","publish"]}`)
+	if !c.Allows(auth.OpStats, "*") || c.String() != `{"*":["publish","stats"]}` {
+		t.Errorf("got %s", c)
+	}
+}

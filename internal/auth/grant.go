@@ -51,14 +51,15 @@ type Grant struct {
 	ByKey bool
 
 	// LocalOnly says that the credential is published with this software, so that only
-	// local peers may use it: CheckPeer.
+	// local peers may use it: ForPeer.
 	LocalOnly bool
 
 	// Plaintext says that the party's connection has no TLS, as far as ForPeer was told.
 	Plaintext bool
 
-	key        *appKey // that vouches for it; nil if KeyName is empty
-	userClaims []userClaim
+	key          *appKey // that vouches for it; nil if KeyName is empty
+	userClaims   []userClaim
+	publishRates []publishRate
 }
 
 // Ops returns the operations that g allows on a resource, see Capability.Ops.
@@ -113,20 +114,16 @@ func (g *Grant) CheckRenewal(next *Grant) *pubsub.Error {
 	return nil
 }
 
-// CheckPeer refuses a published credential to a peer that is not local, with CodeForbidden.
-func (g *Grant) CheckPeer(p Peer) *pubsub.Error {
-	if g.LocalOnly && !p.Local {
-		return pubsub.NewError(pubsub.CodeForbidden,
-			"this credential is published with the server and works from local addresses only; configure your own")
-	}
-	return nil
-}
-
-// ForPeer is g for a peer that presented its credential: CheckPeer refuses, and what is given
-// knows whether the connection has TLS.
+// ForPeer is g for a peer to whose requests it is given: it knows whether the connection has
+// TLS. A published credential is CodeForbidden to a peer that is not local, and one of an app
+// that wants TLS is CodeTLSRequired to a peer without.
 func (g *Grant) ForPeer(p Peer) (*Grant, *pubsub.Error) {
-	if err := g.CheckPeer(p); err != nil {
-		return nil, err
+	if g.key != nil && g.key.app.TLSOnly && !p.Secure {
+		return nil, appNeedsTLS(g.App)
+	}
+	if g.LocalOnly && !p.Local {
+		return nil, pubsub.NewError(pubsub.CodeForbidden,
+			"this credential is published with the server and works from local addresses only; configure your own")
 	}
 	if p.Secure {
 		return g, nil

@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"net/url"
 	"strings"
+
+	"letshare-server/internal/pubsub"
 )
 
 // Peer is who is at the other end of a request.
@@ -146,4 +148,22 @@ func parseAddr(s string) netip.Addr {
 
 func isLocal(addr netip.Addr) bool {
 	return addr.IsLoopback() || addr.IsPrivate() || addr.IsLinkLocalUnicast()
+}
+
+// RequireTLS sets whether Admit refuses a key that came without TLS.
+func (a *Authenticator) RequireTLS(require bool) { a.requireTLS.Store(require) }
+
+// Admit is g for the peer that presented its credential, as ForPeer says. A key that came
+// without TLS, from a peer that is not local, may have been read on its way (RSA1): it is
+// CodeBasicAuthWithoutTLS if RequireTLS says so, or else the log warns of the first.
+func (a *Authenticator) Admit(g *Grant, p Peer) (*Grant, *pubsub.Error) {
+	if g.ByKey && !p.Secure && !p.Local {
+		if a.requireTLS.Load() {
+			return nil, pubsub.NewError(pubsub.CodeBasicAuthWithoutTLS, "a key may not be sent without TLS; use TLS, or a token")
+		}
+		a.plaintext.Do(func() {
+			a.log.Warn("a client sent a key without TLS; auth.require_tls refuses this", "key_name", g.KeyName, "peer", p.Addr.String())
+		})
+	}
+	return g.ForPeer(p)
 }

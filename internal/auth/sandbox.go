@@ -2,7 +2,6 @@ package auth
 
 import (
 	"context"
-	"crypto/rand"
 	"sync"
 	"time"
 
@@ -124,9 +123,9 @@ func (spec *AppSpec) newApp() (*App, error) {
 	ids := make(map[string]bool)
 	keys := make([]Key, 0, len(spec.Keys))
 	for i, k := range spec.Keys {
-		key := Key{ID: newID(), Secret: rand.Text() + rand.Text(), Revocable: k.Revocable}
+		key := Key{ID: NewID(), Secret: NewSecret(), Revocable: k.Revocable}
 		for ids[key.ID] {
-			key.ID = newID()
+			key.ID = NewID()
 		}
 		ids[key.ID] = true
 		if k.Capability != "" {
@@ -140,16 +139,13 @@ func (spec *AppSpec) newApp() (*App, error) {
 		}
 		keys = append(keys, key)
 	}
-	app, err := NewApp(newID(), keys, spec.Namespaces)
+	app, err := NewApp(NewID(), keys, spec.Namespaces)
 	if err != nil {
 		return nil, pubsub.Errorf(pubsub.CodeBadRequest, "invalid app: %v", err)
 	}
 	app.fixtures, app.sandboxed = spec.Fixtures, true
 	return app, nil
 }
-
-// newID returns 6 random letters and digits.
-func newID() string { return rand.Text()[:6] }
 
 // Delete removes an app that Create made. It reports false if there is none.
 func (s *Sandbox) Delete(appID string) bool {

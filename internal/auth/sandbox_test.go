@@ -3,7 +3,6 @@ package auth_test
 import (
 	"fmt"
 	"net/http"
-	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -189,57 +188,4 @@ func TestAppsComeAndGoWhileOthersAreUsed(t *testing.T) {
 		})
 	}
 	wg.Wait()
-}
-
-func TestAnAppThatWasMadeCanGetOtherKeys(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		registry := auth.NewRegistry(newApp(t))
-		a := auth.NewAuthenticator(registry, nil)
-		s := auth.NewSandbox(auth.SandboxOptions{Registry: registry, Idle: time.Hour})
-		made, err := s.Create(auth.AppSpec{Keys: []auth.KeySpec{{}, {}}, Fixtures: []auth.Fixture{{Channel: "c"}}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		enter := func(k *auth.Key) (*auth.Grant, error) {
-			return a.REST(url.Values{"key": {k.Name() + ":" + k.Secret}}, nil)
-		}
-		var grants []*auth.Grant
-		for _, k := range made.Keys() {
-			g, err := enter(k)
-			if err != nil {
-				t.Fatal(err)
-			}
-			grants = append(grants, g)
-		}
-		kept, dropped := *made.Keys()[0], made.Keys()[1]
-		kept.Capability = capability(t, `{"a":["publish"]}`)
-		next, err := auth.NewApp(made.ID, []auth.Key{kept, {ID: "another", Secret: "of-its-own"}}, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(59 * time.Minute)
-		if !registry.Exchange(next) || registry.Lookup(made.ID) != next || len(next.Fixtures()) != 1 {
-			t.Fatal("not exchanged")
-		}
-		if err := a.Recheck(grants[0]); err != nil {
-			t.Errorf("the key that stays: %v", err)
-		}
-		code(t, a.Recheck(grants[1]), pubsub.CodeKeyRevoked, 401)
-		_, err = enter(dropped)
-		code(t, err, pubsub.CodeNotFound, 401)
-		if g, err := enter(next.Keys()[1]); err != nil || g.App != made.ID {
-			t.Errorf("the new key: %v %v", g, err)
-		}
-		// It has been used just now, and can be deleted as before.
-		time.Sleep(59 * time.Minute)
-		if s.Sweep(); registry.Lookup(made.ID) == nil {
-			t.Error("it was swept although it is in use")
-		}
-		if !s.Delete(made.ID) || registry.Exchange(next) || registry.Lookup(made.ID) != nil {
-			t.Error("not deleted")
-		}
-		if registry.Exchange(newApp(t)) {
-			t.Error("an app of the configuration was exchanged")
-		}
-	})
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"math"
 	"net/http"
@@ -92,6 +93,9 @@ func (a *Authenticator) VouchForToken(keyName string, r *TokenRequest, q url.Val
 		if !r.signedBy(key) {
 			return nil, pubsub.NewError(pubsub.CodeInvalidCredentials, "invalid token request: the mac does not match")
 		}
+		if key.app.Disabled {
+			return nil, appDisabled(key.AppID)
+		}
 		key.app.touch(a.now())
 		return key.anybody, nil
 	}
@@ -167,12 +171,18 @@ func (a *Authenticator) IssueToken(ctx context.Context, g *Grant, r *TokenReques
 	if !g.ByKey {
 		// Who revokes a token means also those that were made with it.
 		claims.Issued, claims.RevocationKey = g.Issued.UnixMilli(), g.RevocationKey
-		// Neither do they lose what its issuer says of the client.
+		// Neither do they lose what its issuer says of the client, and how much it may publish.
 		for _, c := range g.userClaims {
 			if claims.UserClaims == nil {
 				claims.UserClaims = make(map[string]string, len(g.userClaims))
 			}
 			claims.UserClaims[c.claim] = c.value
+		}
+		for _, r := range g.publishRates {
+			if claims.PublishRates == nil {
+				claims.PublishRates = make(map[string]json.Number, len(g.publishRates))
+			}
+			claims.PublishRates[r.claim] = json.Number(r.rate.String())
 		}
 	}
 	if id != "" {

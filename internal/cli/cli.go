@@ -13,6 +13,7 @@ import (
 	"slices"
 
 	"letshare-server/internal/config"
+	directorymemory "letshare-server/internal/directory/memory"
 	"letshare-server/internal/load"
 	"letshare-server/internal/server"
 )
@@ -166,6 +167,11 @@ func checkConfig(args []string, stdout, stderr io.Writer) int {
 
 // tryBuilding finds what only the parts of a server know, such as which keys are possible.
 func tryBuilding(cfg config.Config) error {
+	if file := cfg.AppsFile(); file != "" {
+		if err := directorymemory.CheckApps(file); err != nil {
+			return err
+		}
+	}
 	// Nothing can be written here, so that secrets which the server would make and keep are
 	// made and forgotten: checking leaves nothing behind.
 	cfg.DataDir = filepath.Join(os.DevNull, "nothing")

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -11,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"letshare-server/test/cert"
 )
 
 // call runs the program in an empty directory, as a shell would, with variables of the
@@ -180,6 +183,29 @@ func TestCheckConfig(t *testing.T) {
 	}
 }
 
+func TestCheckConfigLooksAtTheAppsThatAreKept(t *testing.T) {
+	dir := t.TempDir()
+	file, left := filepath.Join(dir, "apps.json"), filepath.Join(dir, ".apps.json-1")
+	for path, text := range map[string]string{file: `{"format":3,"apps":[]}`, left: "of a server that is writing now"} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	code, _, errs := call(t, []string{"MODE=local", "LETSHARE_DATA_DIR=" + dir}, "check-config")
+	if code != 1 || !strings.Contains(errs, "format 3") {
+		t.Errorf("exit code %d: %s", code, errs)
+	}
+	if _, err := os.Stat(left); err != nil {
+		t.Errorf("checking has an effect: %v", err)
+	}
+	if err := os.WriteFile(file, []byte(`{"format":1,"revision":0,"apps":[]}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if code, _, errs = call(t, []string{"MODE=local", "LETSHARE_DATA_DIR=" + dir}, "check-config"); code != 0 {
+		t.Errorf("exit code %d: %s", code, errs)
+	}
+}
+
 func defaultFile(t *testing.T) string {
 	t.Helper()
 	code, out, errs := call(t, nil, "default-config")
@@ -224,6 +250,41 @@ func TestHealthAsksTheServer(t *testing.T) {
 	s.Close()
 	if code, _, errs := call(t, nil, "health", "-port", port, "-timeout", "2s"); code != 1 || !strings.Contains(errs, "unhealthy") {
 		t.Errorf("with no server: code %d, stderr %q", code, errs)
+	}
+}
+
+func TestHealthAsksOverTLS(t *testing.T) {
+	t.Chdir(t.TempDir())
+	c, err := cert.New(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	certFile, keyFile, err := c.Write(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = fmt.Fprintf(w, "%v", r.TLS != nil) })
+	secure := httptest.NewUnstartedServer(answer)
+	secure.TLS = c.Server()
+	secure.StartTLS()
+	defer secure.Close()
+	plain := httptest.NewServer(answer)
+	defer plain.Close()
+	port := func(s *httptest.Server) string { return s.URL[strings.LastIndexByte(s.URL, ':')+1:] }
+	files := []string{"-set", "tls.cert_file=" + certFile, "-set", "tls.key_file=" + keyFile}
+	for _, test := range []struct {
+		args []string
+		over string
+	}{
+		{append([]string{"-port", port(secure)}, files...), "true"},
+		{append([]string{"-port", port(plain), "-set", "tls.port=" + port(secure)}, files...), "false"},
+	} {
+		if code, out, errs := call(t, nil, append([]string{"health"}, test.args...)...); code != 0 || out != test.over || errs != "" {
+			t.Errorf("%v: code %d, stdout %q, stderr %q", test.args, code, out, errs)
+		}
+	}
+	if code, _, errs := call(t, nil, append([]string{"health", "-port", port(plain)}, files...)...); code != 1 || errs == "" {
+		t.Errorf("TLS asked of a server without: code %d, stderr %q", code, errs)
 	}
 }
 

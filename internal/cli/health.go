@@ -32,7 +32,7 @@ func health(args []string, stdout, stderr io.Writer) int {
 			host = "127.0.0.1"
 		}
 		scheme := "http"
-		if cfg.TLS.CertFile != "" {
+		if cfg.TLS.Enabled() && cfg.TLS.Port == "" {
 			// The certificate is for the name that clients use, and nothing secret is sent.
 			scheme, client = "https", &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
 		}

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime"
 	"sync"
 	"syscall"
 
@@ -27,6 +28,9 @@ func serve(args []string, stdout, stderr io.Writer) int {
 	if err != nil {
 		fmt.Fprintln(stderr, err)
 		return exitFailed
+	}
+	if cfg.Debug.PprofAddress == "" {
+		runtime.MemProfileRate = 0 // nobody would see the samples
 	}
 	secrets, err := resolveSecrets(cfg)
 	if err != nil {
@@ -71,7 +75,11 @@ func serve(args []string, stdout, stderr io.Writer) int {
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP) // before anybody knows that there is something to signal
 	defer signal.Stop(hangup)
-	log.Info("listening", "address", l.Addr().String(), "mode", string(cfg.Mode), "max_sockets", s.MaxSockets())
+	where := []any{"address", l.Addr().String()}
+	if a := s.TLSAddr(); a != nil {
+		where = append(where, "tls_address", a.String())
+	}
+	log.Info("listening", append(where, "mode", string(cfg.Mode), "max_sockets", s.MaxSockets())...)
 	fmt.Fprint(stderr, s.Banner(l.Addr()))
 	var reloads sync.WaitGroup
 	defer reloads.Wait()

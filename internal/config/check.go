@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"net/url"
 	"reflect"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -80,12 +81,37 @@ func (c Config) Check() error {
 	if c.WebSocket.IdleTimeout < 2*c.WebSocket.PingInterval {
 		fail("websocket.idle_timeout", "must be at least twice websocket.ping_interval")
 	}
-	if (c.TLS.CertFile == "") != (c.TLS.KeyFile == "") {
-		fail("tls", "cert_file and key_file must be set together")
+	c.checkTLS(fail)
+	for i, token := range c.Admin.Tokens {
+		if problem := tokenProblem(string(token)); problem != "" {
+			fail(fmt.Sprintf("admin.tokens[%d]", i), "%s", problem)
+		}
+	}
+	if a := c.Debug.PprofAddress; a != "" {
+		addr, err := netip.ParseAddrPort(a)
+		if err != nil || !addr.Addr().IsLoopback() {
+			fail("debug.pprof_address", "must be a loopback address and a port, such as 127.0.0.1:6060")
+		}
 	}
 	c.checkKeys(fail)
 	c.checkLimits(fail)
 	return errors.Join(errs...)
+}
+
+// minTokenBytes is the length of the shortest access token.
+const minTokenBytes = 32
+
+// tokenProblem says what is wrong with an access token, or returns "".
+func tokenProblem(token string) string {
+	for i := range len(token) {
+		if token[i] <= ' ' || token[i] > '~' {
+			return "must be printable ASCII without spaces"
+		}
+	}
+	if len(token) < minTokenBytes {
+		return fmt.Sprintf("must have at least %d characters; openssl rand -hex 32 prints some", minTokenBytes)
+	}
+	return ""
 }
 
 // originProblem says what is wrong with an entry of an allow-list, or returns "".
@@ -122,7 +148,12 @@ func (c *Config) checkKeys(fail failFunc) {
 			defaultApp = k.App
 		}
 	}
-	checkNamespaces("namespaces", c.Namespaces, fail)
+	for i, name := range c.Revocable {
+		if !c.hasKey(name) {
+			fail(fmt.Sprintf("revocable_keys[%d]", i), "must be the name of one of api_keys, appId.keyId")
+		}
+	}
+	c.checkNamespaces("namespaces", c.Namespaces, fail)
 	seen := map[string]bool{defaultApp: defaultApp != ""}
 	for i, app := range c.Apps {
 		path := fmt.Sprintf("apps[%d]", i)
@@ -137,11 +168,26 @@ func (c *Config) checkKeys(fail failFunc) {
 				fail(fmt.Sprintf("%s.keys[%d]", path, j), "must have an id and a secret")
 			}
 		}
-		checkNamespaces(path+".namespaces", app.Namespaces, fail)
+		c.checkNamespaces(path+".namespaces", app.Namespaces, fail)
 	}
 }
 
-func checkNamespaces(path string, list []Namespace, fail failFunc) {
+// hasKey reports whether a key of the default app may have this name. One that the server makes
+// is known only later.
+func (c *Config) hasKey(name string) bool {
+	if strings.Contains(name, ":") {
+		return false // a whole key, with its secret
+	}
+	for _, text := range c.APIKeys {
+		if k, ok := splitKey(string(text)); ok && k.name() == name {
+			return true
+		}
+	}
+	app, id, _ := strings.Cut(name, ".")
+	return len(c.APIKeys) == 0 && app != "" && id != ""
+}
+
+func (c *Config) checkNamespaces(path string, list []Namespace, fail failFunc) {
 	seen := make(map[string]bool)
 	for i, ns := range list {
 		at := fmt.Sprintf("%s[%d].id", path, i)
@@ -154,14 +200,58 @@ func checkNamespaces(path string, list []Namespace, fail failFunc) {
 			fail(at, "%s is there twice", ns.ID)
 		}
 		seen[ns.ID] = true
-		v := reflect.ValueOf(ns)
-		for j := range v.NumField() {
-			if f := v.Type().Field(j); f.Tag.Get("later") != "" && !v.Field(j).IsZero() {
-				fail(fmt.Sprintf("%s[%d].%s", path, i, f.Tag.Get("yaml")), "not supported yet; remove it")
+		limits := reflect.ValueOf(ns.Limits)
+		for f, v := range limits.Fields() {
+			least := int64(0)
+			if strings.HasSuffix(yamlName(f), "_per_second") {
+				least = -1
 			}
+			if v.Int() < least {
+				fail(fmt.Sprintf("%s[%d].limits.%s", path, i, yamlName(f)), "must be at least %d", least)
+			}
+		}
+		if ns.Limits.MaxMessageBytes > c.Limits.MaxMessageBytes {
+			fail(fmt.Sprintf("%s[%d].limits.max_message_bytes", path, i), "must not be more than limits.max_message_bytes, which clients are told")
 		}
 	}
 }
+
+func (c *Config) checkTLS(fail failFunc) {
+	if port := c.TLS.Port; port != "" {
+		switch n, err := strconv.Atoi(port); {
+		case err != nil || n < 0 || n > 65535:
+			fail("tls.port", "must be empty, or a port number from 0 to 65535")
+		case port == c.Server.Port && n != 0:
+			fail("tls.port", "must differ from server.port, which speaks TLS by itself if tls.port is empty")
+		case !c.TLS.Enabled():
+			fail("tls.port", "needs a certificate: set tls.cert_file and tls.key_file, or tls.acme.domains")
+		}
+	}
+	if (c.TLS.CertFile == "") != (c.TLS.KeyFile == "") {
+		fail("tls", "cert_file and key_file must be set together")
+	}
+	acme := c.TLS.ACME
+	for _, name := range acme.Domains {
+		if !domain.MatchString(name) || len(name) > 253 {
+			fail("tls.acme.domains", "%q must be a name such as realtime.example.com, in lower case and ASCII (xn--), without a wildcard", name)
+		}
+	}
+	if len(acme.Domains) > 0 && c.TLS.CertFile != "" {
+		fail("tls", "cert_file and acme.domains exclude each other")
+	}
+	if len(acme.Domains) > 0 && !acme.AcceptTerms {
+		fail("tls.acme.accept_terms", "must be true for ACME: read the terms of service of the CA first")
+	}
+	if u, err := url.Parse(acme.Directory); acme.Directory != "" && (err != nil || u.Scheme != "https" || u.Host == "") {
+		fail("tls.acme.directory", "must be a URL that begins with https://")
+	}
+	if acme.Email != "" && !strings.Contains(acme.Email, "@") {
+		fail("tls.acme.email", "must be an address such as ops@example.com")
+	}
+}
+
+// domain is the syntax of names that certificates are ordered for: labels of which the last is no number.
+var domain = regexp.MustCompile(`^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z][a-z0-9-]{0,61}[a-z0-9]$`)
 
 func (c *Config) checkLimits(fail failFunc) {
 	normal := Default(c.Mode)
@@ -194,3 +284,11 @@ func (c *Config) checkLimits(fail failFunc) {
 
 // Address is what the server listens on, "host:port".
 func (c Config) Address() string { return net.JoinHostPort(c.Server.Host, c.Server.Port) }
+
+// TLSAddress is what it listens on for TLS beside that, or "" if it does not.
+func (c Config) TLSAddress() string {
+	if c.TLS.Port == "" {
+		return ""
+	}
+	return net.JoinHostPort(c.Server.Host, c.TLS.Port)
+}

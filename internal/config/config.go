@@ -45,20 +45,24 @@ type Config struct {
 	Server    Server    `yaml:"server" doc:"Where the server listens."`
 	JWT       JWT       `yaml:"jwt" doc:"Tokens of LetShare's door, /ws."`
 	CORS      CORS      `yaml:"cors" doc:"Who may use /ws, /health and /metrics from a browser."`
+	Auth      Auth      `yaml:"auth" doc:"How clients prove who they are."`
 	Ably      Ably      `yaml:"ably" doc:"The Ably doors."`
 	LetShare  LetShare  `yaml:"letshare" doc:"The LetShare door."`
 	Log       Log       `yaml:"log" doc:"Logs go to the standard output; warnings and errors also to errors.log."`
 	WebSocket WebSocket `yaml:"websocket" doc:"WebSockets of the LetShare door."`
 
 	APIKeys    []Secret    `yaml:"api_keys" reload:"yes" doc:"Keys of the default app, each appId.keyId:secret. All have the same appId. Empty: in local mode a published key that works from local addresses only, in production one that is made at the first start and kept in data_dir."`
+	Revocable  []string    `yaml:"revocable_keys" reload:"yes" doc:"Names, appId.keyId, of those of them whose tokens can be revoked; these live for an hour at most."`
 	Namespaces []Namespace `yaml:"namespaces" reload:"yes" doc:"Rules for channels of the default app: for the channel id and all whose name begins with id and a colon."`
 	Apps       []App       `yaml:"apps" reload:"yes" doc:"More apps, each with keys and rules of its own."`
 
-	DataDir string  `yaml:"data_dir" doc:"Directory for secrets that the server makes. Empty: storage.dir, or else ./data."`
+	DataDir string  `yaml:"data_dir" doc:"Directory for secrets that the server makes, and for apps of the control API. Empty: storage.dir, or else ./data."`
 	Storage Storage `yaml:"storage" doc:"Durable storage."`
 	Redis   Redis   `yaml:"redis" doc:"Several nodes that share one Redis."`
 	Sandbox Sandbox `yaml:"sandbox" doc:"Apps made at run time, for the test suites of SDKs."`
-	TLS     TLS     `yaml:"tls" doc:"TLS of the listener."`
+	Admin   Admin   `yaml:"admin" doc:"The control API, at /v1: apps, keys and namespaces while the server runs."`
+	TLS     TLS     `yaml:"tls" doc:"Encrypted connections."`
+	Debug   Debug   `yaml:"debug" doc:"A look inside the running server."`
 	Limits  Limits  `yaml:"limits" doc:"What one client, channel, app or message may use. Sizes are in bytes."`
 }
 
@@ -80,6 +84,11 @@ type JWT struct {
 // CORS is about browsers at LetShare's doors.
 type CORS struct {
 	AllowedOrigins []string `yaml:"allowed_origins" reload:"yes" doc:"Origins that are allowed, exactly as browsers send them: scheme://host[:port], without a slash at the end."`
+}
+
+// Auth is about credentials.
+type Auth struct {
+	RequireTLS bool `yaml:"require_tls" reload:"yes" doc:"Whether keys are refused that come without TLS from other than local addresses. Otherwise the log warns of the first. Tokens are not concerned."`
 }
 
 // Ably is about the Ably doors.
@@ -111,11 +120,22 @@ type WebSocket struct {
 type Namespace struct {
 	ID              string `yaml:"id" doc:"The channels' name up to the first colon."`
 	Persisted       bool   `yaml:"persisted" doc:"Messages stay in history for the storage period."`
-	PersistLast     bool   `yaml:"persist_last" later:"yes" doc:"The last message stays for a year."`
+	PersistLast     bool   `yaml:"persist_last" doc:"What was published last stays for a year."`
 	Identified      bool   `yaml:"identified" doc:"Clients without a clientId are refused."`
 	TLSOnly         bool   `yaml:"tls_only" doc:"Clients without TLS are refused."`
-	MutableMessages bool   `yaml:"mutable_messages" later:"yes" doc:"Messages can be updated, deleted and annotated."`
-	PushEnabled     bool   `yaml:"push_enabled" later:"yes" doc:"Messages can be pushed to devices."`
+	MutableMessages bool   `yaml:"mutable_messages" doc:"Messages may be updated, deleted and annotated, and stay in history for the storage period. Nothing can be updated yet."`
+	PushEnabled     bool   `yaml:"push_enabled" doc:"Messages may be pushed to devices. Nothing is pushed yet."`
+
+	Limits NamespaceLimits `yaml:"limits" doc:"Limits of each of the channels, in the place of those of the section limits. 0: as there."`
+}
+
+// NamespaceLimits are limits of each of the channels of a namespace.
+type NamespaceLimits struct {
+	MaxMessageBytes          int `yaml:"max_message_bytes" doc:"Size of all messages of one publish; not more than limits.max_message_bytes."`
+	ChannelMessagesPerSecond int `yaml:"channel_messages_per_second" doc:"Messages and presence messages. -1: no limit."`
+	ChannelBytesPerSecond    int `yaml:"channel_bytes_per_second" doc:"Their size. -1: no limit."`
+	PresenceMembers          int `yaml:"presence_members" doc:"Presence members."`
+	PresenceBytes            int `yaml:"presence_bytes" doc:"What they take together."`
 }
 
 // App is an app beside the default one.
@@ -148,10 +168,34 @@ type Sandbox struct {
 	Enabled bool `yaml:"enabled" doc:"Whether POST /apps makes apps, without authentication. For tests only."`
 }
 
-// TLS is about the listener.
+// Admin is about the control API.
+type Admin struct {
+	Tokens []Secret `yaml:"tokens" reload:"yes" doc:"Access tokens, each of at least 32 characters. Whoever has one can make, change and delete apps. Empty: there is no control API."`
+}
+
+// TLS is about who speaks it where, and with which certificate.
 type TLS struct {
-	CertFile string `yaml:"cert_file" doc:"Certificate chain in PEM; with it the listener speaks TLS only. Read again when it changes and at SIGHUP. Empty: no TLS."`
+	Port     string `yaml:"port" doc:"TCP port for TLS beside server.port, which is then without. 0: any free one. Empty: with a certificate server.port speaks TLS only."`
+	CertFile string `yaml:"cert_file" doc:"Certificate chain in PEM. Read again when it changes and at SIGHUP. Empty: no TLS, unless there is tls.acme."`
 	KeyFile  string `yaml:"key_file" doc:"Its private key in PEM."`
+	ACME     ACME   `yaml:"acme" doc:"Certificates that the server gets and renews by itself, by ACME, such as from Let's Encrypt."`
+}
+
+// Enabled reports whether TLS is spoken anywhere.
+func (t TLS) Enabled() bool { return t.CertFile != "" || len(t.ACME.Domains) > 0 }
+
+// ACME is about certificates that a CA issues to whoever answers under a name.
+type ACME struct {
+	Domains     []string `yaml:"domains" reload:"yes" doc:"Names to get certificates for. The CA must reach the server under each: on port 443 where TLS is spoken, or on port 80 where it is not. Empty: no ACME."`
+	AcceptTerms bool     `yaml:"accept_terms" doc:"Whether you accept the CA's terms of service. Must be true for ACME."`
+	Email       string   `yaml:"email" doc:"Address at which the CA may write to you."`
+	Directory   string   `yaml:"directory" doc:"URL of the CA's directory. Empty: Let's Encrypt."`
+	CacheDir    string   `yaml:"cache_dir" doc:"Directory for the account's key and the certificates. Empty: acme in data_dir."`
+}
+
+// Debug is a look inside the running server.
+type Debug struct {
+	PprofAddress string `yaml:"pprof_address" doc:"Address host:port, on this machine only, that serves profiles at /debug/pprof/ without authentication. Empty: none."`
 }
 
 // Limits is what one client, channel, app or message may use.

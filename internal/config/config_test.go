@@ -164,6 +164,18 @@ func TestFaultsNameThePlaceAndTheNearestName(t *testing.T) {
 		{"port", "server: {port: 70000}", "", "server.port: must be a port number"},
 		{"level", "log: {level: loud}", "", "log.level: must be debug, info, warn or error"},
 		{"half of a certificate", "tls: {cert_file: c.pem}", "", "tls: cert_file and key_file must be set together"},
+		{"profiles for everybody", "debug: {pprof_address: '0.0.0.0:6060'}", "", "debug.pprof_address: must be a loopback address and a port"},
+		{"profiles by name", "debug: {pprof_address: 'localhost:6060'}", "", "debug.pprof_address: must be a loopback address and a port"},
+		{"TLS on one port", "server: {port: 8443}\ntls: {port: 8443, cert_file: c, key_file: k}", "", "tls.port: must differ from server.port"},
+		{"TLS on no port", "tls: {port: x, cert_file: c, key_file: k}", "", "tls.port: must be empty, or a port number"},
+		{"TLS without a certificate", "tls: {port: 8443}", "", "tls.port: needs a certificate"},
+		{"ACME without a yes", "tls: {acme: {domains: [a.example]}}", "", "tls.acme.accept_terms: must be true"},
+		{"ACME and files", "tls: {cert_file: c, key_file: k, acme: {domains: [a.example], accept_terms: true}}", "", "tls: cert_file and acme.domains exclude each other"},
+		{"ACME for all", "tls: {acme: {domains: ['*.a.example'], accept_terms: true}}", "", "without a wildcard"},
+		{"ACME for an address", "tls: {acme: {domains: [192.0.2.1], accept_terms: true}}", "", `"192.0.2.1" must be a name`},
+		{"ACME for a host", "tls: {acme: {domains: [localhost], accept_terms: true}}", "", `"localhost" must be a name`},
+		{"ACME in plaintext", "tls: {acme: {directory: 'http://ca.example'}}", "", "tls.acme.directory: must be a URL that begins with https://"},
+		{"ACME for nobody", "tls: {acme: {email: me}}", "", "tls.acme.email: must be an address"},
 		{"slash", "cors: {allowed_origins: ['https://a/']}", "", "must not end in a slash"},
 		{"star", "cors: {allowed_origins: ['*']}", "", "list each that is allowed"},
 		{"no scheme", "ably: {allowed_origins: ['a.com']}", "", `ably.allowed_origins: "a.com" must have the form`},
@@ -171,10 +183,16 @@ func TestFaultsNameThePlaceAndTheNearestName(t *testing.T) {
 		{"proxy", "server: {trusted_proxies: [me]}", "", "neither an address nor a network"},
 		{"key", "api_keys: [nonsense]", "", "api_keys[0]: must have the form appId.keyId:secret"},
 		{"two apps", "api_keys: [a.b:c, d.e:f]", "", "api_keys[1]: is of app d, but the first key is of a"},
+		{"no revocable key", "api_keys: [a.b:c]\nrevocable_keys: [a.b, a.c]", "", "revocable_keys[1]: must be the name of one of api_keys"},
+		{"a whole revocable key", "revocable_keys: ['a.b:c']", "", "revocable_keys[0]: must be the name of one of api_keys"},
 		{"app twice", "apps: [{id: a}, {id: a}]", "", "apps[1].id: a is there twice"},
 		{"key without secret", "apps: [{id: a, keys: [{id: b}]}]", "", "apps[0].keys[0]: must have an id and a secret"},
 		{"namespace", "namespaces: [{id: 'a:b'}]", "", "namespaces[0].id: must have no colon"},
-		{"a namespace", "namespaces: [{id: n, push_enabled: true}]", "", "namespaces[0].push_enabled: not supported yet; remove it"},
+		{"a namespace's limit", "namespaces: [{id: n, limits: {presence_members: -1}}]", "", "namespaces[0].limits.presence_members: must be at least 0"},
+		{"a namespace's rate", "namespaces: [{id: n, limits: {channel_bytes_per_second: -2}}]", "", "namespaces[0].limits.channel_bytes_per_second: must be at least -1"},
+		{"an app's namespace's limit", "apps: [{id: a, namespaces: [{id: n, limits: {max_message_bytes: 70000}}]}]", "",
+			"apps[0].namespaces[0].limits.max_message_bytes: must not be more than limits.max_message_bytes"},
+		{"no such limit", "namespaces: [{id: n, limits: {presense_members: 1}}]", "", "unknown setting namespaces[0].limits.presense_members, did you mean presence_members?"},
 		{"limit", "limits: {max_message_bytes: 0}", "", "limits.max_message_bytes: must be at least 1"},
 		{"limit that may be off", "limits: {app_channels: -1}", "", "limits.app_channels: must be at least 0"},
 		{"profile", "limits: {profile: able}", "", "limits.profile: must be empty or ably"},
@@ -251,6 +269,7 @@ func TestObjectsAndAliasesInTheFile(t *testing.T) {
 namespaces:
   - &p {id: persisted, persisted: true}
   - {id: Mixed_Case, identified: true}
+  - {id: rest, persist_last: true, tls_only: true, mutable_messages: true, push_enabled: true, limits: {channel_messages_per_second: -1, max_message_bytes: 10}}
 apps:
   - id: app2
     keys:
@@ -259,7 +278,9 @@ apps:
 `)})
 	want := config.Default(config.Local)
 	p := config.Namespace{ID: "persisted", Persisted: true}
-	want.Namespaces = []config.Namespace{p, {ID: "Mixed_Case", Identified: true}}
+	want.Namespaces = []config.Namespace{p, {ID: "Mixed_Case", Identified: true},
+		{ID: "rest", PersistLast: true, TLSOnly: true, MutableMessages: true, PushEnabled: true,
+			Limits: config.NamespaceLimits{ChannelMessagesPerSecond: -1, MaxMessageBytes: 10}}}
 	want.Apps = []config.App{{ID: "app2", Namespaces: []config.Namespace{p}, Keys: []config.AppKey{
 		{ID: "k1", Secret: "12345678901234567890", Capability: `{"*":["subscribe"]}`, Revocable: true},
 	}}}
@@ -274,8 +295,10 @@ func TestTheDefaultFileLoadsAsTheDefaults(t *testing.T) {
 		c := mustLoad(t, config.Options{File: write(t, text), Environ: []string{"MODE=" + string(mode)}})
 		want := config.Default(mode)
 		// Empty lists come back as such.
-		want.APIKeys, want.Namespaces, want.Apps = []config.Secret{}, []config.Namespace{}, []config.App{}
+		want.APIKeys, want.Revocable, want.Namespaces, want.Apps = []config.Secret{}, []string{}, []config.Namespace{}, []config.App{}
 		want.Ably.AllowedOrigins, want.Server.TrustedProxies, want.Redis.Addresses = []string{}, []string{}, []string{}
+		want.Admin.Tokens = []config.Secret{}
+		want.TLS.ACME.Domains = []string{}
 		if !reflect.DeepEqual(c, want) {
 			t.Errorf("%s: got %+v, want %+v", mode, c, want)
 		}
@@ -313,6 +336,7 @@ func TestASecretIsNeverPrinted(t *testing.T) {
 	c := config.Default(config.Local)
 	c.APIKeys = []config.Secret{"app001.key001:very-secret"}
 	c.JWT.Secret = "very-secret"
+	c.Admin.Tokens = []config.Secret{"very-secret"}
 	c.Apps = []config.App{{Keys: []config.AppKey{{Secret: "very-secret"}}}}
 	var log strings.Builder
 	slog.New(slog.NewJSONHandler(&log, nil)).Info("config", "config", c, "secret", c.JWT.Secret)
@@ -332,7 +356,8 @@ func TestReloadKnowsWhatNeedsARestart(t *testing.T) {
 	a, b := config.Default(config.Local), config.Default(config.Local)
 	b.Log.Level = "debug"
 	b.CORS.AllowedOrigins = []string{"https://x"}
-	b.APIKeys, b.Namespaces = []config.Secret{"a.b:c"}, []config.Namespace{{ID: "x"}}
+	b.Admin.Tokens = []config.Secret{"x"}
+	b.APIKeys, b.Revocable, b.Namespaces = []config.Secret{"a.b:c"}, []string{"a.b"}, []config.Namespace{{ID: "x"}}
 	if got := config.NeedRestart(a, b); len(got) != 0 {
 		t.Errorf("got %q", got)
 	}
@@ -437,6 +462,24 @@ func TestProductionUsesWhatIsConfiguredAndTouchesNoFile(t *testing.T) {
 	}
 }
 
+func TestKeysAreRevocableWhoseNamesSaySo(t *testing.T) {
+	c := production(t)
+	c.JWT.Secret, c.Ably.TokenSecret = "a secret of my own", "a secret of my own for the tokens"
+	c.APIKeys, c.Revocable = []config.Secret{"mine01.key001:4711", "mine01.key002:4712"}, []string{"mine01.key002"}
+	want := []config.Key{{App: "mine01", ID: "key001", Secret: "4711"}, {App: "mine01", ID: "key002", Secret: "4712", Revocable: true}}
+	if s := resolve(t, c); !slices.Equal(s.Keys, want) {
+		t.Errorf("got %#v", s.Keys)
+	}
+
+	// So can the key that the server has made, which is known from the second start on.
+	c = production(t)
+	made := resolve(t, c).Keys[0]
+	c.Revocable = []string{made.App + "." + made.ID}
+	if s := resolve(t, c); made.Revocable || len(s.Keys) != 1 || s.Keys[0].Secret != made.Secret || !s.Keys[0].Revocable {
+		t.Errorf("got %#v", s.Keys)
+	}
+}
+
 func TestAPlaceThatCannotBeWrittenMeansSecretsForThisRunAndWarnings(t *testing.T) {
 	c := production(t)
 	if err := os.WriteFile(c.DataDir, nil, 0o600); err != nil { // a file where the directory should be
@@ -482,6 +525,42 @@ func TestAPublishedOrShortTokenSecret(t *testing.T) {
 		c.Ably.TokenSecret = "guess me"
 		if s := resolve(t, c); s.TokenSecret != "guess me" || len(s.Warnings) != 1 {
 			t.Errorf("%s: got %#v, warnings %q", mode, s, s.Warnings)
+		}
+	}
+}
+
+func TestAnAccessTokenIsLongAndPublishedNowhere(t *testing.T) {
+	const good, known = "an-access-token-of-this-test-only", "letshare-jwt-secret-key-2024-local-or-so"
+	c := mustLoad(t, config.Options{Environ: []string{"LETSHARE_ADMIN_TOKENS=" + good + "," + known}, Dir: t.TempDir()})
+	c.DataDir = t.TempDir()
+	s := resolve(t, c)
+	if len(s.AdminTokens) != 1 || s.AdminTokens[0] != (config.AdminToken{Name: "admin.tokens[0]", Secret: good}) ||
+		len(s.Warnings) != 1 || !strings.Contains(s.Warnings[0], "admin.tokens[1]") {
+		t.Errorf("got %+v, warnings %q", s.AdminTokens, s.Warnings)
+	}
+	for _, bad := range []string{good[:31], "with a space in the middle of the token", "with-letters-beyond-ASCII-é-in-the-token"} {
+		_, _, err := config.Load(config.Options{Environ: []string{"LETSHARE_ADMIN_TOKENS=" + bad}, Dir: t.TempDir()})
+		if err == nil || !strings.Contains(err.Error(), "admin.tokens[0]: must ") || strings.Contains(err.Error(), bad) {
+			t.Errorf("%q: %v", bad, err)
+		}
+	}
+}
+
+func TestWhereAppsOfTheControlAPIAreKept(t *testing.T) {
+	for _, c := range []struct {
+		mode             config.Mode
+		dataDir, storage string
+		want             string
+	}{
+		{config.Local, "", "", ""},
+		{config.Local, "mine", "", "mine/apps.json"},
+		{config.Local, "", "db", "db/apps.json"},
+		{config.Production, "", "", "data/apps.json"},
+		{config.Production, "mine", "db", "mine/apps.json"},
+	} {
+		got := config.Config{Mode: c.mode, DataDir: c.dataDir, Storage: config.Storage{Dir: c.storage}}.AppsFile()
+		if got != filepath.FromSlash(c.want) {
+			t.Errorf("%+v: got %q", c, got)
 		}
 	}
 }

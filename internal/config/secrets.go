@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -27,8 +28,11 @@ type Key struct {
 	LocalOnly  bool // its secret is published: for local peers only
 }
 
+// name is "appId.keyId".
+func (k Key) name() string { return k.App + "." + k.ID }
+
 // reveal is the whole key, secret and all.
-func (k Key) reveal() string { return k.App + "." + k.ID + ":" + string(k.Secret) }
+func (k Key) reveal() string { return k.name() + ":" + string(k.Secret) }
 
 // Secrets are the secrets and keys that the server works with.
 type Secrets struct {
@@ -40,8 +44,16 @@ type Secrets struct {
 
 	TokenSecret Secret // of Ably tokens
 
+	AdminTokens []AdminToken // of the control API
+
 	Warnings []string // what the operator should change
 	Notes    []string // what the operator should know
+}
+
+// AdminToken is an access token of the control API.
+type AdminToken struct {
+	Name   string // which setting it is
+	Secret Secret
 }
 
 // The files of the data directory, readable for their owner only.
@@ -49,6 +61,7 @@ const (
 	jwtSecretFile   = "jwt-secret"
 	apiKeyFile      = "api-key"
 	tokenSecretFile = "token-secret"
+	appsFile        = "apps.json"
 )
 
 // ResolveSecrets decides which secrets and keys are used.
@@ -66,6 +79,7 @@ func ResolveSecrets(c Config, p Published) (Secrets, error) {
 	if err := r.resolveApps(); err != nil {
 		return Secrets{}, err
 	}
+	r.resolveAdminTokens()
 	return r.out, nil
 }
 
@@ -143,6 +157,10 @@ func (r *resolver) resolveDefaultApp() error {
 		}
 	}
 	r.out.DefaultApp = r.out.Keys[0].App
+	for i := range r.out.Keys {
+		k := &r.out.Keys[i]
+		k.Revocable = slices.Contains(r.Revocable, k.name())
+	}
 	return nil
 }
 
@@ -176,7 +194,7 @@ func (r *resolver) addKey(k Key, where string) {
 			return
 		}
 		k.LocalOnly = true
-		r.note("key %s.%s is a published one and works from local addresses only; set your own with LETSHARE_API_KEYS", k.App, k.ID)
+		r.note("key %s is a published one and works from local addresses only; set your own with LETSHARE_API_KEYS", k.name())
 	}
 	r.out.Keys = append(r.out.Keys, k)
 }
@@ -192,6 +210,18 @@ func (r *resolver) resolveApps() error {
 		}
 	}
 	return nil
+}
+
+// resolveAdminTokens uses no published token in either mode.
+func (r *resolver) resolveAdminTokens() {
+	for i, token := range r.Admin.Tokens {
+		name := fmt.Sprintf("admin.tokens[%d]", i)
+		if r.published.Contains(string(token)) {
+			r.warn("%s is a published one and is not used; set your own with LETSHARE_ADMIN_TOKENS", name)
+			continue
+		}
+		r.out.AdminTokens = append(r.out.AdminTokens, AdminToken{name, token})
+	}
 }
 
 // splitKey takes "appId.keyId:secret" apart, without looking at the characters.
@@ -225,6 +255,23 @@ func (c Config) dataDir() string {
 		return c.Storage.Dir
 	}
 	return "data"
+}
+
+// AppsFile is where apps that are made at run time are kept, or "" if they end with the process:
+// in local mode without a directory of its own.
+func (c Config) AppsFile() string {
+	if c.Mode == Local && c.DataDir == "" && c.Storage.Dir == "" {
+		return ""
+	}
+	return filepath.Join(c.dataDir(), appsFile)
+}
+
+// ACMEDir is where the account's key and the certificates of tls.acme are kept.
+func (c Config) ACMEDir() string {
+	if dir := c.TLS.ACME.CacheDir; dir != "" {
+		return dir
+	}
+	return filepath.Join(c.dataDir(), "acme")
 }
 
 // keep returns the secret in a file of the data directory, which it makes if it is not

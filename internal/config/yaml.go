@@ -137,7 +137,7 @@ func writeStruct(b *strings.Builder, v reflect.Value, indent string) {
 		case f.Type.Kind() == reflect.Slice && field.Len() == 0:
 			b.WriteString(" []\n")
 			if f.Type.Elem().Kind() == reflect.Struct {
-				writeExample(b, f.Type.Elem(), indent+"#   ")
+				writeExample(b, f.Type.Elem(), indent+"#   - ", indent+"#     ")
 			}
 		case f.Type.Kind() == reflect.Slice:
 			b.WriteByte('\n')
@@ -150,19 +150,26 @@ func writeStruct(b *strings.Builder, v reflect.Value, indent string) {
 	}
 }
 
-// writeExample shows, as a comment, what an item of a list of objects looks like.
-func writeExample(b *strings.Builder, item reflect.Type, prefix string) {
-	bullet := "- "
+// writeExample shows, as a comment, what an item of a list of objects looks like. first begins
+// its first line, rest the others.
+func writeExample(b *strings.Builder, item reflect.Type, first, rest string) {
+	prefix := first
 	for _, f := range yamlFields(item) {
-		isList := f.Type.Kind() == reflect.Slice
-		value := "[]"
-		if !isList {
-			value = scalarYAML(reflect.Zero(f.Type))
+		value := " []"
+		switch f.Type.Kind() {
+		case reflect.Slice:
+		case reflect.Struct:
+			value = ""
+		default:
+			value = " " + scalarYAML(reflect.Zero(f.Type))
 		}
-		fmt.Fprintf(b, "%s%s%s: %s # %s\n", prefix, bullet, yamlName(f), value, f.Tag.Get("doc"))
-		bullet = "  "
-		if isList {
-			writeExample(b, f.Type.Elem(), prefix+"    ")
+		fmt.Fprintf(b, "%s%s:%s # %s\n", prefix, yamlName(f), value, f.Tag.Get("doc"))
+		prefix = rest
+		switch f.Type.Kind() {
+		case reflect.Slice:
+			writeExample(b, f.Type.Elem(), rest+"  - ", rest+"    ")
+		case reflect.Struct:
+			writeExample(b, f.Type, rest+"  ", rest+"  ")
 		}
 	}
 }

@@ -2,6 +2,7 @@ package directory
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"time"
 
@@ -26,8 +27,12 @@ var (
 	// caller allows.
 	ErrFull = errors.New("directory: full")
 
-	// ErrTooMany: the store holds as many nonces or revocations as it may; nothing was kept.
+	// ErrTooMany: the store holds as many nonces, revocations or apps as it may; nothing was
+	// kept.
 	ErrTooMany = errors.New("directory: too many records")
+
+	// ErrConflict: the record of an app has another revision than the caller's, or is gone.
+	ErrConflict = errors.New("directory: changed by somebody else")
 )
 
 // Node names one process: a node that restarts is another Node with the same Name.
@@ -80,6 +85,18 @@ type ChannelQuery struct {
 	Prefix string // only those whose names begin so
 	After  string // only those whose names are greater
 	Limit  int    // channels, at least 1
+}
+
+// App is the record of an app that was made at run time.
+type App struct {
+	ID string
+
+	// Revision is another after each change, and greater than all that the app ever had: also
+	// than those of an app with the same id that was deleted.
+	Revision uint64
+
+	// Data is a JSON value, into which the directory does not look. Nobody changes it.
+	Data json.RawMessage
 }
 
 // Directory is one node's access to the shared records.
@@ -173,6 +190,25 @@ type Directory interface {
 	// Revoked yields when there may be new revocations, however many. The channel is never
 	// closed. A notice may be lost, so that whoever waits for it asks from time to time, too.
 	Revoked() <-chan struct{}
+
+	// PutApp records an app and returns its new revision. With revision 0 there must be none
+	// with this id yet, otherwise the record is replaced if it has that revision: else it fails
+	// with ErrConflict. With max > 0 it fails with ErrTooMany when a new one would be more than
+	// max apps. Every node is told through AppsChanged. After ErrConflict, ErrTooMany and
+	// ErrUnavailable nothing has changed; after another error that is unknown.
+	PutApp(ctx context.Context, id string, revision uint64, data json.RawMessage, max int) (uint64, error)
+
+	// DeleteApp removes the record of an app if it has this revision; errors and notices are
+	// those of PutApp.
+	DeleteApp(ctx context.Context, id string, revision uint64) error
+
+	// Apps returns all records of apps, ordered by id.
+	Apps(ctx context.Context) ([]App, error)
+
+	// AppsChanged yields when records of apps may have changed, however many. The channel is
+	// never closed. A notice may be lost, so that whoever waits for it asks from time to time,
+	// too.
+	AppsChanged() <-chan struct{}
 
 	// Superseded yields the connections of this node that another generation took over.
 	// The caller closes their transports silently. The channel is never closed; it is

@@ -292,4 +292,14 @@ type Policy struct {
 	Retention  time.Duration // 0: LiveWindow only
 	MaxEntries int           // 0: no bound
 	MaxBytes   int64         // as the engine counts them, overheads included; 0: no bound
+
+	// Last is for how long the channel's newest message is kept: the entry of KindMessage
+	// that was logged last, with all that its batch has. 0: as long as any other. When the
+	// log has dropped it Read finds it nevertheless, before the oldest entry of the log. It
+	// is no position then: entries between it and the log are gone, so that nothing before
+	// the log can be read with Exact.
+	//
+	// It counts against the budget, and is not dropped to make room for others. When there is
+	// no room it may still be replaced by one that is not larger.
+	Last time.Duration
 }

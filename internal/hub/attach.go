@@ -57,6 +57,9 @@ type Attachment struct {
 	noEcho   bool
 	limited  bool // receiver is a Limiter
 
+	// What rules ask for, which stays as it is while the attachment lasts.
+	plaintext, anonymous bool
+
 	channel  *channel
 	form     Form
 	filter   *filter.Filter // nil: all messages
@@ -108,6 +111,9 @@ func (h *Hub) Attach(ctx context.Context, a *Attach) (*Attachment, error) {
 		noEcho:   a.NoEcho,
 		filter:   sieve,
 		limited:  a.Limited,
+
+		plaintext: a.Grant.Plaintext,
+		anonymous: !a.Grant.Identified(),
 	}
 	at.modes.Store(uint32(modes))
 	if a.Names != nil {
@@ -125,33 +131,20 @@ func (h *Hub) Attach(ctx context.Context, a *Attach) (*Attachment, error) {
 		h.adjust(id, pubsub.Occupancy{}.Minus(add))
 		return nil, pubsub.Errorf(pubsub.CodeTooManyChannels, "a channel may be attached to with %d different filters", maxFilters)
 	}
+	// A rule that has changed meanwhile may not have found the attachment.
+	if err := at.Admitted(); err != nil {
+		at.Detach()
+		return nil, err
+	}
 	return at, nil
-}
-
-// CheckTLS refuses a party without TLS a channel whose namespace wants it, with
-// CodeTLSRequired.
-func (h *Hub) CheckTLS(g *auth.Grant, name pubsub.ChannelName) error {
-	if !g.Plaintext {
-		return nil
-	}
-	return checkTLS(g, h.opts.Namespace(g.App, name.Base))
-}
-
-func checkTLS(g *auth.Grant, rule auth.Namespace) error {
-	if g.Plaintext && rule.TLSOnly {
-		return pubsub.NewError(pubsub.CodeTLSRequired, "the channel requires a connection with TLS")
-	}
-	return nil
 }
 
 // grantModes checks that the grant may attach and returns the modes it gets: those asked
 // for that its capability covers (RTL4m).
 func (h *Hub) grantModes(g *auth.Grant, name pubsub.ChannelName, asked pubsub.Mode) (pubsub.Mode, error) {
-	if err := h.CheckTLS(g, name); err != nil {
+	rule := h.opts.Namespace(g.App, name.Base)
+	if err := admit(&rule, g); err != nil {
 		return 0, err
-	}
-	if h.opts.Namespace(g.App, name.Base).Identified && !g.Identified() {
-		return 0, pubsub.NewError(pubsub.CodeIdentifiedClientNeeded, "the channel requires an identified client")
 	}
 	if asked == 0 {
 		asked = pubsub.DefaultModes

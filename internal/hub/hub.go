@@ -58,6 +58,7 @@ type Hub struct {
 	wake    chan struct{} // a token when there are some
 
 	messageRates, byteRates limit.Buckets[pubsub.ChannelID] // of what is published
+	tokenRates              limit.Buckets[publisher]
 
 	appsMu      sync.Mutex     // comes after a shard's mu; nothing is locked under it
 	appChannels map[string]int // channels in the shards, by app

@@ -9,6 +9,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/golang-jwt/jwt/v5"
+
 	"letshare-server/internal/auth"
 	"letshare-server/internal/engine"
 	"letshare-server/internal/hub"
@@ -247,4 +249,143 @@ func TestWhatAReceiverDoesNotAllowIsNotHandedOver(t *testing.T) {
 	if len(asked) != 3 || asked[0] != 3 || asked[1] != 2 || asked[2] != 1 || len(askedOfFiltered) != 1 || askedOfFiltered[0] != 2 {
 		t.Errorf("asked %v and %v", asked, askedOfFiltered)
 	}
+}
+
+// bearer is the grant of a JWT with the given claims.
+func bearer(t *testing.T, claims jwt.MapClaims) *auth.Grant {
+	t.Helper()
+	app, err := auth.NewApp("app", []auth.Key{{ID: "key", Secret: "secret"}}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	claims["iat"], claims["exp"] = time.Now().Unix(), time.Now().Add(time.Hour).Unix()
+	token := jwt.NewWithClaims(jwt.SigningMethodHS256, claims)
+	token.Header["kid"] = "app.key"
+	text, err := token.SignedString([]byte("secret"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, err := auth.NewAuthenticator(auth.NewRegistry(app), nil).RealtimeToken(text, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return g
+}
+
+func TestATokenBoundsTheRateOfItsClientOnEachChannel(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, _, e := limited(t, limit.Limits{Burst: 5 * time.Second})
+		const claim = "ably.limits.publish.perAttachment.maxRate."
+		g := bearer(t, jwt.MapClaims{claim + "*": 10, claim + "slow": 0.1, claim + "closed": 0})
+		serial := int64(0)
+		try := func(connection, channel string, messages int) pubsub.Code {
+			p := &hub.Publish{Grant: g, Channel: name(channel), ConnectionID: connection, MsgSerial: serial}
+			for range messages {
+				p.Messages = append(p.Messages, &pubsub.Message{Data: pubsub.Text("x")})
+			}
+			serial++
+			var turn hub.Turn
+			defer turn.End()
+			return codeOf(h.Publish(&turn, p, func(hub.Published) {}))
+		}
+		expect := func(what string, got, want pubsub.Code) {
+			t.Helper()
+			if got != want {
+				t.Errorf("%s: code %d, want %d", what, got, want)
+			}
+		}
+		const refused = pubsub.CodeConnectionRateExceeded
+		expect("50 of a burst", try("c1", "a", 50), 0)
+		expect("one more", try("c1", "a", 1), refused)
+		expect("on another channel", try("c1", "b", 50), 0)
+		expect("on another connection", try("c2", "a", 50), 0)
+		expect("over REST", try("", "a", 50), 0)
+		expect("more over REST", try("", "a", 1), refused)
+		time.Sleep(100 * time.Millisecond)
+		expect("after a tenth of a second", try("c1", "a", 1), 0)
+		expect("and another", try("c1", "a", 1), refused)
+		expect("no message", try("c1", "a", 0), 0)
+
+		expect("one of a slow channel", try("c1", "slow", 1), 0)
+		time.Sleep(5*time.Second - 1)
+		expect("another too soon", try("c1", "slow", 1), refused)
+		time.Sleep(5*time.Second + 1)
+		expect("another", try("c1", "slow", 1), 0)
+		expect("a closed channel", try("c1", "closed", 1), refused)
+		time.Sleep(time.Hour)
+		expect("a closed channel later", try("c1", "closed", 1), refused)
+		e.expect(t, limit.TokenMessages, 6)
+		if n := e.of[limit.ChannelMessages]; n != 0 {
+			t.Errorf("%d against the channel", n)
+		}
+	})
+}
+
+func TestANamespaceHasLimitsOfItsOwn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		all := limit.Limits{MessageBytes: 100, PresenceMembers: 2, PresenceBytes: 1000, Burst: time.Second, Rates: limit.Rates{ChannelMessages: 4, ChannelBytes: 400}}
+		rules := make(map[string]auth.NamespaceLimits)
+		h, _, e := limited(t, all, func(o *hub.Options) {
+			o.Namespace = func(_, channel string) auth.Namespace {
+				return auth.Namespace{Limits: rules[pubsub.Namespace(channel)]}
+			}
+		})
+		expect := func(what string, got, want pubsub.Code) {
+			t.Helper()
+			if got != want {
+				t.Errorf("%s: got %d, want %d", what, got, want)
+			}
+		}
+		present := func(channel, client, data string) pubsub.Code {
+			t.Helper()
+			r := request("conn-"+client, 0, enter(client, data))
+			r.Channel = name(channel)
+			return code(try(t, h, r))
+		}
+		check := func(when string, own auth.NamespaceLimits, messageBytes, messages, bytes, members, presenceBytes int) {
+			t.Helper()
+			rules["own"] = own
+			channel := func(what string) string { return "own:" + when + what }
+			expect(when+": just the largest", tryPublish(h, "app", channel("size"), messageBytes), 0)
+			expect(when+": too large", tryPublish(h, "app", channel("size"), messageBytes+1), pubsub.CodeMessageTooLarge)
+			for range messages {
+				expect(when+": within the rate", tryPublish(h, "app", channel("rate"), 1), 0)
+			}
+			if got, want := tryPublish(h, "app", channel("rate"), 1), pubsub.CodeChannelMessageRate; messages > 0 {
+				expect(when+": above the rate", got, want)
+			}
+			for range bytes / 50 {
+				expect(when+": within the bandwidth", tryPublish(h, "app", channel("bytes"), 50), 0)
+			}
+			if bytes > 0 {
+				expect(when+": above the bandwidth", tryPublish(h, "app", channel("bytes"), 1), pubsub.CodeChannelByteRate)
+			}
+			for i := range members {
+				expect(when+": a member", present(channel("members"), "m"+strconv.Itoa(i), ""), 0)
+			}
+			expect(when+": one member too many", present(channel("members"), "last", ""), pubsub.CodeTooManyMembers)
+			large := strings.Repeat("x", min(messageBytes, presenceBytes)-10)
+			if presenceBytes < messageBytes {
+				expect(when+": too much data", present(channel("data"), "a", large+strings.Repeat("x", 10)), pubsub.CodePresenceTooLarge)
+			} else {
+				expect(when+": as much data as may be", present(channel("data"), "a", large), 0)
+			}
+		}
+		check("as all", auth.NamespaceLimits{}, 100, 4, 0, 2, 1000)
+		check("more", auth.NamespaceLimits{MessageBytes: 150, Messages: 8, Bytes: -1, PresenceMembers: 3, PresenceBytes: 2000}, 150, 8, 0, 3, 2000)
+		check("less", auth.NamespaceLimits{MessageBytes: 60, Messages: 2, PresenceMembers: 1, PresenceBytes: 50}, 60, 2, 0, 1, 50)
+		check("other rates", auth.NamespaceLimits{Messages: -1, Bytes: 200}, 100, 0, 200, 2, 1000)
+		e.expect(t, limit.MessageBytes, 4)
+		e.expect(t, limit.ChannelMessages, 3)
+		e.expect(t, limit.ChannelBytes, 1)
+		e.expect(t, limit.PresenceMembers, 4)
+		e.expect(t, limit.PresenceBytes, 1)
+
+		// The size counts for doors with a bound of their own, too.
+		p := &hub.Publish{Grant: anyone, Channel: name("own:door"), Messages: message("", strings.Repeat("x", 101)), MaxBytes: 1000}
+		expect("a door's own size", code(h.Publish(new(hub.Turn), p, func(hub.Published) {})), 0)
+		rules["own"] = auth.NamespaceLimits{MessageBytes: 100}
+		p = &hub.Publish{Grant: anyone, Channel: name("own:door"), Messages: message("", strings.Repeat("x", 101)), MaxBytes: 1000}
+		expect("a door's own size where the namespace has one", code(h.Publish(new(hub.Turn), p, func(hub.Published) {})), pubsub.CodeMessageTooLarge)
+	})
 }

@@ -46,16 +46,16 @@ func (h *Hub) Presence(ctx context.Context, turn *Turn, p *Presence) error {
 	c := h.lookup(id)
 	counts := h.counts(c, id)
 	rule := h.opts.Namespace(p.Grant.App, p.Channel.Base)
-	if err := h.checkPresence(p, rule); err != nil {
+	limits := h.limitsOf(id.App, &rule)
+	if err := h.checkPresence(p, &rule, &limits); err != nil {
 		counts.Refused(stats.Realtime, stats.Presence, len(p.Items))
 		return err
 	}
 	if len(p.Items) == 0 {
 		return nil
 	}
-	limits := h.opts.Limits.For(id.App)
-	if limits.ChannelMessages > 0 || limits.ChannelBytes > 0 {
-		if err := h.pace(limits, id, len(p.Items), p.size()); err != nil {
+	if limits.messages > 0 || limits.bytes > 0 {
+		if err := h.pace(&limits, id, len(p.Items), p.size()); err != nil {
 			counts.Refused(stats.Realtime, stats.Presence, len(p.Items))
 			return err
 		}
@@ -72,7 +72,7 @@ func (h *Hub) Presence(ctx context.Context, turn *Turn, p *Presence) error {
 		a := p.change(members)
 		a.Channel, a.Deadline = id, deadline
 		a.Bounds = []engine.Bound{{
-			Space: engine.RecordPresence, MaxRecords: limits.PresenceMembers, MaxBytes: limits.PresenceBytes,
+			Space: engine.RecordPresence, MaxRecords: limits.presenceMembers, MaxBytes: limits.presenceBytes,
 		}}
 		return a, nil
 	})
@@ -85,10 +85,10 @@ func (h *Hub) Presence(ctx context.Context, turn *Turn, p *Presence) error {
 	switch {
 	case errors.Is(err, engine.ErrTooManyRecords):
 		h.opts.Limits.Exceeded(limit.PresenceMembers, id.App)
-		return pubsub.Errorf(pubsub.CodeTooManyMembers, "a channel has %d presence members at most", limits.PresenceMembers).Because(err)
+		return pubsub.Errorf(pubsub.CodeTooManyMembers, "a channel has %d presence members at most", limits.presenceMembers).Because(err)
 	case errors.Is(err, engine.ErrRecordsTooLarge):
 		h.opts.Limits.Exceeded(limit.PresenceBytes, id.App)
-		return pubsub.Errorf(pubsub.CodePresenceTooLarge, "the members of a channel have %d bytes of data at most", limits.PresenceBytes).Because(err)
+		return pubsub.Errorf(pubsub.CodePresenceTooLarge, "the members of a channel have %d bytes of data at most", limits.presenceBytes).Because(err)
 	case err != nil:
 		return clientError(err)
 	}
@@ -113,22 +113,19 @@ func (p *Presence) count(counts *stats.App, err error, persisted bool) {
 
 // checkPresence validates a request, rights first (RTP8h) and contents after (RTP8i), and
 // completes its items with their clientIds (RTP8c, RTP9d, RTP10c).
-func (h *Hub) checkPresence(p *Presence, rule auth.Namespace) error {
+func (h *Hub) checkPresence(p *Presence, rule *auth.Namespace, limits *channelLimits) error {
 	if p.Channel.Qualifier != "" || !p.Grant.Allows(auth.OpPresence, p.Channel.Resource()) {
 		return denied("be present on", p.Channel)
 	}
-	if err := checkTLS(p.Grant, rule); err != nil {
+	if err := admit(rule, p.Grant); err != nil {
 		return err
-	}
-	if rule.Identified && !p.Grant.Identified() {
-		return pubsub.NewError(pubsub.CodeIdentifiedClientNeeded, "the channel requires an identified client")
 	}
 	if len(p.Items) > MaxMessagesPerPublish {
 		h.opts.Limits.Exceeded(limit.PublishMessages, p.Grant.App)
 		return pubsub.Errorf(pubsub.CodeTooManyMessages, "a request has %d presence messages at most, got %d", MaxMessagesPerPublish, len(p.Items))
 	}
 	size := p.size()
-	if most := h.opts.Limits.For(p.Grant.App).MessageBytes; size > most {
+	if most := limits.messageBytes; size > most {
 		return h.tooLarge(p.Grant.App, size, most)
 	}
 	claim, claimed := p.Grant.UserClaim(p.Channel.Resource())

@@ -43,7 +43,8 @@ type Publish struct {
 	// Ephemeral says that nothing of it is kept, whatever the messages say.
 	Ephemeral bool
 
-	// MaxBytes bounds the sum of the messages' sizes. Zero means the app's limit.
+	// MaxBytes bounds the sum of the messages' sizes, unless the channel's namespace does.
+	// Zero means the limit of all channels.
 	MaxBytes int
 }
 
@@ -59,7 +60,8 @@ type Published struct {
 // once, perhaps before Publish returns. What was published is sent when turn ends. An
 // error means that p was refused and done will not be called.
 //
-// A publish above the rates of its channel is CodeChannelMessageRate or CodeChannelByteRate.
+// A publish above the rate that its token sets is CodeConnectionRateExceeded, one above the rates
+// of its channel CodeChannelMessageRate or CodeChannelByteRate.
 //
 // Publish may wait while the room's fan-out is far behind.
 func (h *Hub) Publish(turn *Turn, p *Publish, done func(Published)) error {
@@ -68,7 +70,8 @@ func (h *Hub) Publish(turn *Turn, p *Publish, done func(Published)) error {
 	c := h.lookup(channelID)
 	counts, transport := h.counts(c, channelID), p.transport()
 	rule := h.opts.Namespace(p.Grant.App, p.Channel.Base)
-	batch, id, err := h.check(p, rule)
+	limits := h.limitsOf(channelID.App, &rule)
+	batch, id, err := h.check(p, &rule, &limits)
 	if err != nil {
 		counts.Refused(transport, stats.Messages, count)
 		return err
@@ -77,9 +80,13 @@ func (h *Hub) Publish(turn *Turn, p *Publish, done func(Published)) error {
 		done(Published{})
 		return nil
 	}
+	if err := h.paceToken(p, channelID); err != nil {
+		counts.Refused(transport, stats.Messages, count)
+		return err
+	}
 	size := batch.Size()
-	if l := h.opts.Limits.For(channelID.App); l.ChannelMessages > 0 || l.ChannelBytes > 0 {
-		if err := h.pace(l, channelID, count, size); err != nil {
+	if limits.messages > 0 || limits.bytes > 0 {
+		if err := h.pace(&limits, channelID, count, size); err != nil {
 			counts.Refused(transport, stats.Messages, count)
 			return err
 		}
@@ -147,26 +154,26 @@ func (c *channel) crowded() bool {
 
 // check validates a publish, rights first and contents after, and makes its batch and the id
 // that repeats of it are recognised by (RSL1k4-5).
-func (h *Hub) check(p *Publish, rule auth.Namespace) (*pubsub.Batch, engine.ID, error) {
+func (h *Hub) check(p *Publish, rule *auth.Namespace, limits *channelLimits) (*pubsub.Batch, engine.ID, error) {
 	none := engine.ID{}
+	if needed := mutation(p.Messages); needed != 0 {
+		return nil, none, h.RefuseMutation(p.Grant, p.Channel, needed)
+	}
 	ops := p.Grant.Ops(p.Channel.Resource())
 	if p.Channel.Qualifier != "" || !ops.Has(auth.OpPublish) {
 		return nil, none, denied("publish to", p.Channel)
 	}
-	if err := checkTLS(p.Grant, rule); err != nil {
+	if err := admit(rule, p.Grant); err != nil {
 		return nil, none, err
-	}
-	if rule.Identified && !p.Grant.Identified() {
-		return nil, none, pubsub.NewError(pubsub.CodeIdentifiedClientNeeded, "the channel requires an identified client")
 	}
 	if len(p.Messages) > MaxMessagesPerPublish {
 		h.opts.Limits.Exceeded(limit.PublishMessages, p.Grant.App)
 		return nil, none, pubsub.Errorf(pubsub.CodeTooManyMessages, "a publish has %d messages at most, got %d", MaxMessagesPerPublish, len(p.Messages))
 	}
 	batch := &pubsub.Batch{ConnectionID: p.publisher(), Messages: p.Messages}
-	most := p.MaxBytes
-	if most == 0 {
-		most = h.opts.Limits.For(p.Grant.App).MessageBytes
+	most := limits.messageBytes
+	if p.MaxBytes != 0 && rule.Limits.MessageBytes == 0 {
+		most = p.MaxBytes
 	}
 	if size := batch.Size(); size > most {
 		return nil, none, h.tooLarge(p.Grant.App, size, most)
@@ -200,10 +207,6 @@ func (h *Hub) tooLarge(app string, size, most int) *pubsub.Error {
 
 // completeMessage checks one message and fills in what the server sets.
 func completeMessage(p *Publish, ops auth.OpSet, m *pubsub.Message) error {
-	switch m.Action {
-	case pubsub.MessageUpdate, pubsub.MessageDelete, pubsub.MessageAppend:
-		return pubsub.NewError(pubsub.CodeMutableRuleMissing, "message updates, deletes and appends are not enabled for this channel")
-	}
 	clientID, err := p.Grant.CheckClientID(m.ClientID, m.ClientID != "")
 	if err != nil {
 		return err

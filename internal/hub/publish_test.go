@@ -18,7 +18,11 @@ import (
 
 // RSL1i, RSL1k3, TM2i
 func TestAPublishIsRefusedWithTheCodeThatSaysWhy(t *testing.T) {
-	h := newHub(t)
+	h := newHub(t, func(o *hub.Options) {
+		o.Namespace = func(_, channel string) auth.Namespace {
+			return auth.Namespace{MutableMessages: pubsub.Namespace(channel) == "mutable"}
+		}
+	})
 	bob := &auth.Grant{App: "app", ClientRule: auth.ClientIdentified, ClientID: "bob", Capability: auth.FullCapability}
 	nobody := &auth.Grant{App: "app", Capability: auth.FullCapability}
 	one := func(change func(*pubsub.Message)) []*pubsub.Message {
@@ -38,6 +42,9 @@ func TestAPublishIsRefusedWithTheCodeThatSaysWhy(t *testing.T) {
 		many[i] = new(pubsub.Message)
 	}
 	ephemeral := func(s string) *pubsub.Message { return &pubsub.Message{Extras: []byte(`{"ephemeral":` + s + `}`)} }
+	action := func(a pubsub.MessageAction) []*pubsub.Message {
+		return one(func(m *pubsub.Message) { m.Action, m.Serial = a, "serial" })
+	}
 	for _, c := range []struct {
 		what     string
 		grant    *auth.Grant
@@ -60,7 +67,15 @@ func TestAPublishIsRefusedWithTheCodeThatSaysWhy(t *testing.T) {
 		{"the wildcard as clientId", anyone, "room", one(func(m *pubsub.Message) { m.ClientID = "*" }), pubsub.CodeInvalidClientID},
 		{"another's connectionId", anyone, "room", one(func(m *pubsub.Message) { m.ConnectionID = "c2" }), pubsub.CodeInvalidConnectionID},
 		{"one's own connectionId", anyone, "room", one(func(m *pubsub.Message) { m.ConnectionID = "c1" }), 0},
-		{"an update", anyone, "room", one(func(m *pubsub.Message) { m.Action = pubsub.MessageUpdate }), pubsub.CodeMutableRuleMissing},
+		{"an update", anyone, "room", action(pubsub.MessageUpdate), pubsub.CodeMutableRuleMissing},
+		{"a delete", anyone, "room", action(pubsub.MessageDelete), pubsub.CodeMutableRuleMissing},
+		{"an append", anyone, "room", action(pubsub.MessageAppend), pubsub.CodeMutableRuleMissing},
+		{"an update after a message", anyone, "room", append(message("n", "x"), action(pubsub.MessageUpdate)...), pubsub.CodeMutableRuleMissing},
+		{"an update where there may be some", anyone, "mutable:room", action(pubsub.MessageUpdate), pubsub.CodeBadRequest},
+		{"an append there", capability(t, `{"mutable:*":["message-update-own"]}`), "mutable:room", action(pubsub.MessageAppend), pubsub.CodeBadRequest},
+		{"an update without the right", capability(t, `{"mutable:*":["publish","message-delete-any"]}`), "mutable:room", action(pubsub.MessageUpdate), pubsub.CodeCapabilityDenied},
+		{"a delete without the right", capability(t, `{"*":["publish","message-update-any"]}`), "room", action(pubsub.MessageDelete), pubsub.CodeCapabilityDenied},
+		{"a message where there may be updates", anyone, "mutable:room", message("n", "x"), 0},
 		{"extras that are allowed", anyone, "room", extras(`{"headers":{"a":1,"b":null,"c":"x","d":false},"push":{},"ref":{"type":"x"},"ai":{}}`), 0},
 		{"extras that are not", anyone, "room", extras(`{"userClaim":"root"}`), pubsub.CodeInvalidExtras},
 		{"extras that are no object", anyone, "room", extras(`[1]`), pubsub.CodeInvalidExtras},

@@ -2,8 +2,11 @@ package hub_test
 
 import (
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"letshare-server/internal/engine"
+	enginememory "letshare-server/internal/engine/memory"
 	"letshare-server/internal/hub"
 	"letshare-server/internal/pubsub"
 )
@@ -48,4 +51,62 @@ func TestRewindIsANumberOfMessagesOrATime(t *testing.T) {
 			t.Errorf("rewind=%s rewindLimit=%s: %v", c.rewind, c.limit, err)
 		}
 	}
+}
+
+// keepingLast has channels keep their last message for a year.
+func keepingLast(o *hub.Options) {
+	o.Engine = enginememory.NewStore(enginememory.Options{
+		Policy: func(pubsub.ChannelID) engine.Policy { return engine.Policy{Last: 365 * 24 * time.Hour} },
+	}).Node("n1")
+}
+
+func TestTheLastPublishIsInHistoryAndRewindLongAfterTheOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(t, keepingLast)
+		say(t, h, "1")
+		var turn hub.Turn
+		publish(t, h, &turn, hub.Publish{Messages: []*pubsub.Message{{Data: pubsub.Text("2")}, {Data: pubsub.Text("3")}}})
+		publish(t, h, &turn, hub.Publish{Messages: message("n", "passing"), Ephemeral: true})
+		turn.End()
+		time.Sleep(300 * 24 * time.Hour)
+
+		history := func(q hub.History) (data []string, next string) {
+			t.Helper()
+			q.Grant, q.Channel = anyone, name("room")
+			page, err := h.Messages(t.Context(), &q)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, m := range page.Messages {
+				data = append(data, string(m.Data.Bytes))
+			}
+			return data, page.Next
+		}
+		got, next := history(hub.History{Limit: 1})
+		if len(got) != 1 || got[0] != "3" || next == "" {
+			t.Fatalf("history with a limit of 1: %q, next %q", got, next)
+		}
+		if got, next = history(hub.History{Limit: 1, Cursor: next}); len(got) != 1 || got[0] != "2" || next != "" {
+			t.Errorf("the next page: %q, next %q", got, next)
+		}
+		if got, _ := history(hub.History{Limit: 100, Forwards: true}); len(got) != 2 || got[0] != "2" {
+			t.Errorf("all, oldest first: %q", got)
+		}
+		if got, _ := history(hub.History{Limit: 1, Start: time.Now().Add(-time.Hour).UnixMilli()}); len(got) != 0 {
+			t.Errorf("of the last hour: %q", got)
+		}
+		for _, c := range []struct {
+			rewind hub.Rewind
+			want   int
+		}{{hub.Rewind{Limit: 1}, 1}, {hub.Rewind{Limit: 100}, 1}, {hub.Rewind{Window: 2 * time.Minute, Limit: 100}, 0}} {
+			b := attach(t, h, hub.Attach{}).Rewind(t.Context(), c.rewind)
+			if len(b.Frames) != c.want || b.Err != nil {
+				t.Errorf("%+v: %q %v", c.rewind, b.Frames, b.Err)
+			}
+		}
+		time.Sleep(66 * 24 * time.Hour)
+		if got, _ := history(hub.History{Limit: 1}); len(got) != 0 {
+			t.Errorf("after a year: %q", got)
+		}
+	})
 }

@@ -222,13 +222,18 @@ func (m *member) unsubscribe(r *request) *failure {
 		place.events = slices.DeleteFunc(slices.Clone(place.events), func(e string) bool { return e == r.Event })
 		place.attachment.SetNames(m.names(place.events))
 	default:
-		m.rooms = slices.DeleteFunc(m.rooms, func(other *room) bool { return other == place })
-		place.attachment.Detach()
+		m.drop(place)
 		m.ws.Outbox().End(&place.gate, statusFrame("unsubscribed", r))
 		return nil
 	}
 	m.ws.Outbox().Queue(statusFrame("unsubscribed", r))
 	return nil
+}
+
+// drop takes the member out of a room, without telling it.
+func (m *member) drop(place *room) {
+	m.rooms = slices.DeleteFunc(m.rooms, func(other *room) bool { return other == place })
+	place.attachment.Detach()
 }
 
 // publish sends to the others of a room. A good one has no answer.
@@ -284,10 +289,10 @@ func (m *member) outcome(p hub.Published) {
 func (m *member) failureFor(err error) *failure {
 	e := pubsub.ErrorFor(err)
 	switch e.Code {
-	case pubsub.CodeCapabilityDenied, pubsub.CodeIdentifiedClientNeeded:
+	case pubsub.CodeCapabilityDenied, pubsub.CodeIdentifiedClientNeeded, pubsub.CodeTLSRequired:
 		return &failure{403, "forbidden", "没有权限访问该房间"}
-	case pubsub.CodeMessageTooLarge:
-		return fail("message_too_large", fmt.Sprintf("消息太大，最多 %d KB", maxMessageBytes>>10))
+	case pubsub.CodeMessageTooLarge: // than the room's namespace allows
+		return fail("message_too_large", "消息太大")
 	case pubsub.CodeChannelMessageRate, pubsub.CodeChannelByteRate:
 		return errTooFast
 	case pubsub.CodeChannelLimit:
@@ -300,6 +305,20 @@ func (m *member) failureFor(err error) *failure {
 // Receive implements hub.Receiver.
 func (r *room) Receive(frames []byte, more bool) {
 	r.member.ws.Outbox().PutGate(&r.gate, frames, more)
+}
+
+// Barred implements hub.Barred: the member leaves the room, and is told so.
+func (r *room) Barred(*pubsub.Error) {
+	m := r.member
+	m.ws.Soon(func() {
+		if m.find(r.name) != r {
+			return
+		}
+		if err := r.attachment.Admitted(); err != nil {
+			m.drop(r)
+			m.ws.Outbox().End(&r.gate, errorFrame(m.failureFor(err)))
+		}
+	})
 }
 
 // Lost implements hub.Receiver. The protocol has no word for it: peers repeat their signals.

@@ -16,6 +16,7 @@ const (
 	ConnectionProtocolMessages
 	ConnectionChannels
 
+	TokenMessages // of one client, as its token says
 	ChannelMessages
 	ChannelBytes
 	PresenceMembers
@@ -54,6 +55,7 @@ var names = [Names]string{
 	ConnectionProtocolMessages: "connection_protocol_messages_per_second",
 	ConnectionChannels:         "channels_per_connection",
 
+	TokenMessages:   "token_messages_per_second",
 	ChannelMessages: "channel_messages_per_second",
 	ChannelBytes:    "channel_bytes_per_second",
 	PresenceMembers: "presence_members",

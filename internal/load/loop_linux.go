@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"runtime"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -33,6 +35,7 @@ type loop struct {
 
 	publishing  bool
 	end         int64 // of publishing
+	quota       int64 // deliveries to cause before publishing ends early; zero means any number
 	outstanding int64 // deliveries and acknowledgements still to come
 	givenUp     int64 // those of them that an earlier phase waited for in vain
 	opening     int   // handshakes under way
@@ -44,6 +47,10 @@ type loop struct {
 	firstErrors  []string
 	connectTimes histogram
 	lag          time.Duration // the most that a message was sent behind its time
+	busiest      float64       // share of a phase's time that the thread ran, the largest of all phases
+
+	// done is how many deliveries and acknowledgements came; others may read it at any time.
+	done atomic.Uint64
 }
 
 // groupState is one loop's part of a group.
@@ -72,6 +79,7 @@ type conn struct {
 	in     []byte     // half a frame
 	joined []byte     // fragments of a message
 	out    []byte
+	tls    *secured // nil without TLS
 	begun  int64
 }
 
@@ -140,6 +148,7 @@ func (l *loop) spin(done func() bool) error {
 	defer runtime.UnlockOSThread()
 	armed := int64(0)
 	l.now = l.e.now()
+	defer l.watchThread(l.now, threadUsage())
 	for {
 		if l.e.stop.Load() {
 			return errStopped
@@ -180,6 +189,13 @@ func (l *loop) spin(done func() bool) error {
 			}
 			l.flush()
 		}
+	}
+}
+
+// watchThread notes how busy the thread was in a phase that began at start.
+func (l *loop) watchThread(start int64, before time.Duration) {
+	if took := l.e.now() - start; took > int64(200*time.Millisecond) {
+		l.busiest = max(l.busiest, float64(threadUsage()-before)/float64(took))
 	}
 }
 
@@ -294,6 +310,15 @@ func (l *loop) dialed(c *conn) {
 		l.drop(c)
 		return
 	}
+	if config := l.e.spec.tls; config != nil {
+		var err error
+		if c.tls, err = secure(int(c.fd), config, l.e.spec.timeout); err != nil {
+			l.fail("%v", err)
+			l.drop(c)
+			return
+		}
+		l.now = l.e.now()
+	}
 	if target := l.dialect.target(int(c.number)*len(l.e.loops) + c.room.id%len(l.e.loops)); target != "" {
 		c.state = connUpgrading
 		c.out = fmt.Appendf(c.out, "GET %s HTTP/1.1\r\nHost: %s\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+
@@ -347,26 +372,40 @@ func (l *loop) isReady(c *conn) {
 	l.connectTimes.record(time.Duration(l.now - c.begun))
 }
 
+// read takes what one system call gives; with TLS, all that is there, since of what TLS has taken
+// the kernel tells no more.
 func (l *loop) read(c *conn) {
+	for l.readOnce(c) && c.tls != nil && c.fd >= 0 {
+	}
+}
+
+// readOnce reports whether something was read.
+func (l *loop) readOnce(c *conn) bool {
 	had := copy(l.buf, c.in)
-	n, err := unix.Read(int(c.fd), l.buf[had:])
+	var n int
+	var err error
+	if c.tls == nil {
+		n, err = unix.Read(int(c.fd), l.buf[had:])
+	} else if n, err = c.tls.tls.Read(l.buf[had:]); n > 0 || errors.Is(err, io.EOF) {
+		err = nil
+	}
 	l.counts.reads++
 	if err != nil {
-		if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR) {
-			return
+		if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR) || errors.Is(err, socket.ErrAgain) {
+			return false
 		}
 		if c.state != connLeaving {
 			l.fail("connection %d: read: %v", c.number, err)
 		}
 		l.drop(c)
-		return
+		return false
 	}
 	if n <= 0 {
 		if c.state != connLeaving {
 			l.fail("connection %d: closed by the server", c.number)
 		}
 		l.drop(c)
-		return
+		return false
 	}
 	l.now = l.e.now()
 	data := l.buf[:had+n]
@@ -377,12 +416,13 @@ func (l *loop) read(c *conn) {
 		data = l.frames(c, data)
 	}
 	if c.fd < 0 {
-		return
+		return false
 	}
 	c.in = append(c.in[:0], data...)
 	if len(c.in) == len(l.buf) {
 		l.buf = make([]byte, 2*len(l.buf))
 	}
+	return true
 }
 
 // frames handles the whole frames of data and returns the rest.
@@ -474,6 +514,7 @@ func (l *loop) delivered(c *conn, m *marker, rest []byte) bool {
 	s.last = l.now
 	l.progress = l.now
 	l.outstanding--
+	l.done.Add(1)
 	if int(m.slot) < len(r.slots) {
 		if r.slots[m.slot]--; r.slots[m.slot] == 0 {
 			r.free = append(r.free, m.slot)
@@ -515,6 +556,9 @@ func (l *loop) acknowledged(c *conn, e event) {
 	s := l.groups[c.room.group]
 	s.acks += uint64(e.count)
 	l.outstanding -= e.count
+	if l.e.spec.groups[c.room.group].acks {
+		l.done.Add(uint64(e.count))
+	}
 	l.progress = l.now
 	for range e.count {
 		if l.e.spec.groups[c.room.group].acks {
@@ -568,6 +612,11 @@ func (l *loop) send(p *publisher, slot uint32, intended int64) {
 		l.outstanding++
 	}
 	l.lag = max(l.lag, time.Duration(l.now-intended))
+	if l.quota > 0 {
+		if l.quota = max(l.quota-int64(n), 0); l.quota == 0 {
+			l.publishing, l.end = false, l.now
+		}
+	}
 }
 
 // publishDue sends what the open loops have due and returns when the next is, or zero.
@@ -638,7 +687,7 @@ func (l *loop) drain(end int64, start func()) error {
 			return false
 		}
 		if l.publishing {
-			if l.now >= end {
+			if l.now >= l.end {
 				l.publishing = false
 			} else if l.now-l.progress > int64(l.e.spec.timeout) && l.outstanding > l.givenUp {
 				l.publishing = false
@@ -648,7 +697,7 @@ func (l *loop) drain(end int64, start func()) error {
 			return false
 		}
 		// Stay a little longer than the last delivery: a second copy would come now.
-		idle := l.now - max(l.progress, end)
+		idle := l.now - max(l.progress, l.end)
 		return (l.outstanding <= l.givenUp && idle > int64(50*time.Millisecond)) || idle > int64(l.e.spec.timeout)
 	})
 	l.givenUp = l.outstanding
@@ -689,8 +738,20 @@ func (l *loop) flush() {
 
 // write sends what is queued and asks for EPOLLOUT if the socket does not take it all.
 func (l *loop) write(c *conn) {
-	for len(c.out) > 0 {
-		n, err := unix.Write(int(c.fd), c.out)
+	out := &c.out
+	if c.tls != nil {
+		if len(c.out) > 0 {
+			if _, err := c.tls.tls.Write(c.out); err != nil {
+				l.fail("connection %d: encrypt: %v", c.number, err)
+				l.drop(c)
+				return
+			}
+			c.out = c.out[:0]
+		}
+		out = &c.tls.link.out
+	}
+	for len(*out) > 0 {
+		n, err := unix.Write(int(c.fd), *out)
 		if errors.Is(err, unix.EINTR) {
 			continue
 		}
@@ -704,12 +765,13 @@ func (l *loop) write(c *conn) {
 			l.drop(c)
 			return
 		}
-		c.out = c.out[:copy(c.out, c.out[n:])]
+		*out = (*out)[:copy(*out, (*out)[n:])]
 	}
-	if len(c.out) == 0 && c.pub == nil {
-		c.out = nil
+	wants := len(*out) > 0
+	if !wants && c.pub == nil {
+		c.out, *out = nil, nil
 	}
-	if wants := len(c.out) > 0; wants != c.wants {
+	if wants != c.wants {
 		c.wants = wants
 		events := uint32(unix.EPOLLIN)
 		if wants {
@@ -752,6 +814,6 @@ func (l *loop) drop(c *conn) {
 	case connDialing, connUpgrading, connOpening:
 		l.opening--
 	}
-	c.fd, c.state, c.in, c.out, c.joined = -1, connClosed, nil, nil, nil
+	c.fd, c.state, c.in, c.out, c.joined, c.tls = -1, connClosed, nil, nil, nil, nil
 	l.open--
 }

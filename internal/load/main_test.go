@@ -1,16 +1,18 @@
-package load
+package load_test
 
 import (
 	"os"
 	"testing"
 
 	"go.uber.org/goleak"
+
+	"letshare-server/internal/cli"
 )
 
-// TestMain also is the program that the baseline runs as its child.
+// TestMain also is the program whose subcommands load and serve the tool runs as its children.
 func TestMain(m *testing.M) {
 	if os.Getenv("LOAD_TEST_CHILD") != "" {
-		os.Exit(Main(os.Args[1:], os.Stdout, os.Stderr))
+		os.Exit(cli.Main(os.Args[1:], os.Stdout, os.Stderr))
 	}
 	os.Setenv("LOAD_TEST_CHILD", "1")
 	goleak.VerifyTestMain(m)

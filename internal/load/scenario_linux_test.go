@@ -17,7 +17,7 @@ import (
 func tool(t *testing.T, ctx context.Context, args ...string) (int, *Report) {
 	t.Helper()
 	var out bytes.Buffer
-	code := run(ctx, []string{os.Args[0]}, append(args, "--json", "-"), &out, t.Output())
+	code := run(ctx, []string{os.Args[0], "load"}, append(args, "--json", "-"), &out, t.Output())
 	var doc document
 	if err := json.Unmarshal(out.Bytes(), &doc); err != nil || len(doc.Runs) != 1 {
 		t.Fatalf("exit code %d: %v in %q", code, err, out.String())
@@ -74,6 +74,27 @@ func TestDeliveriesOfARightServerAreVerified(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+func TestDeliveriesOverTLSAreVerified(t *testing.T) {
+	server := startTLSServer(t)
+	for _, d := range dialects {
+		for name, pace := range map[string][]string{
+			"many at once": {"--rooms", "2", "--members", "6", "--publishers", "3", "--inflight", "16", "--loops", "2"},
+			"big":          {"--members", "3", "--bytes", "20000"},
+		} {
+			t.Run(d.name+"/"+name, func(t *testing.T) {
+				code, r := tool(t, t.Context(), arguments("fanout", "", d.args, pace, server)...)
+				if round := r.Rounds[0]; code != 0 || r.Failed || round.wrong() > 0 || round.Deliveries == 0 || round.Deliveries != round.Expected {
+					t.Errorf("exit code %d, %+v", code, r)
+				}
+			})
+		}
+	}
+	code, r := tool(t, t.Context(), arguments("connect", "", dialects[0].args, server[:2])...)
+	if code == 0 || len(r.Errors) == 0 || !strings.Contains(strings.Join(r.Errors, " "), "certificate") {
+		t.Errorf("a certificate that nobody vouches for: exit code %d, %v", code, r.Errors)
 	}
 }
 

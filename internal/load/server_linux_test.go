@@ -3,9 +3,12 @@ package load
 import (
 	"bytes"
 	"encoding/json"
+	"encoding/pem"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -63,8 +66,25 @@ type testConn struct {
 
 // startServer returns the server and its URL.
 func startServer(t *testing.T, f fault) (*testServer, string) {
+	s, h := newServer(t, f)
+	h.Start()
+	return s, "ws" + h.URL[len("http"):]
+}
+
+// startTLSServer returns a server with TLS too, as arguments of the tool.
+func startTLSServer(t *testing.T) []string {
+	_, h := newServer(t, none)
+	h.StartTLS()
+	ca := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: h.Certificate().Raw}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return []string{"--url", "wss" + h.URL[len("https"):], "--ca", ca}
+}
+
+func newServer(t *testing.T, f fault) (*testServer, *httptest.Server) {
 	s := &testServer{fault: f, conns: make(map[*testConn]struct{}), published: make(map[string]int), hosts: make(map[string]int)}
-	h := httptest.NewServer(s)
+	h := httptest.NewUnstartedServer(s)
 	t.Cleanup(func() {
 		s.mu.Lock()
 		for c := range s.conns {
@@ -74,7 +94,7 @@ func startServer(t *testing.T, f fault) (*testServer, string) {
 		h.Close()
 		s.wg.Wait()
 	})
-	return s, "ws" + h.URL[len("http"):]
+	return s, h
 }
 
 func (s *testServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {

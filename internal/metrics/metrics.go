@@ -46,6 +46,9 @@ type Metrics struct {
 	exceeded   [limit.Names]atomic.Int64
 	rate       rate
 
+	certificateFailures atomic.Int64
+	certificateEnds     atomic.Int64 // seconds since 1970
+
 	mu      sync.Mutex
 	refused map[string]int64 // by reason
 
@@ -127,6 +130,18 @@ func (m *Metrics) SlowConsumerClosed() { m.slowClosed.Add(1) }
 
 // LimitExceeded counts what a limit has refused, dropped or ended.
 func (m *Metrics) LimitExceeded(n limit.Name) { m.exceeded[n].Add(1) }
+
+// CertificateFailed counts a certificate that could not be read, ordered or renewed.
+func (m *Metrics) CertificateFailed() { m.certificateFailures.Add(1) }
+
+// CertificateEnds notes when the certificates are good until, the first of them. Zero means that
+// there is none.
+func (m *Metrics) CertificateEnds(at time.Time) {
+	if at.IsZero() {
+		at = time.Unix(0, 0)
+	}
+	m.certificateEnds.Store(at.Unix())
+}
 
 // rateSamples is the number of seconds over which the rate of messages is averaged.
 const rateSamples = 10

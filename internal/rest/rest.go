@@ -49,6 +49,7 @@ type Options struct {
 // Authenticator turns a request's credentials into a Grant. Its errors are *pubsub.Error.
 type Authenticator interface {
 	REST(q url.Values, h http.Header) (*auth.Grant, error)
+	Admit(*auth.Grant, auth.Peer) (*auth.Grant, *pubsub.Error)
 
 	// What a request for a token goes through, in this order.
 	CheckKeyName(keyName string) error
@@ -201,6 +202,8 @@ var resources = split([]resource{
 	{path: "/channels", methods: map[string]handler{http.MethodGet: (*API).channels}},
 	{path: "/channels/{name}", methods: map[string]handler{http.MethodGet: (*API).status}},
 	{path: "/channels/{name}/messages", methods: map[string]handler{http.MethodGet: (*API).history, http.MethodPost: (*API).publish}},
+	{path: "/channels/{name}/messages/{serial}", methods: map[string]handler{http.MethodPatch: (*API).updateMessage, http.MethodGet: (*API).noMessage}},
+	{path: "/channels/{name}/messages/{serial}/annotations", methods: map[string]handler{http.MethodGet: (*API).annotations, http.MethodPost: (*API).annotate}},
 	{path: "/channels/{name}/history", methods: map[string]handler{http.MethodGet: (*API).history}},
 	{path: "/channels/{name}/presence", methods: map[string]handler{http.MethodGet: (*API).presence}},
 	{path: "/channels/{name}/presence/history", methods: map[string]handler{http.MethodGet: (*API).presenceHistory}},
@@ -259,11 +262,8 @@ func (a *API) authenticate(c *call) (*auth.Grant, error) {
 	if err == nil {
 		c.counts = a.opts.Stats.App(grant.App)
 	}
-	if err := a.checkPeer(c, grant, err); err != nil {
+	if grant, err = a.forPeer(c, grant, err, a.opts.Auth.Admit); err != nil {
 		return nil, err
-	}
-	if !a.opts.Proxies.Peer(c.Request).Secure {
-		grant = grant.OverPlaintext()
 	}
 	if len(c.path) > 1 && c.path[0] == "channels" {
 		if name, err := pubsub.ParseChannelName(c.path[1]); err == nil { // a bad name is told later
@@ -276,18 +276,19 @@ func (a *API) authenticate(c *call) (*auth.Grant, error) {
 	return grant, a.pace(&a.requests, grant.App, most, limit.AppRequests)
 }
 
-// checkPeer refuses published credentials to peers that are not local. err is how their
+// forPeer is a grant for the call's peer, as admit gives or refuses it. err is how the
 // authentication ended; the guard is told.
-func (a *API) checkPeer(c *call, grant *auth.Grant, err error) error {
+func (a *API) forPeer(c *call, grant *auth.Grant, err error, admit func(*auth.Grant, auth.Peer) (*auth.Grant, *pubsub.Error)) (*auth.Grant, error) {
 	peer := a.opts.Proxies.PageAware(c.Request)
 	a.opts.Guard.Authenticated(c.Context(), peer.Addr, err)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if err := grant.CheckPeer(peer); err != nil {
-		return err
+	grant, refused := admit(grant, peer)
+	if refused != nil {
+		return nil, refused
 	}
-	return nil
+	return grant, nil
 }
 
 // pace counts one request of an app against a rate.

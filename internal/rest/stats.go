@@ -27,11 +27,27 @@ func (a *API) stats(c *call) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
+	return a.statsOf(c, grant.App, version)
+}
+
+// AppStats answers a request for the statistics of an app as GET /stats would, in JSON and in the
+// newest form, without asking who may read them.
+func (a *API) AppStats(r *http.Request, app string) (body []byte, links []string, err error) {
+	c := newCall(r)
+	c.format = wire.JSON
+	ans, err := a.statsOf(c, app, flatStatsVersion)
+	if err != nil {
+		return nil, nil, err
+	}
+	return ans.body, ans.links, nil
+}
+
+func (a *API) statsOf(c *call, app string, version int) (*answer, error) {
 	q, err := statsParams(c)
 	if err != nil {
 		return nil, err
 	}
-	page, err := a.opts.Stats.Read(c.Context(), grant.App, q)
+	page, err := a.opts.Stats.Read(c.Context(), app, q)
 	if err != nil {
 		return nil, pubsub.NewError(pubsub.CodeUnavailable, "the statistics cannot be read; try again").Because(err)
 	}
@@ -48,7 +64,7 @@ func (a *API) stats(c *call) (*answer, error) {
 		if version < flatStatsVersion {
 			text, err = appendNestedStats(text, item)
 		} else {
-			text, err = appendStats(text, grant.App, item)
+			text, err = appendStats(text, app, item)
 		}
 		if err != nil {
 			return nil, err

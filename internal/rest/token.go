@@ -31,7 +31,11 @@ func (a *API) requestToken(c *call) (*answer, error) {
 	}
 	request := auth.TokenRequest(*decoded)
 	grant, err := a.opts.Auth.VouchForToken(keyName, &request, c.query, c.Header)
-	if err := a.checkPeer(c, grant, err); err != nil {
+	admit := a.opts.Auth.Admit
+	if request.MAC != "" {
+		admit = (*auth.Grant).ForPeer // the key was not sent
+	}
+	if grant, err = a.forPeer(c, grant, err, admit); err != nil {
 		return nil, err
 	}
 	most := a.opts.Hub.Limits().For(grant.App).AppTokenRequests

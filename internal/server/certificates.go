@@ -8,6 +8,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"letshare-server/internal/metrics"
 )
 
 // certificateCheck is how often the certificate's files are looked at, at most.
@@ -18,6 +20,7 @@ const certificateCheck = 2 * time.Second
 type certificates struct {
 	certFile, keyFile string
 	log               *slog.Logger
+	metrics           *metrics.Metrics
 	current           atomic.Pointer[tls.Certificate]
 	looked            atomic.Int64 // ns since the epoch; when the files were last looked at
 
@@ -33,8 +36,8 @@ type stamp struct {
 }
 
 // newCertificates reads the files; they must be good.
-func newCertificates(certFile, keyFile string, log *slog.Logger) (*certificates, error) {
-	c := &certificates{certFile: certFile, keyFile: keyFile, log: log}
+func newCertificates(certFile, keyFile string, log *slog.Logger, m *metrics.Metrics) (*certificates, error) {
+	c := &certificates{certFile: certFile, keyFile: keyFile, log: log, metrics: m}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err := c.readLocked(); err != nil {
@@ -66,6 +69,7 @@ func (c *certificates) reload() {
 
 func (c *certificates) adoptLocked() {
 	if err := c.readLocked(); err != nil {
+		c.metrics.CertificateFailed()
 		c.log.Error("certificate not reloaded; the one before stays in use", "error", err)
 	}
 }
@@ -78,6 +82,7 @@ func (c *certificates) readLocked() error {
 		return fmt.Errorf("tls.cert_file and tls.key_file: %w", err)
 	}
 	c.current.Store(&pair)
+	c.metrics.CertificateEnds(pair.Leaf.NotAfter)
 	c.log.Info("certificate read", "names", pair.Leaf.DNSNames, "not_after", pair.Leaf.NotAfter)
 	if time.Now().After(pair.Leaf.NotAfter) {
 		c.log.Warn("the certificate has expired", "not_after", pair.Leaf.NotAfter)

@@ -16,6 +16,9 @@ const (
 	corsMaxAge         = "86400" // seconds
 )
 
+// controlOrigins lets no page use the control API but the server's own.
+var controlOrigins = originPolicy{headers: "authorization, content-type, accept"}
+
 // originPolicy says which browsers may use a door. A request without Origin is no
 // browser's and is allowed.
 type originPolicy struct {

@@ -52,38 +52,42 @@ type row struct {
 type example struct{ path, query, body string }
 
 var examples = map[string]example{
-	"GET /time":                             {path: "/time"},
-	"POST /keys/{keyName}/requestToken":     {path: "/keys/table.all/requestToken", body: `{}`},
-	"GET /keys/{keyName}/requestToken":      {path: "/keys/table.all/requestToken"},
-	"POST /keys/{keyName}/revokeTokens":     {path: "/keys/table.revocable/revokeTokens", body: `{"targets":["clientId:somebody"]}`},
-	"GET /stats":                            {path: "/stats", query: "start=2024-02-03:15:03&end=2024-02-03:15:03"},
-	"POST /stats":                           {path: "/stats", body: `[{"intervalId":"2024-02-03:15:03","inbound":{"realtime":{"messages":{"count":5,"data":50}}}}]`},
-	"POST /apps":                            {path: "/apps", body: `{"keys":[{}],"namespaces":[{"id":"persisted","persisted":true}]}`},
-	"DELETE /apps/{id}":                     {path: "/apps/table"},
-	"POST /messages":                        {path: "/messages", body: `{"channels":["batch:1","batch:2"],"messages":{"data":"x"}}`},
-	"GET /presence":                         {path: "/presence", query: "channels=persisted:members,nobody"},
-	"GET /channels":                         {path: "/channels", query: "prefix=listed"},
-	"GET /channels/{name}":                  {path: "/channels/persisted:members"},
-	"POST /channels/{name}/messages":        {path: "/channels/said/messages", body: `[{"name":"n","data":"x"},{"data":{"a":1}}]`},
-	"GET /channels/{name}/messages":         {path: "/channels/persisted:history/messages"},
-	"GET /channels/{name}/history":          {path: "/channels/persisted:history/history"},
-	"GET /channels/{name}/presence":         {path: "/channels/persisted:members/presence"},
-	"GET /channels/{name}/presence/history": {path: "/channels/persisted:members/presence/history"},
-	"GET /comet/connect":                    {path: "/comet/connect", query: "v=3&stream=false"},
-	"GET /comet/{connectionKey}/recv":       {path: "/comet/nothing/recv"},
-	"POST /comet/{connectionKey}/send":      {path: "/comet/nothing/send", body: `[{"action":0}]`},
-	"GET /comet/{connectionKey}/close":      {path: "/comet/nothing/close"},
-	"GET /comet/{connectionKey}/disconnect": {path: "/comet/nothing/disconnect"},
-	"GET /sse":                              {path: "/sse", query: "v=3&channels=table"},
-	"GET /event-stream":                     {path: "/event-stream", query: "v=3&channels=table"},
-	"GET /is-the-internet-up.txt":           {path: "/is-the-internet-up.txt"},
-	"GET /health":                           {path: "/health"},
-	"GET /health/live":                      {path: "/health/live"},
-	"GET /health/ready":                     {path: "/health/ready"},
-	"GET /metrics":                          {path: "/metrics"},
-	"GET /ws":                               {path: "/ws"},
-	"GET /ws-up":                            {path: "/ws-up"},
-	"GET /":                                 {path: "/"},
+	"GET /time":                                           {path: "/time"},
+	"POST /keys/{keyName}/requestToken":                   {path: "/keys/table.all/requestToken", body: `{}`},
+	"GET /keys/{keyName}/requestToken":                    {path: "/keys/table.all/requestToken"},
+	"POST /keys/{keyName}/revokeTokens":                   {path: "/keys/table.revocable/revokeTokens", body: `{"targets":["clientId:somebody"]}`},
+	"GET /stats":                                          {path: "/stats", query: "start=2024-02-03:15:03&end=2024-02-03:15:03"},
+	"POST /stats":                                         {path: "/stats", body: `[{"intervalId":"2024-02-03:15:03","inbound":{"realtime":{"messages":{"count":5,"data":50}}}}]`},
+	"POST /apps":                                          {path: "/apps", body: `{"keys":[{}],"namespaces":[{"id":"persisted","persisted":true}]}`},
+	"DELETE /apps/{id}":                                   {path: "/apps/table"},
+	"POST /messages":                                      {path: "/messages", body: `{"channels":["batch:1","batch:2"],"messages":{"data":"x"}}`},
+	"GET /presence":                                       {path: "/presence", query: "channels=persisted:members,nobody"},
+	"GET /channels":                                       {path: "/channels", query: "prefix=listed"},
+	"GET /channels/{name}":                                {path: "/channels/persisted:members"},
+	"POST /channels/{name}/messages":                      {path: "/channels/said/messages", body: `[{"name":"n","data":"x"},{"data":{"a":1}}]`},
+	"GET /channels/{name}/messages":                       {path: "/channels/persisted:history/messages"},
+	"GET /channels/{name}/messages/{serial}":              {path: "/channels/said/messages/x"},
+	"PATCH /channels/{name}/messages/{serial}":            {path: "/channels/said/messages/x", body: `{"data":"y"}`},
+	"GET /channels/{name}/messages/{serial}/annotations":  {path: "/channels/said/messages/x/annotations"},
+	"POST /channels/{name}/messages/{serial}/annotations": {path: "/channels/said/messages/x/annotations", body: `[{"type":"reaction:total.v1"}]`},
+	"GET /channels/{name}/history":                        {path: "/channels/persisted:history/history"},
+	"GET /channels/{name}/presence":                       {path: "/channels/persisted:members/presence"},
+	"GET /channels/{name}/presence/history":               {path: "/channels/persisted:members/presence/history"},
+	"GET /comet/connect":                                  {path: "/comet/connect", query: "v=3&stream=false"},
+	"GET /comet/{connectionKey}/recv":                     {path: "/comet/nothing/recv"},
+	"POST /comet/{connectionKey}/send":                    {path: "/comet/nothing/send", body: `[{"action":0}]`},
+	"GET /comet/{connectionKey}/close":                    {path: "/comet/nothing/close"},
+	"GET /comet/{connectionKey}/disconnect":               {path: "/comet/nothing/disconnect"},
+	"GET /sse":                                            {path: "/sse", query: "v=3&channels=table"},
+	"GET /event-stream":                                   {path: "/event-stream", query: "v=3&channels=table"},
+	"GET /is-the-internet-up.txt":                         {path: "/is-the-internet-up.txt"},
+	"GET /health":                                         {path: "/health"},
+	"GET /health/live":                                    {path: "/health/live"},
+	"GET /health/ready":                                   {path: "/health/ready"},
+	"GET /metrics":                                        {path: "/metrics"},
+	"GET /ws":                                             {path: "/ws"},
+	"GET /ws-up":                                          {path: "/ws-up"},
+	"GET /":                                               {path: "/"},
 }
 
 const (
@@ -308,6 +312,20 @@ func ownRows() (all []row) {
 		row{what: "a store that is away", state: away, status: 503, code: 50005},
 		row{what: "an update", body: `{"action":1,"serial":"x","data":"y"}`, status: 400, code: 93002},
 	)
+
+	add("GET /channels/{name}/messages/{serial}", row{what: "a message", as: nobody, status: 404, code: 40400})
+	for _, at := range []string{"PATCH /channels/{name}/messages/{serial}",
+		"GET /channels/{name}/messages/{serial}/annotations", "POST /channels/{name}/messages/{serial}/annotations"} {
+		path := func(channel string) string { return strings.Replace(examples[at].path, "said", channel, 1) }
+		add(at,
+			row{what: "what cannot be yet", path: path("mutable:x"), status: 400, code: 40000},
+			row{what: "a channel that cannot be", path: path(":x"), status: 400, code: 40010},
+			row{what: "no right", as: reader, status: 401, code: 40160},
+			row{what: "nobody in particular", as: "anonymous", path: path("identified:x"), status: 401, code: 40161},
+			row{what: "no TLS", path: path("safe:x"), header: []string{plaintext, "http"}, status: 403, code: 40311},
+			row{what: "no rule that allows it", status: 400, code: 93002},
+		)
+	}
 
 	for _, at := range []string{"GET /channels/{name}/messages", "GET /channels/{name}/history", "GET /channels/{name}/presence/history"} {
 		shape, last := message, at[strings.LastIndex(at, "/"):]
@@ -606,7 +624,13 @@ const (
 )
 
 // public are the endpoints that want no credentials.
-var public = []string{"GET /time", "POST /apps", "GET /keys/{keyName}/requestToken"}
+var public = []string{"GET /time", "POST /apps", "GET /keys/{keyName}/requestToken", "GET /channels/{name}/messages/{serial}"}
+
+// refusing are the endpoints that answer with nothing but errors here.
+var refusing = []string{
+	"GET /keys/{keyName}/requestToken", "GET /ws", "GET /ws-up", "GET /channels/{name}/messages/{serial}", "PATCH /channels/{name}/messages/{serial}",
+	"GET /channels/{name}/messages/{serial}/annotations", "POST /channels/{name}/messages/{serial}/annotations",
+}
 
 // commonRows are what many endpoints have in common, by the class of these.
 func commonRows() map[string][]row {
@@ -624,7 +648,7 @@ func commonRows() map[string][]row {
 			}
 			all[class] = append(all[class], r)
 		}
-		add(everyRequest, row{what: "another method", method: "PATCH", status: 405, code: 40500})
+		add(everyRequest, row{what: "another method", method: "PUT", status: 405, code: 40500})
 		add(everyRequest, row{what: "an address that failed", header: []string{"X-Forwarded-For", "203.0.113.7"},
 			state: limited(func(l *limit.Limits) { l.AddressFailures = 1 }), prepare: stranger, again: true, status: 429, code: 42922})
 		if slices.Contains(public, at) {

@@ -41,15 +41,13 @@ func run(t *testing.T) *node {
 	c := config.Default(config.Local)
 	c.DataDir = t.TempDir()
 	c.APIKeys = []config.Secret{"mine.one:" + testSecret, "mine.two:" + otherSecret}
+	c.Revocable = []string{"mine.one", "mine.two"}
 	c.JWT.Secret = testSecret
 	c.Sandbox.Enabled = true
 	c.Server.ShutdownGrace = 100 * time.Millisecond
 	secrets, err := config.ResolveSecrets(c, config.Published{Contains: auth.IsPublished, LocalKey: auth.LocalKey})
 	if err != nil {
 		t.Fatal(err)
-	}
-	for i := range secrets.Keys {
-		secrets.Keys[i].Revocable = true
 	}
 	s, err := New(c, secrets, slog.New(slog.DiscardHandler))
 	if err != nil {

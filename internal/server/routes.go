@@ -21,6 +21,9 @@ type doors struct {
 	ably     http.Handler // WebSocket at /
 	comet    http.Handler // below /comet/
 	letshare http.Handler // WebSocket at /ws
+	sse      http.Handler // at /sse and /event-stream
+	control  http.Handler // below /v1/ and /api/v1/
+	metrics  http.Handler
 	rest     http.Handler // all that is nowhere else
 	paths    map[string]resource
 
@@ -35,22 +38,20 @@ type resource struct {
 	http.Handler
 }
 
-// newDoors returns the doors of a node, whose handlers are given.
-func newDoors(node *Server, ably, comet, letshare, rest, sse, metrics http.Handler) *doors {
-	d := &doors{node: node, ably: ably, comet: comet, letshare: letshare, rest: rest}
+// setPaths notes what is at paths of its own.
+func (d *doors) setPaths() {
 	health := http.HandlerFunc(d.health)
 	d.paths = map[string]resource{
-		"/ws":                     {&d.browserOrigins, letshare},
+		"/ws":                     {&d.browserOrigins, d.letshare},
 		"/health":                 {&d.browserOrigins, health},
 		"/health/live":            {&d.browserOrigins, health},
 		"/health/ready":           {&d.browserOrigins, health},
-		"/metrics":                {&d.browserOrigins, metrics},
-		"/sse":                    {&d.ablyOrigins, sse},
-		"/event-stream":           {&d.ablyOrigins, sse},
+		"/metrics":                {&d.browserOrigins, d.metrics},
+		"/sse":                    {&d.ablyOrigins, d.sse},
+		"/event-stream":           {&d.ablyOrigins, d.sse},
 		"/is-the-internet-up.txt": {&d.ablyOrigins, http.HandlerFunc(isUp)},
 		"/ws-up":                  {&d.ablyOrigins, http.HandlerFunc(d.isUpgradable)},
 	}
-	return d
 }
 
 // setOrigins adopts the origins of a configuration.
@@ -79,6 +80,8 @@ func (d *doors) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		d.serve(w, r, d.ablyOrigins.Load(), d.comet)
 	case isRoot(path) && (r.Method == http.MethodGet || r.Method == http.MethodHead):
 		d.serve(w, r, d.ablyOrigins.Load(), http.HandlerFunc(greet))
+	case d.node.control.Serves(path):
+		d.serve(w, r, &controlOrigins, d.control)
 	default:
 		d.serve(w, r, d.ablyOrigins.Load(), d.rest)
 	}
@@ -112,11 +115,14 @@ func (d *doors) serve(w http.ResponseWriter, r *http.Request, origins *originPol
 }
 
 // guarded is a door that is shut for addresses from which too many wrong credentials came.
-func (s *Server) guarded(door http.Handler) http.Handler {
+func (s *Server) guarded(door http.Handler) http.Handler { return s.guardedBy(door, rest.WriteError) }
+
+// guardedBy is guarded for a door with errors of a form of its own.
+func (s *Server) guardedBy(door http.Handler, writeError func(http.ResponseWriter, *http.Request, *pubsub.Error)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !s.guard.Admit(s.proxies.Peer(r).Addr) {
 			s.metrics.Refused("address")
-			rest.WriteError(w, r, pubsub.NewError(pubsub.CodeAddressRate, "too many failed authentications from this address; try again later"))
+			writeError(w, r, pubsub.NewError(pubsub.CodeAddressRate, "too many failed authentications from this address; try again later"))
 			return
 		}
 		door.ServeHTTP(w, r)

@@ -39,7 +39,12 @@ func (s *Server) appRemoved(app *auth.App) {
 		}
 	}
 	s.recheck()
-	if err := s.stats.Forget(context.Background(), app.ID); err != nil {
-		s.log.Warn("statistics of a deleted app not dropped", "app", app.ID, "error", err)
+	s.forget(app.ID)
+}
+
+// forget drops what is known of an app that is gone.
+func (s *Server) forget(app string) {
+	if err := s.stats.Forget(context.Background(), app); err != nil {
+		s.log.Warn("statistics of a deleted app not dropped", "app", app, "error", err)
 	}
 }

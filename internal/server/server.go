@@ -15,8 +15,12 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/crypto/acme"
+
+	"letshare-server/internal/apps"
 	"letshare-server/internal/auth"
 	"letshare-server/internal/config"
+	"letshare-server/internal/control"
 	"letshare-server/internal/directory"
 	directorymemory "letshare-server/internal/directory/memory"
 	"letshare-server/internal/engine"
@@ -59,10 +63,13 @@ type Server struct {
 	guard    *guard.Guard
 	apps     *auth.Registry
 	sandbox  *auth.Sandbox // nil unless it is enabled
+	made     *apps.Apps    // those of the control API
+	control  *control.API
 	stats    *stats.Counters
 	engine   engine.Engine
 	dir      directory.Directory
 	revoked  *auth.Revocations
+	auth     *auth.Authenticator
 	hub      *hub.Hub
 	sessions *session.Manager
 	comet    *comet.Door
@@ -71,9 +78,12 @@ type Server struct {
 	poller   *socket.Poller
 	wheel    *socket.Wheel
 	http     *http.Server
-	certs    *certificates // nil without TLS
+	certs    *certificates        // nil without files of a certificate
+	ordered  *orderedCertificates // nil without ACME
+	secure   net.Listener         // of tls.port; nil if there is none, or before Listen
 	doors    *doors
 
+	kept       func() int64 // bytes of messages and ids that the engine remembers
 	maxSockets int
 	draining   atomic.Bool
 }
@@ -86,7 +96,7 @@ type stores struct {
 }
 
 // New builds a node from a checked configuration. It starts nothing and opens nothing, but
-// reads the certificate.
+// reads the certificate and the file of the apps that were made at run time.
 func New(c config.Config, secrets config.Secrets, log *slog.Logger) (*Server, error) {
 	return build(c, secrets, log, func(st stores) stores { return st })
 }
@@ -105,11 +115,11 @@ func build(c config.Config, secrets config.Secrets, log *slog.Logger, wrap func(
 	if err != nil {
 		return nil, err
 	}
-	apps, err := buildApps(c, secrets)
+	configured, err := buildApps(c, secrets)
 	if err != nil {
 		return nil, err
 	}
-	s.apps = auth.NewRegistry(apps...)
+	s.apps = auth.NewRegistry(configured...)
 	limits := limit.Options{Metrics: s.metrics, Log: log}
 	if c.Sandbox.Enabled {
 		limits.WithoutRates = s.isSandboxed
@@ -123,13 +133,22 @@ func build(c config.Config, secrets config.Secrets, log *slog.Logger, wrap func(
 		LogBytes: int64(c.Limits.LogBytes),
 		Policy:   s.policy,
 	})
+	records := directorymemory.NewStore(directorymemory.Options{})
+	if file := c.AppsFile(); file != "" {
+		if err := records.KeepApps(file); err != nil {
+			return nil, err
+		}
+	} else if len(secrets.AdminTokens) > 0 {
+		log.Warn("apps of the control API end with this process: set data_dir to keep them")
+	}
 	st := wrap(stores{
 		engine:    store.Node(node.Name),
-		directory: directorymemory.NewStore(directorymemory.Options{}).Node(node),
+		directory: records.Node(node),
 		stats:     stats.NewMemory(stats.MemoryOptions{}),
 	})
 	s.engine, s.dir = st.engine, st.directory
 	s.stats = stats.New(stats.Options{Store: st.stats, Log: log})
+	s.made = apps.New(apps.Options{Store: s.dir, Registry: s.apps, Changed: s.madeChanged, Log: log})
 	s.hub = hub.New(hub.Options{
 		Engine: s.engine, Directory: s.dir, Node: node,
 		Namespace: s.namespace,
@@ -147,7 +166,9 @@ func build(c config.Config, secrets config.Secrets, log *slog.Logger, wrap func(
 	}
 	s.revoked = auth.NewRevocations(auth.RevocationOptions{Store: s.dir, Life: s.tokenLife, Log: log})
 	authenticator := auth.NewAuthenticator(s.apps, nil, auth.WithTokenSecret(string(secrets.TokenSecret)),
-		auth.WithNonces(s.dir), auth.WithRevocations(s.revoked))
+		auth.WithNonces(s.dir), auth.WithRevocations(s.revoked), auth.WithLog(log))
+	authenticator.RequireTLS(c.Auth.RequireTLS)
+	s.auth = authenticator
 	if c.Sandbox.Enabled {
 		s.sandbox = auth.NewSandbox(auth.SandboxOptions{Registry: s.apps, InUse: s.appInUse, Added: s.appAdded, Removed: s.appRemoved})
 		log.Warn("sandbox.enabled: everybody who reaches the server can make apps with keys of their own")
@@ -191,8 +212,20 @@ func build(c config.Config, secrets config.Secrets, log *slog.Logger, wrap func(
 		Hub: s.hub, Connections: s.sessions, Auth: authenticator, Proxies: proxies, Stats: s.stats, Sandbox: s.sandbox,
 		Guard: s.guard, Log: log,
 	})
-	s.doors = newDoors(s, s.guarded(ably), s.guarded(s.comet), s.guarded(s.letshare), s.guarded(api), s.guarded(s.sse), s.metrics.Handler())
+	s.control = control.New(control.Options{
+		Apps: s.made, Registry: s.apps, Proxies: proxies, Stats: api.AppStats, Guard: s.guard, Log: log,
+	})
+	s.control.SetTokens(controlTokens(secrets))
+	s.doors = &doors{
+		node: s, ably: s.guarded(ably), comet: s.guarded(s.comet), letshare: s.guarded(s.letshare), sse: s.guarded(s.sse),
+		rest: s.guarded(api), control: s.guardedBy(s.control, control.WriteError), metrics: s.metrics.Handler(),
+	}
+	s.doors.setPaths()
 	s.doors.setOrigins(c)
+	s.kept = func() int64 {
+		kept := store.Stats()
+		return kept.Bytes + kept.IDBytes
+	}
 	s.metrics.Watch(func() metrics.Held {
 		kept := store.Stats()
 		return metrics.Held{Sessions: s.sessions.Kept(), OutboxBytes: waiting.Used(),
@@ -212,19 +245,25 @@ func build(c config.Config, secrets config.Secrets, log *slog.Logger, wrap func(
 		ConnState: s.guard.ConnState,
 	}
 	if c.TLS.CertFile != "" {
-		if s.certs, err = newCertificates(c.TLS.CertFile, c.TLS.KeyFile, log); err != nil {
+		if s.certs, err = newCertificates(c.TLS.CertFile, c.TLS.KeyFile, log, s.metrics); err != nil {
 			return nil, err
 		}
 		s.http.TLSConfig = &tls.Config{GetCertificate: s.certs.get}
 	}
+	if len(c.TLS.ACME.Domains) > 0 {
+		s.ordered = newOrderedCertificates(c, log, s.metrics)
+		s.http.TLSConfig = &tls.Config{GetCertificate: s.ordered.get, NextProtos: []string{"h2", "http/1.1", acme.ALPNProto}}
+		if c.TLS.Port != "" {
+			s.http.Handler = s.ordered.manager.HTTPHandler(s.doors) // answers challenges
+		}
+	}
 	return s, nil
 }
 
-// serve answers on l, with TLS if there is a certificate (RSC18): handshakes have headerTime, and ALPN
-// offers HTTP/2.
-func (s *Server) serve(l net.Listener) error {
-	if s.certs != nil {
-		return s.http.ServeTLS(l, "", "")
+// serve answers on l until it is closed.
+func (s *Server) serve(l net.Listener, secure bool) error {
+	if secure {
+		return s.http.ServeTLS(socket.ForTLS(l), "", "")
 	}
 	return s.http.Serve(l)
 }
@@ -237,26 +276,30 @@ func boundSendBuffer(c net.Conn) {
 	if over, ok := c.(*tls.Conn); ok {
 		c = over.NetConn()
 	}
-	if tcp, ok := c.(*net.TCPConn); ok {
+	if tcp, ok := c.(interface{ SetWriteBuffer(bytes int) error }); ok {
 		_ = tcp.SetWriteBuffer(sendBuffer) // it ends by itself if this fails
 	}
 }
 
-// Reload adopts the keys, namespaces, origins and limits of a checked configuration, and
-// what the files of the certificate hold now, if that is good.
+// Reload adopts the keys, namespaces, origins, access tokens, limits and domains of a checked
+// configuration, and what the files of the certificate hold now, if that is good. Apps that
+// were made at run time stay.
 // Connections go on with what they were granted, under the new limits, and end if their app
-// or key is gone. It returns the settings that differ from those at the start and need a
+// or key is gone; attachments end if the new rule of their channel forbids them. It returns the settings that differ from those at the start and need a
 // restart.
 func (s *Server) Reload(c config.Config, secrets config.Secrets) (needRestart []string, err error) {
 	if secrets.DefaultApp != s.secrets.DefaultApp {
 		return nil, fmt.Errorf("the default app cannot change from %s to %s without a restart", s.secrets.DefaultApp, secrets.DefaultApp)
 	}
-	apps, err := buildApps(c, secrets)
+	configured, err := buildApps(c, secrets)
 	if err != nil {
 		return nil, err
 	}
-	s.apps.Replace(apps...)
-	s.recheck()
+	s.apps.Replace(configured...)
+	s.auth.RequireTLS(c.Auth.RequireTLS)
+	s.rulesChanged()
+	s.warnOfHidden()
+	s.control.SetTokens(controlTokens(secrets))
 	s.doors.setOrigins(c)
 	limits := c
 	limits.Limits.MaxFrameBytes = s.config.Limits.MaxFrameBytes
@@ -264,7 +307,14 @@ func (s *Server) Reload(c config.Config, secrets config.Secrets) (needRestart []
 	if s.certs != nil {
 		s.certs.reload()
 	}
-	return config.NeedRestart(s.config, c), nil
+	needRestart = config.NeedRestart(s.config, c)
+	switch domains := c.TLS.ACME.Domains; {
+	case s.ordered != nil && len(domains) > 0:
+		s.ordered.reload(domains)
+	case s.ordered != nil || len(domains) > 0:
+		needRestart = append(needRestart, "tls.acme.domains")
+	}
+	return needRestart, nil
 }
 
 // buildApps makes the apps of the configuration.
@@ -291,7 +341,7 @@ func buildApps(c config.Config, secrets config.Secrets) ([]*auth.App, error) {
 	for _, id := range order {
 		rules := make([]auth.Namespace, 0, len(namespaces[id]))
 		for _, ns := range namespaces[id] {
-			rules = append(rules, auth.Namespace(ns))
+			rules = append(rules, ruleOf(ns))
 		}
 		app, err := auth.NewApp(id, keys[id], rules)
 		if err != nil {
@@ -300,6 +350,26 @@ func buildApps(c config.Config, secrets config.Secrets) ([]*auth.App, error) {
 		apps = append(apps, app)
 	}
 	return apps, nil
+}
+
+// ruleOf is a rule of the configuration as auth has it.
+func ruleOf(ns config.Namespace) auth.Namespace {
+	return auth.Namespace{
+		ID:              ns.ID,
+		Persisted:       ns.Persisted,
+		PersistLast:     ns.PersistLast,
+		Identified:      ns.Identified,
+		TLSOnly:         ns.TLSOnly,
+		MutableMessages: ns.MutableMessages,
+		PushEnabled:     ns.PushEnabled,
+		Limits: auth.NamespaceLimits{
+			MessageBytes:    ns.Limits.MaxMessageBytes,
+			PresenceMembers: ns.Limits.PresenceMembers,
+			PresenceBytes:   ns.Limits.PresenceBytes,
+			Messages:        ns.Limits.ChannelMessagesPerSecond,
+			Bytes:           ns.Limits.ChannelBytesPerSecond,
+		},
+	}
 }
 
 func (s *Server) namespace(app, channel string) auth.Namespace {
@@ -313,12 +383,19 @@ func (s *Server) namespace(app, channel string) auth.Namespace {
 // budget allows.
 const persistedRetention = 24 * time.Hour
 
+// lastRetention is for how long the last message of channels with persist_last stays.
+const lastRetention = 365 * 24 * time.Hour
+
 // policy says how long a channel's messages are kept.
-func (s *Server) policy(channel pubsub.ChannelID) engine.Policy {
-	if s.namespace(channel.App, channel.Name).Persisted {
-		return engine.Policy{Retention: persistedRetention}
+func (s *Server) policy(channel pubsub.ChannelID) (p engine.Policy) {
+	rule := s.namespace(channel.App, channel.Name)
+	if rule.Persisted {
+		p.Retention = persistedRetention
 	}
-	return engine.Policy{}
+	if rule.PersistLast {
+		p.Last = lastRetention
+	}
+	return p
 }
 
 // socketLimit is how many sockets the node takes: nine tenths of what the process may open.
@@ -363,17 +440,50 @@ func (s *Server) ready(ctx context.Context) error {
 // MaxSockets is how many clients the node takes before it refuses more with 503.
 func (s *Server) MaxSockets() int { return s.maxSockets }
 
-// Listen opens the configured address.
+// Listen opens the configured addresses. It returns the listener of server.port; that of tls.port is
+// kept for Run, which must follow.
 func (s *Server) Listen() (net.Listener, error) {
-	l, err := net.Listen("tcp", s.config.Address())
-	if err != nil {
-		return nil, fmt.Errorf("cannot listen on %s: %w (set LETSHARE_SERVER_PORT to a free port)", s.config.Address(), err)
+	l, err := listen(s.config.Address(), "LETSHARE_SERVER_PORT")
+	if err != nil || s.config.TLSAddress() == "" {
+		return l, err
+	}
+	if s.secure, err = listen(s.config.TLSAddress(), "LETSHARE_TLS_PORT"); err != nil {
+		_ = l.Close()
+		return nil, err
 	}
 	return l, nil
 }
 
-// Run serves clients on l until ctx ends, then lets them go within the grace period. It
-// returns when every goroutine of the node is done; l is closed by then.
+func listen(address, setting string) (net.Listener, error) {
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("cannot listen on %s: %w (set %s to a free port)", address, err, setting)
+	}
+	return l, nil
+}
+
+// TLSAddr is where TLS is spoken beside the address of the listener that Listen returned; nil
+// if nowhere.
+func (s *Server) TLSAddr() net.Addr {
+	if s.secure == nil {
+		return nil
+	}
+	return s.secure.Addr()
+}
+
+// refresh reads what all nodes know, for the first time.
+func (s *Server) refresh(ctx context.Context) error {
+	if err := s.revoked.Refresh(ctx); err != nil {
+		return fmt.Errorf("read the revocations of tokens: %w", err)
+	}
+	if err := s.made.Refresh(ctx); err != nil {
+		return fmt.Errorf("read the apps that were made at run time: %w", err)
+	}
+	return nil
+}
+
+// Run serves clients on l, and on tls.port, until ctx ends, then lets them go within the grace
+// period. It returns when every goroutine of the node is done; the listeners are closed by then.
 func (s *Server) Run(ctx context.Context, l net.Listener) error {
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
@@ -388,21 +498,29 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 			}
 		})
 	}
-	if err := s.revoked.Refresh(ctx); err != nil {
+	if err := s.refresh(ctx); err != nil {
 		_ = l.Close()
-		return fmt.Errorf("read the revocations of tokens: %w", err)
+		if s.secure != nil {
+			_ = s.secure.Close()
+		}
+		return err
 	}
+	s.warnOfHidden()
 	run("engine", s.engine.Run)
 	run("directory", s.dir.Run)
 	run("hub", s.hub.Run)
 	run("sessions", s.sessions.Run)
 	run("revocations", func(ctx context.Context) error { return s.revoked.Run(ctx, s.recheck, s.sessions.Renew) })
+	run("apps", s.made.Run)
 	run("timer wheel", s.wheel.Run)
 	run("metrics", s.metrics.Run)
 	run("statistics", s.stats.Run)
-	run("memory", returnMemory)
+	run("memory", func(ctx context.Context) error { return returnMemory(ctx, s.kept) })
 	if s.sandbox != nil {
 		run("sandbox", s.sandbox.Run)
+	}
+	if address := s.config.Debug.PprofAddress; address != "" {
+		run("profiles", func(ctx context.Context) error { return s.serveProfiles(ctx, address) })
 	}
 	polling, stopPolling := context.WithCancel(work)
 	defer stopPolling()
@@ -413,11 +531,19 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 			failed <- err
 		}
 	})
-	wg.Go(func() {
-		if err := s.serve(l); !errors.Is(err, http.ErrServerClosed) {
-			failed <- err
-		}
-	})
+	serve := func(l net.Listener, secure bool) {
+		wg.Go(func() {
+			if err := s.serve(l, secure); !errors.Is(err, http.ErrServerClosed) {
+				failed <- err
+			}
+		})
+	}
+	if serve(l, s.config.TLS.Enabled() && s.secure == nil); s.secure != nil {
+		serve(s.secure, true)
+	}
+	if s.ordered != nil {
+		run("certificates", s.ordered.Run)
+	}
 
 	var err error
 	select {
@@ -535,12 +661,16 @@ func (s *Server) Banner(addr net.Addr) string {
 		token = made
 	}
 	secure, option := "", "tls: false, port"
-	if s.certs != nil {
+	if s.config.TLS.Enabled() && s.secure == nil {
 		secure, option = "s", "tlsPort"
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "\nLetShare Server listens on port %s (mode local)\n\n", port)
 	fmt.Fprintf(&b, "  Ably SDK    new Ably.Realtime({ key: %q, endpoint: \"localhost\", %s: %s })\n", key, option, port)
+	if s.secure != nil {
+		_, port, _ := net.SplitHostPort(s.secure.Addr().String())
+		fmt.Fprintf(&b, "  with TLS    tlsPort: %s instead of tls and port; wss://localhost:%s\n", port, port)
+	}
 	fmt.Fprintf(&b, "  LetShare    customServerUrl ws%s://localhost:%s\n", secure, port)
 	fmt.Fprintf(&b, "              customAuthToken %s\n", token)
 	fmt.Fprintf(&b, "  curl        curl -u '%s' http%s://localhost:%s/channels/demo/messages\n\n", key, secure, port)

@@ -196,7 +196,8 @@ func newSite(t *testing.T, change func(*config.Config)) *site {
 			{ID: "table", Keys: []config.AppKey{
 				{ID: "all", Secret: tableSecret}, {ID: "revocable", Secret: tableSecret, Revocable: true}, {ID: "published", Secret: tableSecret},
 				{ID: "reader", Secret: tableSecret, Capability: `{"*":["subscribe"]}`}, {ID: "gone", Secret: tableSecret}, {ID: "changed", Secret: tableSecret},
-			}, Namespaces: []config.Namespace{{ID: "persisted", Persisted: true}, {ID: "identified", Identified: true}, {ID: "safe", TLSOnly: true}}},
+			}, Namespaces: []config.Namespace{{ID: "persisted", Persisted: true}, {ID: "identified", Identified: true}, {ID: "safe", TLSOnly: true},
+				{ID: "mutable", MutableMessages: true}}},
 			{ID: "crowded", Keys: []config.AppKey{{ID: "key", Secret: tableSecret, Revocable: true}}},
 		}
 		if change != nil {

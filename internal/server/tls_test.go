@@ -3,20 +3,16 @@ package server
 import (
 	"bufio"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
+	"errors"
 	"io"
 	"log/slog"
-	"math/big"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -24,40 +20,20 @@ import (
 	"github.com/coder/websocket"
 
 	"letshare-server/internal/config"
+	"letshare-server/test/cert"
 )
 
-// certify writes a certificate of its own for localhost, and its key.
+// certify writes a certificate for localhost, and its key.
 func certify(t *testing.T, dir string, serial int64) (certFile, keyFile string, pool *x509.CertPool) {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	c, err := cert.New(serial)
 	if err != nil {
 		t.Fatal(err)
 	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: "test"}, DNSNames: []string{"localhost"},
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
+	if certFile, keyFile, err = c.Write(dir); err != nil {
 		t.Fatal(err)
 	}
-	private, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	certFile, keyFile = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
-	for name, block := range map[string]*pem.Block{certFile: {Type: "CERTIFICATE", Bytes: der}, keyFile: {Type: "PRIVATE KEY", Bytes: private}} {
-		if err := os.WriteFile(name, pem.EncodeToMemory(block), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	pool = x509.NewCertPool()
-	pool.AddCert(cert)
-	return certFile, keyFile, pool
+	return certFile, keyFile, c.Pool
 }
 
 // startTLS starts a server with a certificate, and clients that trust it, over HTTP/1.1 and HTTP/2.
@@ -131,6 +107,81 @@ func TestEveryDoorIsServedOverTLS(t *testing.T) {
 				t.Errorf("the closing handshake: %v", err)
 			}
 		})
+	}
+}
+
+// One process serves both, and rules about TLS hold on each.
+func TestPlaintextIsServedBesideTLS(t *testing.T) {
+	certFile, keyFile, pool := certify(t, t.TempDir(), 1)
+	s := start(t, func(c *config.Config) {
+		c.TLS = config.TLS{CertFile: certFile, KeyFile: keyFile, Port: "0"}
+		c.Namespaces = []config.Namespace{{ID: "safe", TLSOnly: true}}
+	})
+	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}}
+	t.Cleanup(transport.CloseIdleConnections)
+	client := &http.Client{Transport: transport, Timeout: 20 * time.Second}
+	for base, want := range map[string]int{"http://" + s.addr: http.StatusForbidden, "https://" + s.TLSAddr().String(): http.StatusOK} {
+		for path, want := range map[string]int{"/channels/safe:a/messages?key=" + testKey: want, "/time": http.StatusOK} {
+			r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, base+path, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.Header.Set("Authorization", "Basic "+basic(testKey))
+			res, err := client.Do(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = res.Body.Close()
+			if res.StatusCode != want {
+				t.Errorf("%s%s: %s", base, path, res.Status)
+			}
+		}
+	}
+	plain, _, err := websocket.Dial(t.Context(), "ws://"+s.addr+"/?v=3&key="+testKey, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer plain.CloseNow()
+	secure, _, err := websocket.Dial(t.Context(), "wss://"+s.TLSAddr().String()+"/?v=3&key="+testKey, &websocket.DialOptions{HTTPClient: client})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer secure.CloseNow()
+	for _, ws := range []*websocket.Conn{plain, secure} {
+		_ = receive(t, ws)
+		send(t, ws, `{"action":10,"channel":"both"}`)
+		_ = receive(t, ws)
+	}
+	send(t, plain, `{"action":15,"msgSerial":0,"channel":"both","messages":[{"data":"x"}]}`)
+	if pm := receive(t, secure); pm["action"] != 15.0 {
+		t.Errorf("got %v", pm)
+	}
+	s.stop()
+	for _, addr := range []string{s.addr, s.TLSAddr().String()} {
+		if conn, err := net.Dial("tcp", addr); err == nil {
+			_ = conn.Close()
+			t.Errorf("%s is still open", addr)
+		}
+	}
+}
+
+func TestAPortThatIsTakenIsNoStart(t *testing.T) {
+	certFile, keyFile, _ := certify(t, t.TempDir(), 1)
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	_, port, _ := net.SplitHostPort(taken.Addr().String())
+	c := config.Default(config.Local)
+	c.Server.Host, c.Server.Port = "127.0.0.1", "0"
+	c.TLS = config.TLS{CertFile: certFile, KeyFile: keyFile, Port: port}
+	s, err := New(c, config.Secrets{DefaultApp: "app"}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Listen(); err == nil || !strings.Contains(err.Error(), "LETSHARE_TLS_PORT") {
+		t.Errorf("got %v", err)
 	}
 }
 
@@ -293,6 +344,142 @@ func TestATLSOnlyNamespaceRefusesPlaintext(t *testing.T) {
 				t.Errorf("%s, %q: another channel: %v", name, proto, pm)
 			}
 			_ = ws.CloseNow()
+		}
+	}
+}
+
+// A client that stops reading is cut when its outbox is full. The others get everything meanwhile,
+// and nothing of it stays in memory.
+func TestAClientThatStopsReadingOverTLSDelaysNobody(t *testing.T) {
+	dir := t.TempDir()
+	certFile, keyFile, pool := certify(t, dir, 1)
+	s := start(t, func(c *config.Config) {
+		c.TLS.CertFile, c.TLS.KeyFile = certFile, keyFile
+		c.Limits.OutboxBytes = 1 << 20
+	})
+	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}, DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+		conn, err := new(net.Dialer).DialContext(ctx, network, addr)
+		if err == nil {
+			_ = conn.(*net.TCPConn).SetReadBuffer(64 << 10)
+		}
+		return conn, err
+	}}
+	t.Cleanup(transport.CloseIdleConnections)
+	client := &http.Client{Transport: transport}
+	attach := func() *websocket.Conn {
+		t.Helper()
+		ws, _, err := websocket.Dial(t.Context(), "wss://"+s.addr+"/?v=3&key="+testKey, &websocket.DialOptions{HTTPClient: client})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = ws.CloseNow() })
+		ws.SetReadLimit(1 << 20)
+		_ = receive(t, ws)
+		send(t, ws, `{"action":10,"channel":"room"}`)
+		if pm := receive(t, ws); pm["action"] != 11.0 {
+			t.Fatalf("got %v", pm)
+		}
+		return ws
+	}
+	attach() // and reads no more
+	reader, publisher := attach(), attach()
+	const each = 40_000
+	filler := strings.Repeat("x", each)
+	acknowledged := func(n int) { // and takes its own messages
+		t.Helper()
+		for pm := receive(t, publisher); ; pm = receive(t, publisher) {
+			if pm["action"] == 1.0 {
+				if pm["msgSerial"] != float64(n) {
+					t.Fatalf("acknowledged %v, want %d", pm["msgSerial"], n)
+				}
+				return
+			}
+		}
+	}
+	got := 0
+	for n := 0; figure(s.metrics, "letshare_slow_consumers_closed_total") != "1"; n++ {
+		if n > 1000 { // 40 MB
+			t.Fatal("the slow one is not cut")
+		}
+		send(t, publisher, `{"action":15,"msgSerial":`+strconv.Itoa(n)+`,"channel":"room","messages":[{"name":"`+strconv.Itoa(n)+`","data":"`+filler+`"}]}`)
+		acknowledged(n)
+		for got <= n {
+			pm := receive(t, reader)
+			for _, m := range pm["messages"].([]any) {
+				if name := m.(map[string]any)["name"]; name != strconv.Itoa(got) {
+					t.Fatalf("got message %v, want %d", name, got)
+				}
+				got++
+			}
+		}
+	}
+	for end := time.Now().Add(patience); figure(s.metrics, "letshare_outbox_bytes") != "0"; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("%s bytes still wait", figure(s.metrics, "letshare_outbox_bytes"))
+		}
+	}
+}
+
+// Sockets count from their first moment: who never does its handshake gets no more of them than
+// who never authenticates.
+func TestHandshakesThatAreNotDoneAreBounded(t *testing.T) {
+	certFile, keyFile, pool := certify(t, t.TempDir(), 1)
+	s := start(t, func(c *config.Config) {
+		c.TLS.CertFile, c.TLS.KeyFile = certFile, keyFile
+		c.Limits.AddressSockets = 3
+	})
+	closed := func(conn net.Conn, within time.Duration) bool {
+		_ = conn.SetReadDeadline(time.Now().Add(within))
+		_, err := conn.Read(make([]byte, 1))
+		return err != nil && !errors.Is(err, os.ErrDeadlineExceeded)
+	}
+	open := func(claimed string) net.Conn {
+		t.Helper()
+		s.claimed.Store(claimed)
+		conn, err := net.Dial("tcp", s.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = conn.Close() })
+		return conn
+	}
+	secure := func() (*tls.Conn, error) {
+		d := &net.Dialer{Timeout: patience}
+		return tls.DialWithDialer(d, "tcp", s.addr, &tls.Config{RootCAs: pool, ServerName: "localhost"})
+	}
+	var idle []net.Conn
+	for range 3 {
+		conn := open("203.0.113.1")
+		if _, err := conn.Write([]byte("\x16\x03\x01")); err != nil { // the begin of a hello
+			t.Fatal(err)
+		}
+		idle = append(idle, conn)
+	}
+	if !closed(open("203.0.113.1"), patience) {
+		t.Error("a fourth socket stays open")
+	}
+	if conn, err := secure(); err == nil {
+		_ = conn.Close()
+		t.Error("a handshake was done on one socket too many")
+	}
+	if n := figure(s.metrics, `letshare_limit_exceeded_total{limit="address_sockets"}`); n != "2" {
+		t.Errorf("counted %s", n)
+	}
+	s.claimed.Store("203.0.113.2")
+	conn, err := secure()
+	if err != nil {
+		t.Fatalf("another address: %v", err)
+	}
+	_ = conn.Close()
+	s.claimed.Store("203.0.113.1")
+	_ = idle[0].Close()
+	for end := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+		if conn, err = secure(); err == nil {
+			_ = conn.Close()
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatalf("after one has gone: %v", err)
 		}
 	}
 }

@@ -47,6 +47,29 @@ func (a *attachment) Lost(position pubsub.Serial) {
 	})
 }
 
+// Barred ends the attachment, which the channel's rule has come to forbid. It implements
+// hub.Barred.
+func (a *attachment) Barred(*pubsub.Error) {
+	s := a.session
+	s.transport.Soon(func() {
+		// By now it may have ended, and the rule may have changed again.
+		if _, now := s.find(a.channel); now != a || s.closed {
+			return
+		}
+		if err := a.hub.Admitted(); err != nil {
+			s.expel(a, err)
+		}
+	})
+}
+
+// expel ends an attachment that is not allowed any more: the client is told, its SDK does not
+// attach again by itself (RTL14), and its members leave.
+func (s *Session) expel(a *attachment, err error) {
+	s.drop(a.channel)
+	s.transport.End(&a.gate, channelError(a.channel, pubsub.ErrorFor(err)))
+	s.leaveChannel(a.channel)
+}
+
 // tellLost announces an ATTACHED from another goroutine than the turn's.
 func (a *attachment) tellLost(attached func(at pubsub.Serial) *wire.ProtocolMessage) {
 	if err := a.announce(nil, attached, false, nil); err != nil {
@@ -211,8 +234,7 @@ func (a *attachment) begin(ctx context.Context, pm *wire.ProtocolMessage, params
 func (s *Session) reattach(a *attachment, asked pubsub.Mode, params *channelParams) {
 	modes, err := a.allowed(s.Grant(), asked)
 	if err != nil {
-		s.drop(a.channel)
-		s.transport.End(&a.gate, channelError(a.channel, pubsub.ErrorFor(err)))
+		s.expel(a, err)
 		return
 	}
 	a.asked, a.params = asked, params.effective

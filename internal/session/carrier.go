@@ -35,7 +35,7 @@ func (m *Manager) Carrier(ctx context.Context, r *Request, key string) (Transpor
 	if err != nil {
 		return nil, pubsub.ErrorFor(err)
 	}
-	if err := grant.CheckPeer(r.Peer); err != nil {
+	if _, err := m.opts.Auth.Admit(grant, r.Peer); err != nil {
 		return nil, err
 	}
 	if s == nil {

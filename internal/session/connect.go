@@ -45,7 +45,7 @@ func (m *Manager) begin(ctx context.Context, r *Request, transport Transport) (*
 		return nil, err
 	}
 	counts := m.opts.Stats.App(grant.App)
-	grant, refused := grant.ForPeer(r.Peer)
+	grant, refused := m.opts.Auth.Admit(grant, r.Peer)
 	if refused != nil {
 		counts.ConnectionRefused()
 		return nil, refused

@@ -43,6 +43,11 @@ func (c credentials) RealtimeToken(token, _ string) (*auth.Grant, error) {
 	return nil, pubsub.NewError(pubsub.CodeInvalidJWT, "invalid JWT format")
 }
 
+// Admit implements Authenticator.
+func (c credentials) Admit(g *auth.Grant, p auth.Peer) (*auth.Grant, *pubsub.Error) {
+	return g.ForPeer(p)
+}
+
 // Recheck implements Authenticator: a token without a grant is revoked, a key never.
 func (c credentials) Recheck(g *auth.Grant) *pubsub.Error {
 	for _, known := range c {
@@ -100,6 +105,7 @@ type node struct {
 	*session.Manager
 	directory *directorymemory.Directory
 	engine    engine.Engine
+	hub       *hub.Hub
 	tokens    credentials
 }
 
@@ -120,6 +126,7 @@ func newNode(t *testing.T, options ...func(*session.Options, *hub.Options)) *nod
 	}
 	n.engine = h.Engine
 	o.Hub = hub.New(h)
+	n.hub = o.Hub
 	t.Cleanup(o.Hub.Close)
 	n.Manager = session.NewManager(o)
 	return n
@@ -138,7 +145,8 @@ type line struct {
 	ended  map[*outbox.Gate]bool
 	closed bool
 
-	releasing func() // called when an attachment is about to begin
+	releasing func()    // called when an attachment is about to begin
+	postpone  *[]func() // takes what is to be done soon; nil: it is done at once
 
 	session *session.Session
 	turn    hub.Turn
@@ -244,6 +252,14 @@ func (l *line) End(gate *outbox.Gate, last *wire.ProtocolMessage) {
 }
 
 func (l *line) Mute(gate *outbox.Gate) { l.End(gate, nil) }
+
+func (l *line) Soon(f func()) {
+	if l.postpone != nil {
+		*l.postpone = append(*l.postpone, f)
+		return
+	}
+	f()
+}
 
 func (l *line) Close(last *wire.ProtocolMessage) {
 	if last != nil {

@@ -3,6 +3,7 @@ package session
 import (
 	"sync"
 
+	"letshare-server/internal/auth"
 	"letshare-server/internal/hub"
 	"letshare-server/internal/pubsub"
 	"letshare-server/internal/wire"
@@ -44,6 +45,15 @@ func (s *Session) submit(turn *hub.Turn, pm *wire.ProtocolMessage, number uint64
 // for; otherwise the capability is what is missing, and the hub says so.
 func (a *attachment) couldPublish() bool {
 	return a.asked != 0 && a.asked&pubsub.ModePublish == 0
+}
+
+// annotate returns why an ANNOTATION is refused, as all are.
+func (s *Session) annotate(pm *wire.ProtocolMessage) error {
+	name, err := pubsub.ParseChannelName(pm.Channel)
+	if err != nil {
+		return err
+	}
+	return s.manager.opts.Hub.RefuseMutation(s.Grant(), name, auth.Ops(auth.OpAnnotationPublish))
 }
 
 // refuse answers a ProtocolMessage that needs an acknowledgement with a NACK.

@@ -44,6 +44,9 @@ type Transport interface {
 	// Mute is End with nothing to say.
 	Mute(gate *outbox.Gate)
 
+	// Soon has f run in a turn of its own, unless the transport ends before.
+	Soon(f func())
+
 	// Close queues last, if it is not nil, and closes the socket once that was sent.
 	Close(last *wire.ProtocolMessage)
 }
@@ -77,6 +80,9 @@ type Options struct {
 type Authenticator interface {
 	Realtime(q url.Values, h http.Header) (*auth.Grant, error)
 	RealtimeToken(token, clientID string) (*auth.Grant, error)
+
+	// Admit is a grant for the peer that presented its credential.
+	Admit(*auth.Grant, auth.Peer) (*auth.Grant, *pubsub.Error)
 
 	// Recheck reports why a grant would not be given any more.
 	Recheck(*auth.Grant) *pubsub.Error
@@ -264,6 +270,8 @@ func (s *Session) acknowledged(turn *hub.Turn, pm *wire.ProtocolMessage) {
 		s.publish(turn, pm)
 	case wire.ActionPresence:
 		s.presence(turn, pm)
+	case wire.ActionAnnotation:
+		s.refuse(pm, pubsub.ErrorFor(s.annotate(pm)))
 	default:
 		s.refuse(pm, pubsub.Errorf(pubsub.CodeBadRequest, "this server does not support protocol action %d", pm.Action))
 	}

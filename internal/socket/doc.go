@@ -6,8 +6,9 @@
 // goroutine with its first 2 KiB stack and no buffer: it waits inside syscall.RawConn.Read, takes
 // a pooled buffer only for the attempt to read, and ends when there are bytes. A goroutine of
 // Workers, whose stack is warm, feeds them to the application and parks a fresh one afterwards. So
-// no parked goroutine ever runs application code, and its stack stays small. Everything that is no
-// plain TCP socket is carried by a portable stream with a reader goroutine of its own.
+// no parked goroutine ever runs application code, and its stack stays small. TLS is a Stream over
+// such a stream, if its listener went through ForTLS. Everything else is carried by a portable stream
+// with a reader goroutine of its own.
 //
 // Above the bytes stand the frames (AppendHeader, ParseHeader, Mask, BeginFrame), the Assembler,
 // which turns fed bytes into whole messages, and Upgrade, the server's half of the handshake.

@@ -401,7 +401,7 @@ func (l *parkedList) remove(s *parked) {
 func (l *parkedList) all() []Stream {
 	var all []Stream
 	for s := l.first; s != nil; s = s.next {
-		all = append(all, s)
+		all = append(all, outermost(s, s.feeder))
 	}
 	return all
 }

@@ -2,6 +2,7 @@ package socket
 
 import (
 	"context"
+	"crypto/tls"
 	"net"
 	"sync"
 )
@@ -27,6 +28,7 @@ type Poller struct {
 	workers *Workers
 	own     bool // workers are run by Run
 	buffers buffers
+	records buffers // of what is encrypted at a time
 
 	// live counts streams until their Feeder knows the end, and goroutines that wait for
 	// writability. It grows only under mu while closed is false or the stream is a member.
@@ -52,6 +54,7 @@ func NewPoller(opts PollerOptions) *Poller {
 		opts:     opts,
 		workers:  opts.Workers,
 		buffers:  buffers{size: opts.ReadBuffer, keep: idleBuffers},
+		records:  buffers{size: sealedBytes, keep: idleBuffers},
 		portable: make(map[*portable]struct{}),
 	}
 	if p.workers == nil {
@@ -86,7 +89,7 @@ func (p *Poller) Run(ctx context.Context) error {
 	p.closed = true
 	left := p.members.all()
 	for s := range p.portable {
-		left = append(left, s)
+		left = append(left, outermost(s, s.feeder))
 	}
 	p.mu.Unlock()
 	for _, s := range left {
@@ -98,13 +101,26 @@ func (p *Poller) Run(ctx context.Context) error {
 	return nil
 }
 
+// outermost is the stream of TLS over s, if s feeds one, or else s.
+func outermost(s Stream, f Feeder) Stream {
+	if over, ok := f.(*secured); ok {
+		return over
+	}
+	return s
+}
+
 // Add takes over conn and feeds f with initial (bytes that were read from conn already; they are
 // kept until fed) and then with what arrives. Calls of f may begin before Add returns. After an
 // error conn is closed and f is never called.
 //
-// A *net.TCPConn becomes a parked stream on Linux; every other connection (TLS, pipes) a portable
-// one.
+// A *net.TCPConn becomes a parked stream on Linux, and so does the one under a *tls.Conn that came
+// through ForTLS, when its handshake is done. Every other connection becomes a portable one.
 func (p *Poller) Add(conn net.Conn, initial []byte, f Feeder) (Stream, error) {
+	if over, ok := conn.(*tls.Conn); ok {
+		if l, ok := over.NetConn().(*link); ok && over.ConnectionState().HandshakeComplete {
+			return p.addSecured(over, l, initial, f)
+		}
+	}
 	if tcp, ok := conn.(*net.TCPConn); ok && parkable {
 		return p.addParked(tcp, initial, f)
 	}

@@ -215,7 +215,8 @@ func (s *portable) Close() error {
 	s.mu.Unlock()
 	// Neither the writer nor the reader may wait for long.
 	_ = s.conn.SetWriteDeadline(time.Now().Add(portableLinger))
-	return s.conn.SetReadDeadline(time.Unix(1, 0))
+	_ = s.conn.SetReadDeadline(time.Unix(1, 0)) // it fails if the writer was faster, and has closed
+	return nil
 }
 
 // Abort takes the socket from under a TLS connection, which would say goodbye first.
@@ -249,10 +250,13 @@ func (s *portable) closeWrite() {
 
 // underneath is the connection that a TLS connection runs over, and any other itself.
 func underneath(conn net.Conn) net.Conn {
-	if over, ok := conn.(interface{ NetConn() net.Conn }); ok {
-		return over.NetConn()
+	for {
+		over, ok := conn.(interface{ NetConn() net.Conn })
+		if !ok {
+			return conn
+		}
+		conn = over.NetConn()
 	}
-	return conn
 }
 
 func (s *portable) RemoteAddr() net.Addr { return s.conn.RemoteAddr() }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"crypto/tls"
 	"errors"
 	"io"
 	"math/rand/v2"
@@ -106,44 +107,102 @@ func running(t testing.TB, opts socket.PollerOptions) *socket.Poller {
 	return p
 }
 
-// tcpPair is two ends of a connection.
-func tcpPair(t testing.TB) (server, client net.Conn) {
+// hidden is a connection that the poller does not recognise as TCP.
+type hidden struct{ net.Conn }
+
+func (h hidden) CloseWrite() error { return h.Conn.(*net.TCPConn).CloseWrite() }
+
+// hiding accepts hidden connections.
+type hiding struct{ net.Listener }
+
+func (l hiding) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return hidden{c}, nil
+}
+
+// kind is a way in which connections are made, and so an implementation of Stream.
+type kind struct {
+	listen func(net.Listener) net.Listener
+	dial   func(address string) (net.Conn, error)
+}
+
+// accept takes a connection that is ready for the poller.
+func (k kind) accept(l net.Listener) (net.Conn, error) {
+	c, err := l.Accept()
+	if over, ok := c.(*tls.Conn); ok {
+		_ = over.SetDeadline(time.Now().Add(patience))
+		err = over.Handshake()
+		_ = over.SetDeadline(time.Time{})
+	}
+	return c, err
+}
+
+// pair is two ends of a connection.
+func (k kind) pair(t testing.TB) (server, client net.Conn) {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer ln.Close()
-	if client, err = net.Dial("tcp", ln.Addr().String()); err != nil {
-		t.Fatal(err)
-	}
-	if server, err = ln.Accept(); err != nil {
+	accepted := make(chan error, 1)
+	go func() {
+		var err error
+		server, err = k.accept(k.listen(ln))
+		accepted <- err
+	}()
+	if client, err = k.dial(ln.Addr().String()); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = client.Close() })
+	if err := <-accepted; err != nil {
+		t.Fatal(err)
+	}
 	return server, client
 }
 
-// hidden is a connection that the poller does not recognise as TCP.
-type hidden struct{ net.Conn }
+// tcpPair is a pair of the parked kind.
+func tcpPair(t testing.TB) (server, client net.Conn) { return parkedKind.pair(t) }
 
-func (h hidden) CloseWrite() error { return h.Conn.(*net.TCPConn).CloseWrite() }
+func dialTCP(address string) (net.Conn, error) { return net.Dial("tcp", address) }
 
-// onEach runs a test on the parked and the portable implementation.
-func onEach(t *testing.T, f func(t *testing.T, wrap func(net.Conn) net.Conn)) {
-	t.Run("parked", func(t *testing.T) { f(t, func(c net.Conn) net.Conn { return c }) })
-	t.Run("portable", func(t *testing.T) { f(t, func(c net.Conn) net.Conn { return hidden{c} }) })
+var parkedKind = kind{func(l net.Listener) net.Listener { return l }, dialTCP}
+
+// onEach runs a test on each implementation.
+func onEach(t *testing.T, f func(t *testing.T, k kind)) {
+	t.Run("parked", func(t *testing.T) { f(t, parkedKind) })
+	t.Run("portable", func(t *testing.T) { f(t, kind{func(l net.Listener) net.Listener { return hiding{l} }, dialTCP}) })
+	t.Run("TLS 1.3", func(t *testing.T) { f(t, tlsKind(tls.VersionTLS13, socket.ForTLS)) })
+	t.Run("TLS 1.2", func(t *testing.T) { f(t, tlsKind(tls.VersionTLS12, socket.ForTLS)) })
+	t.Run("portable TLS", func(t *testing.T) {
+		f(t, tlsKind(tls.VersionTLS13, func(l net.Listener) net.Listener { return socket.ForTLS(hiding{l}) }))
+	})
+}
+
+// tlsKind is connections of one version of TLS; below prepares those that it runs over.
+func tlsKind(version uint16, below func(net.Listener) net.Listener) kind {
+	return kind{
+		func(l net.Listener) net.Listener { return tls.NewListener(below(l), serverTLS) },
+		func(address string) (net.Conn, error) {
+			c := clientTLS.Clone()
+			c.MaxVersion = version
+			return tls.Dial("tcp", address, c)
+		},
+	}
 }
 
 func TestInitialBytesComeFirstAndTheEndLast(t *testing.T) {
-	onEach(t, func(t *testing.T, wrap func(net.Conn) net.Conn) {
+	onEach(t, func(t *testing.T, k kind) {
 		p := running(t, socket.PollerOptions{})
-		server, client := tcpPair(t)
+		server, client := k.pair(t)
 		r := newRecorder()
 		if _, err := client.Write([]byte("world")); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := p.Add(wrap(server), []byte("hello "), r); err != nil {
+		if _, err := p.Add(server, []byte("hello "), r); err != nil {
 			t.Fatal(err)
 		}
 		await(t, "all bytes", func() bool { return r.len() == 11 })
@@ -159,15 +218,15 @@ func TestInitialBytesComeFirstAndTheEndLast(t *testing.T) {
 }
 
 func TestManyBytesArriveInOrderInBothDirections(t *testing.T) {
-	onEach(t, func(t *testing.T, wrap func(net.Conn) net.Conn) {
+	onEach(t, func(t *testing.T, k kind) {
 		p := running(t, socket.PollerOptions{ReadBuffer: 4096})
 		const n = 5 << 20
 		data := make([]byte, n)
 		rng := rand.NewChaCha8([32]byte{1})
 		_, _ = rng.Read(data)
-		server, client := tcpPair(t)
+		server, client := k.pair(t)
 		r := newRecorder()
-		s, err := p.Add(wrap(server), nil, r)
+		s, err := p.Add(server, nil, r)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -229,13 +288,13 @@ func TestManyBytesArriveInOrderInBothDirections(t *testing.T) {
 }
 
 func TestAFeedersErrorEndsTheStream(t *testing.T) {
-	onEach(t, func(t *testing.T, wrap func(net.Conn) net.Conn) {
+	onEach(t, func(t *testing.T, k kind) {
 		p := running(t, socket.PollerOptions{})
-		server, client := tcpPair(t)
+		server, client := k.pair(t)
 		r := newRecorder()
 		no := errors.New("no")
 		r.onFeed = func([]byte) error { return no }
-		if _, err := p.Add(wrap(server), []byte("x"), r); err != nil {
+		if _, err := p.Add(server, []byte("x"), r); err != nil {
 			t.Fatal(err)
 		}
 		if err := r.end(t); err != no {
@@ -249,11 +308,11 @@ func TestAFeedersErrorEndsTheStream(t *testing.T) {
 }
 
 func TestCloseStillDeliversAndMayBeCalledAgain(t *testing.T) {
-	onEach(t, func(t *testing.T, wrap func(net.Conn) net.Conn) {
+	onEach(t, func(t *testing.T, k kind) {
 		p := running(t, socket.PollerOptions{})
-		server, client := tcpPair(t)
+		server, client := k.pair(t)
 		r := newRecorder()
-		s, err := p.Add(wrap(server), nil, r)
+		s, err := p.Add(server, nil, r)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -283,11 +342,11 @@ func TestCloseStillDeliversAndMayBeCalledAgain(t *testing.T) {
 }
 
 func TestCloseWriteEndsOneDirection(t *testing.T) {
-	onEach(t, func(t *testing.T, wrap func(net.Conn) net.Conn) {
+	onEach(t, func(t *testing.T, k kind) {
 		p := running(t, socket.PollerOptions{})
-		server, client := tcpPair(t)
+		server, client := k.pair(t)
 		r := newRecorder()
-		s, err := p.Add(wrap(server), nil, r)
+		s, err := p.Add(server, nil, r)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -346,10 +405,10 @@ func fill(t *testing.T, s socket.Stream) (total int) {
 }
 
 func TestWritableIsToldWhenThePeerReadsAgain(t *testing.T) {
-	onEach(t, func(t *testing.T, wrap func(net.Conn) net.Conn) {
+	onEach(t, func(t *testing.T, k kind) {
 		p := running(t, socket.PollerOptions{})
-		server, client := tcpPair(t)
-		s, err := p.Add(wrap(server), nil, newRecorder())
+		server, client := k.pair(t)
+		s, err := p.Add(server, nil, newRecorder())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -436,16 +495,17 @@ func TestOneFloodingPeerDoesNotStarveOthers(t *testing.T) {
 }
 
 func TestRunEndsAllStreamsAndRefusesNewOnes(t *testing.T) {
-	onEach(t, func(t *testing.T, wrap func(net.Conn) net.Conn) {
+	onEach(t, func(t *testing.T, k kind) {
+		t.Parallel() // goodbyes of TLS wait for those who do not read
 		p := socket.NewPoller(socket.PollerOptions{})
 		ctx, cancel := context.WithCancel(context.Background())
 		var wg sync.WaitGroup
 		wg.Go(func() { _ = p.Run(ctx) })
 		var all []*recorder
 		for range 50 {
-			server, _ := tcpPair(t)
+			server, _ := k.pair(t)
 			r := newRecorder()
-			s, err := p.Add(wrap(server), nil, r)
+			s, err := p.Add(server, nil, r)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -467,8 +527,8 @@ func TestRunEndsAllStreamsAndRefusesNewOnes(t *testing.T) {
 				t.Fatal("Run returned before Closed")
 			}
 		}
-		server, client := tcpPair(t)
-		if _, err := p.Add(wrap(server), nil, newRecorder()); err != socket.ErrPollerClosed {
+		server, client := k.pair(t)
+		if _, err := p.Add(server, nil, newRecorder()); err != socket.ErrPollerClosed {
 			t.Fatalf("added after the end: %v", err)
 		}
 		if _, err := client.Read(make([]byte, 1)); err != io.EOF {
@@ -480,26 +540,27 @@ func TestRunEndsAllStreamsAndRefusesNewOnes(t *testing.T) {
 // Streams come, talk and go while others close them from all sides; nothing may be lost, called
 // twice or left over.
 func TestStreamsStandChurn(t *testing.T) {
-	onEach(t, func(t *testing.T, wrap func(net.Conn) net.Conn) {
+	onEach(t, func(t *testing.T, k kind) {
 		p := running(t, socket.PollerOptions{ReadBuffer: 512})
 		ln, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer ln.Close()
+		tln := k.listen(ln)
 		const each, drivers = 150, 4
 		var wg sync.WaitGroup
 		var ends atomic.Int64
 		wg.Go(func() {
 			for range each * drivers {
-				c, err := ln.Accept()
+				c, err := k.accept(tln)
 				if err != nil {
 					t.Error(err)
 					return
 				}
 				e := &echoFeeder{ends: &ends}
 				e.mu.Lock()
-				s, err := p.Add(wrap(c), nil, e)
+				s, err := p.Add(c, nil, e)
 				e.s = s
 				e.mu.Unlock()
 				if err != nil {
@@ -511,7 +572,7 @@ func TestStreamsStandChurn(t *testing.T) {
 			wg.Go(func() {
 				r := rand.New(rand.NewPCG(uint64(d), 7))
 				for range each {
-					c, err := net.Dial("tcp", ln.Addr().String())
+					c, err := k.dial(ln.Addr().String())
 					if err != nil {
 						t.Error(err)
 						return

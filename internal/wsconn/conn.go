@@ -112,7 +112,7 @@ type Conn struct {
 	// below. Lock order: turn, then mu. It is never taken by the wheel or by those who put.
 	turn      sync.Mutex
 	assembler socket.Assembler
-	pong      []byte // the answer to the latest ping, until the end of the turn
+	pong      []byte // the answer to the latest ping, until the next message or the end of the turn
 	discarded int    // bytes read while lingering
 	gave      bool   // messages were given, and TurnEnd not yet
 
@@ -166,6 +166,22 @@ func (c *Conn) Outbox() *outbox.Outbox { return &c.out }
 
 // RemoteAddr is the address of the socket's other end.
 func (c *Conn) RemoteAddr() net.Addr { return c.stream.RemoteAddr() }
+
+// Soon has f run as the handler's calls do, between two of them, and TurnEnd follows it. It is not
+// called if the connection is on its way to the end by then.
+func (c *Conn) Soon(f func()) {
+	c.server.poller.Workers().Go(socket.TaskFunc(func() {
+		c.turn.Lock()
+		defer c.turn.Unlock()
+		if c.currentPhase() != running {
+			return
+		}
+		f()
+		c.gave = true
+		c.endTurn()
+		c.out.Flush()
+	}))
+}
 
 // Close sends what is queued and a close frame, waits for the peer's for CloseTimeout and closes
 // the socket. Messages that arrive meanwhile are discarded. Only the first call counts.
@@ -262,12 +278,17 @@ func (f *feeder) FeedEnd() {
 	if c.partial.Load() != half {
 		c.partial.Store(half)
 	}
+	c.answerPing()
+	c.endTurn()
+	c.out.Flush()
+}
+
+// answerPing queues the answer to the latest ping. turn is held.
+func (c *Conn) answerPing() {
 	if c.pong != nil {
 		c.out.QueueQuiet(c.pong)
 		c.pong = nil
 	}
-	c.endTurn()
-	c.out.Flush()
 }
 
 // endTurn tells the handler, if it was given anything. turn is held.
@@ -311,6 +332,7 @@ var errEnding = errors.New("wsconn: closing")
 func (s *sink) Message(op socket.Opcode, payload []byte) error {
 	c := (*Conn)(s)
 	if c.currentPhase() == running {
+		c.answerPing() // before what the message brings about
 		c.gave = true
 		c.handler.Message(op, payload)
 	}

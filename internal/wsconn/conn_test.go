@@ -18,10 +18,8 @@ import (
 var sizes = []int{0, 1, 125, 126, 127, 65535, 65536, 500_000}
 
 func TestMessagesOfAllSizesComeBackToAnotherImplementation(t *testing.T) {
-	for name, overTLS := range map[string]bool{"plain": false, "TLS": true} {
-		t.Run(name, func(t *testing.T) {
-			testMessagesOfAllSizes(t, serveOver(t, overTLS, wsconn.Settings{}, func(ends chan<- wsconn.End) wsconn.Handler { return &echo{ended: ends} }))
-		})
+	for _, on := range layers {
+		t.Run(on.name, func(t *testing.T) { testMessagesOfAllSizes(t, serveEchoOn(t, on, wsconn.Settings{})) })
 	}
 }
 
@@ -133,24 +131,31 @@ func TestBreachesOfTheProtocolAreToldWithACloseFrame(t *testing.T) {
 		{"one byte too many in fragments", append(fragment(socket.OpText, false, big), fragment(socket.OpContinuation, true, "!")...), 1009},
 		{"many bytes too many", masked(socket.OpBinary, strings.Repeat(big, 8)), 1009},
 	}
-	h := serveEcho(t, wsconn.Settings{})
-	for _, tc := range cases {
-		t.Run(tc.name, func(t *testing.T) {
-			p := dial(t, h.addr)
-			p.write(tc.send)
-			p.expectClose(tc.code)
-			_ = p.conn.Close()
-			if e := h.end(t); e.Cause != wsconn.ProtocolError || e.Code != tc.code {
-				t.Fatalf("ended with %+v", e)
-			}
-		})
+	for _, on := range layers {
+		h := serveEchoOn(t, on, wsconn.Settings{})
+		for _, tc := range cases {
+			t.Run(on.name+"/"+tc.name, func(t *testing.T) {
+				p := h.dial(t)
+				p.write(tc.send)
+				p.expectClose(tc.code)
+				_ = p.conn.Close()
+				if e := h.end(t); e.Cause != wsconn.ProtocolError || e.Code != tc.code {
+					t.Fatalf("ended with %+v", e)
+				}
+			})
+		}
 	}
 }
 
 func TestFragmentsAreJoinedAndControlFramesBetweenThemAnsweredAtOnce(t *testing.T) {
-	h := serveEcho(t, wsconn.Settings{})
+	for _, on := range layers {
+		t.Run(on.name, func(t *testing.T) { testFragments(t, serveEchoOn(t, on, wsconn.Settings{})) })
+	}
+}
+
+func testFragments(t *testing.T, h *host) {
 	// The first frames come in the same packet as the handshake.
-	p := dial(t, h.addr, append(fragment(socket.OpText, false, "\xe4\xbd"), masked(socket.OpPing, "are you there")...)...)
+	p := h.dial(t, append(fragment(socket.OpText, false, "\xe4\xbd"), masked(socket.OpPing, "are you there")...)...)
 	p.expect(socket.OpPong, "are you there")
 	p.write(fragment(socket.OpContinuation, false, "\xa0"))
 	p.write(fragment(socket.OpContinuation, true, "!"))

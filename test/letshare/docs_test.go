@@ -36,7 +36,7 @@ func TestTheExamplesOfTheRESTPageWork(t *testing.T) {
 		{"/presence?channels=", `{"successCount":2,"failureCount":0,"results":\[{"channel":"demo","presence":\[\]},.*\]}`},
 		{"/channels/demo/messages?", `\[{.*"name":"greeting",.*"encoding":"json".*},{.*"name":"greeting",.*"data":"hi".*}\]`},
 		{"/channels/demo\n", `{"channelId":"demo",.*"connections":0,.*}`},
-		{"/channels?prefix=", `\[\]`},
+		{"/channels?prefix=", `\[{"channelId":"demo",.*},{"channelId":"demo2",.*}\]`},
 		{"/channels/demo/presence\n", `\[\]`},
 		{"/stats?unit=hour", `\[{"intervalId":"[^"]+","unit":"hour","inProgress":.*"entries":{.*"messages.inbound.rest.messages.count":\d+.*}\]`},
 	}
@@ -50,7 +50,8 @@ func TestTheExamplesOfTheRESTPageWork(t *testing.T) {
 			t.Errorf("this is not one call with %q:\n%s", c.has, example)
 			continue
 		}
-		if out, err := runExample(t, s, example); err != nil {
+		if out, err := runExample(t, s, example,
+			"KEY=docsapp.k1:a-secret-of-the-examples", "REVOCABLE_KEY=docsapp.k2:another-secret-of-the-examples"); err != nil {
 			t.Errorf("%v: %s\n%s", err, out, example)
 		} else if !json.Valid(out) || !regexp.MustCompile("(?s)^"+c.answer+"$").Match(out) {
 			t.Errorf("the answer is %s\n%s", out, example)
@@ -58,13 +59,14 @@ func TestTheExamplesOfTheRESTPageWork(t *testing.T) {
 	}
 }
 
-// runExample runs an example against a server. An answer that is an error is one of the example.
-func runExample(t *testing.T, s *instance, example string) ([]byte, error) {
+// runExample runs an example against a server, with some variables. An answer that is an error is
+// one of the example.
+func runExample(t *testing.T, s *instance, example string, variables ...string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	const strict = "curl() { command curl --silent --show-error --fail-with-body --noproxy '*' \"$@\"; }\n"
 	script := strict + strings.ReplaceAll(example, "http://localhost:8080", "http://"+s.addr)
 	cmd := exec.CommandContext(ctx, "bash", "-euo", "pipefail", "-c", script)
-	cmd.Env = append(os.Environ(), "KEY=docsapp.k1:a-secret-of-the-examples", "REVOCABLE_KEY=docsapp.k2:another-secret-of-the-examples")
+	cmd.Env = append(os.Environ(), variables...)
 	return cmd.CombinedOutput()
 }

@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"letshare-server/test/cert"
 	"letshare-server/test/source"
 )
 
@@ -146,12 +147,15 @@ func readLock(t *testing.T, path string) map[string]lockedPackage {
 // testServer is a running server and what its tests have to know.
 type testServer struct {
 	host, port string
+	tlsPort    string
+	ca         string   // file of the certificate at tlsPort
 	tokens     []string // for LetShare's door
 }
 
 func (s *testServer) environ() []string {
 	env := append(os.Environ(),
-		"LETSHARE_TEST_HOST="+s.host, "LETSHARE_TEST_PORT="+s.port, "LETSHARE_TEST_KEY="+key)
+		"LETSHARE_TEST_HOST="+s.host, "LETSHARE_TEST_PORT="+s.port, "LETSHARE_TEST_KEY="+key,
+		"LETSHARE_TEST_TLS_PORT="+s.tlsPort, "LETSHARE_TEST_CA="+s.ca, "NODE_EXTRA_CA_CERTS="+s.ca)
 	for i, token := range s.tokens {
 		env = append(env, fmt.Sprintf("LETSHARE_TEST_TOKEN_%d=%s", i+1, token))
 	}
@@ -177,12 +181,21 @@ func startServer(t *testing.T) *testServer {
 	if out, err := exec.CommandContext(t.Context(), "go", append(build, "letshare-server/cmd/server")...).CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, out)
 	}
+	certificate, err := cert.New(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	certFile, keyFile, err := certificate.Write(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
 	environ := []string{
+		"LETSHARE_TLS_PORT=0", "LETSHARE_TLS_CERT_FILE=" + certFile, "LETSHARE_TLS_KEY_FILE=" + keyFile,
 		"MODE=local", "LETSHARE_SERVER_HOST=127.0.0.1", "LETSHARE_SERVER_PORT=0", "LETSHARE_API_KEYS=" + key,
 		"LETSHARE_SANDBOX_ENABLED=true",
 		"LETSHARE_JWT_SECRET=sdk-tests-jwt-secret-of-no-value-at-all", "HOME=" + dir, "PATH=" + os.Getenv("PATH"),
 	}
-	s := &testServer{}
+	s := &testServer{ca: certFile}
 	for _, user := range []string{"anna", "ben"} {
 		cmd := exec.CommandContext(ctx, program, "token", "-user", user)
 		cmd.Dir, cmd.Env = dir, environ
@@ -204,16 +217,19 @@ func startServer(t *testing.T) *testServer {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	address := make(chan string, 1)
+	address := make(chan [2]string, 1)
 	var log bytes.Buffer // to be read when done is closed
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		lines := bufio.NewScanner(io.TeeReader(stdout, &log))
 		for lines.Scan() {
-			var entry struct{ Msg, Address string }
+			var entry struct {
+				Msg, Address string
+				TLSAddress   string `json:"tls_address"`
+			}
 			if json.Unmarshal(lines.Bytes(), &entry) == nil && entry.Msg == "listening" {
-				address <- entry.Address
+				address <- [2]string{entry.Address, entry.TLSAddress}
 			}
 		}
 	}()
@@ -238,7 +254,10 @@ func startServer(t *testing.T) *testServer {
 	})
 	select {
 	case a := <-address:
-		if s.host, s.port, err = net.SplitHostPort(a); err != nil {
+		if s.host, s.port, err = net.SplitHostPort(a[0]); err != nil {
+			t.Fatalf("the server listens on %q: %v", a, err)
+		}
+		if _, s.tlsPort, err = net.SplitHostPort(a[1]); err != nil {
 			t.Fatalf("the server listens on %q: %v", a, err)
 		}
 	case <-done:

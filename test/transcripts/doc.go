@@ -15,8 +15,9 @@
 // access_token the server's key is used, key=<wide> is one that may do everything everywhere,
 // and without v it is the newest version. More clients are numbered from 2, connect at the
 // beginning too, and speak in lines C2 and S2. A token line mints a JWT that lives for ttl
-// seconds, for use as <short>. A line "# limits: setting=number" gives settings of the
-// server's limits, separated by spaces, as in "channels_per_connection=1".
+// seconds, for use as <short>; "claims" are further ones. A line "# limits: setting=number" gives settings of the
+// server's limits, separated by spaces, as in "channels_per_connection=1"; a line
+// "# namespaces: [{id: kept, persisted: true}]" gives the rules of its namespaces.
 //
 //	C   the client sends this
 //	C+  the same, but together with the client's next line, in one write
@@ -24,7 +25,8 @@
 //	S   the server's next frame is this
 //	X   the server closes the WebSocket with this code, or ends the comet transport
 //	!   something happens: "drain" stops the server, "wait" says that time passes, "cut 1"
-//	    takes client 1 its socket, and "connect 2" connects client 2, which had not been
+//	    takes client 1 its socket, "connect 2" connects client 2, which had not been, and
+//	    "namespaces [{id: kept}]" has the server load other rules
 //
 // Words in angle brackets stand for values: <any> for anything, another word for the value
 // that it had first, in this file, and <pad N> in what is sent for N letters. connectionId

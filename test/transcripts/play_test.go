@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -18,7 +19,7 @@ import (
 
 	"letshare-server/internal/auth"
 	"letshare-server/internal/config"
-	"letshare-server/internal/server"
+	realtime "letshare-server/internal/server"
 )
 
 var update = flag.Bool("update", false, "rewrite what the server says in the transcripts")
@@ -90,18 +91,16 @@ type player struct {
 	format  string
 	ctx     context.Context
 	names   names
-	address string
+	server  *server
 	clients map[int]*client
-	stop    func() // drains the server
-	serials int    // words given to serials while rewriting
+	serials int // words given to serials while rewriting
 }
 
 func newPlayer(t *testing.T, tr *transcript, over, format string) *player {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	t.Cleanup(cancel)
-	address, stop := startServer(t, tr.limits)
-	p := &player{t: t, tr: tr, over: over, format: format, ctx: ctx, address: address, stop: stop,
+	p := &player{t: t, tr: tr, over: over, format: format, ctx: ctx, server: startServer(t, tr),
 		names: names{"key": keyName + ":" + keySecret, "wide": wideKeyName + ":" + keySecret}, clients: make(map[int]*client)}
 	for name, spec := range tr.tokens {
 		p.names[name] = mint(t, spec)
@@ -130,7 +129,7 @@ func (p *player) connect(number int) error {
 	if !params.Has("v") {
 		params.Set("v", "6")
 	}
-	c, err := dial(p.ctx, p.address, p.over, p.format, params)
+	c, err := dial(p.ctx, p.server.address, p.over, p.format, params)
 	if err != nil {
 		return err
 	}
@@ -149,30 +148,46 @@ func (p *player) connect(number int) error {
 	return nil
 }
 
-// startServer runs a server with some limits until the test ends or stop is called.
-func startServer(t *testing.T, limits string) (address string, stop func()) {
+// server is one that plays the other part.
+type server struct {
+	*realtime.Server
+	address string
+	stop    func() // drains it
+	secrets config.Secrets
+	load    func(namespaces string) (config.Config, error)
+}
+
+// startServer runs a server with the settings of a transcript until the test ends or stop is
+// called.
+func startServer(t *testing.T, tr *transcript) *server {
 	t.Helper()
 	flags := make(map[string]string)
-	for _, setting := range strings.Fields(limits) {
+	for _, setting := range strings.Fields(tr.limits) {
 		name, value, _ := strings.Cut(setting, "=")
 		flags["limits."+name] = value
 	}
-	cfg, _, err := config.Load(config.Options{Dir: t.TempDir(), Flags: flags})
+	s := &server{load: func(namespaces string) (config.Config, error) {
+		file := filepath.Join(t.TempDir(), "config.yaml")
+		if err := os.WriteFile(file, []byte("namespaces: "+namespaces+"\n"), 0o600); err != nil {
+			return config.Config{}, err
+		}
+		cfg, _, err := config.Load(config.Options{File: file, Flags: flags})
+		cfg.DataDir = t.TempDir()
+		cfg.Server.Host, cfg.Server.Port = "127.0.0.1", "0"
+		cfg.Server.ShutdownGrace = 2 * time.Second
+		cfg.APIKeys = []config.Secret{keyName + ":" + keySecret}
+		wideApp, wideID, _ := strings.Cut(wideKeyName, ".")
+		cfg.Apps = []config.App{{ID: wideApp, Keys: []config.AppKey{{ID: wideID, Secret: keySecret, Capability: `{"[*]*":["*"]}`}}}}
+		return cfg, err
+	}}
+	cfg, err := s.load(tr.namespaces)
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg.DataDir = t.TempDir()
-	cfg.Server.Host, cfg.Server.Port = "127.0.0.1", "0"
-	cfg.Server.ShutdownGrace = 2 * time.Second
-	cfg.APIKeys = []config.Secret{keyName + ":" + keySecret}
-	wideApp, wideID, _ := strings.Cut(wideKeyName, ".")
-	cfg.Apps = []config.App{{ID: wideApp, Keys: []config.AppKey{{ID: wideID, Secret: keySecret, Capability: `{"[*]*":["*"]}`}}}}
-	secrets, err := config.ResolveSecrets(cfg, config.Published{Contains: auth.IsPublished, LocalKey: auth.LocalKey})
-	if err != nil {
+	if s.secrets, err = config.ResolveSecrets(cfg, config.Published{Contains: auth.IsPublished, LocalKey: auth.LocalKey}); err != nil {
 		t.Fatal(err)
 	}
-	s, err := server.New(cfg, secrets, slog.New(slog.DiscardHandler))
-	if err != nil {
+	if s.Server, err = realtime.New(cfg, s.secrets, slog.New(slog.DiscardHandler)); err != nil {
 		t.Fatal(err)
 	}
 	l, err := s.Listen()
@@ -188,7 +203,18 @@ func startServer(t *testing.T, limits string) (address string, stop func()) {
 			t.Errorf("the server ended with %v", err)
 		}
 	})
-	return l.Addr().String(), cancel
+	s.address, s.stop = l.Addr().String(), cancel
+	return s
+}
+
+// reload gives the server other namespaces, as a change of its file does.
+func (s *server) reload(namespaces string) error {
+	cfg, err := s.load(namespaces)
+	if err != nil {
+		return err
+	}
+	_, err = s.Reload(cfg, s.secrets)
+	return err
 }
 
 // mint makes the JWT of a token line.
@@ -205,6 +231,7 @@ func mint(t *testing.T, spec tokenSpec) string {
 	if spec.Capability != nil {
 		claims["x-ably-capability"] = string(spec.Capability)
 	}
+	maps.Copy(claims, spec.Claims)
 	token := jwt.NewWithClaims(jwt.SigningMethodHS256, claims)
 	token.Header["kid"] = keyName
 	if spec.Key != "" {
@@ -248,7 +275,9 @@ func (p *player) say(l line) error {
 		switch {
 		case what == "wait":
 		case what == "drain":
-			p.stop()
+			p.server.stop()
+		case what == "namespaces":
+			return p.server.reload(strings.TrimPrefix(l.body, what))
 		case what == "connect" && p.clients[number] == nil:
 			return p.connect(number)
 		case what == "cut" && p.clients[number] != nil:

@@ -18,9 +18,12 @@ type transcript struct {
 	path    string
 	name    string
 	lines   []line // all of the file, in order
-	limits  string
 	clients map[int]string
-	tokens  map[string]tokenSpec
+
+	// The server's settings: limits as "name=value" with spaces between, namespaces as in its file.
+	limits, namespaces string
+
+	tokens map[string]tokenSpec
 }
 
 // line is one line of a file.
@@ -48,6 +51,7 @@ type tokenSpec struct {
 	TTL        int             `json:"ttl"` // seconds; negative: expired
 	ClientID   *string         `json:"clientId"`
 	Capability json.RawMessage `json:"capability"`
+	Claims     map[string]any  `json:"claims"` // further ones
 	Key        string          `json:"key"`    // name; empty: the server's
 	Secret     string          `json:"secret"` // empty: the key's
 }
@@ -113,6 +117,10 @@ func (t *transcript) header(s string, first bool, name string) error {
 	}
 	if head == "limits" {
 		t.limits = strings.TrimSpace(rest)
+		return nil
+	}
+	if head == "namespaces" {
+		t.namespaces = strings.TrimSpace(rest)
 		return nil
 	}
 	if token, ok := strings.CutPrefix(head, "token "); ok {

@@ -26,7 +26,7 @@ type Harness struct {
 
 // Run runs all tests; open is called once for each.
 func Run(t *testing.T, open func(t *testing.T) Harness) {
-	for _, test := range slices.Concat(connectionTests, occupancyTests, channelTests, nonceTests, revocationTests, modelTests) {
+	for _, test := range slices.Concat(connectionTests, occupancyTests, channelTests, nonceTests, revocationTests, appTests, modelTests) {
 		t.Run(test.name, func(t *testing.T) { test.run(t, open(t)) })
 	}
 }

@@ -66,14 +66,15 @@ type Store struct {
 	counts      [shardCount]countShard
 	nonces      nonces
 	revocations revocations
+	apps        apps
 
 	// mu guards the fields below. It is taken last, under a shard's lock.
 	mu    sync.RWMutex
 	nodes map[directory.Node]*node
-	apps  map[string]*app
+	used  map[string]*app
 }
 
-// app is an app as records refer to it.
+// app is an app as records of connections refer to it.
 type app struct {
 	name      string
 	connected atomic.Int64 // its Connected connections
@@ -99,6 +100,7 @@ type node struct {
 	superseded chan directory.Supersession
 	revoked    chan struct{} // holds one notice
 	changed    chan pubsub.ChannelID
+	apps       chan struct{} // holds one notice
 }
 
 type connectionShard struct {
@@ -133,7 +135,7 @@ func NewStore(opts Options) *Store {
 		opts:  opts,
 		seed:  maphash.MakeSeed(),
 		nodes: make(map[directory.Node]*node),
-		apps:  make(map[string]*app),
+		used:  make(map[string]*app),
 	}
 	for i := range shardCount {
 		s.connections[i].records = make(map[string]*record)
@@ -185,6 +187,7 @@ func (s *Store) node(n directory.Node) *node {
 		superseded: make(chan directory.Supersession, s.opts.Notices),
 		revoked:    make(chan struct{}, 1),
 		changed:    make(chan pubsub.ChannelID, s.opts.Notices),
+		apps:       make(chan struct{}, 1),
 	}
 	s.nodes[n] = known
 	return known
@@ -193,18 +196,18 @@ func (s *Store) node(n directory.Node) *node {
 // app returns what stands for an app in records.
 func (s *Store) app(name string) *app {
 	s.mu.RLock()
-	known := s.apps[name]
+	known := s.used[name]
 	s.mu.RUnlock()
 	if known != nil {
 		return known
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if known := s.apps[name]; known != nil {
+	if known := s.used[name]; known != nil {
 		return known
 	}
 	known = &app{name: name}
-	s.apps[name] = known
+	s.used[name] = known
 	return known
 }
 

@@ -10,6 +10,7 @@ import (
 
 var reopenTests = []test{
 	{"WhatWasAcknowledgedInAPersistedNamespaceIsThereAgain", reopenKeeps},
+	{"TheLastMessageIsThereAgain", reopenKeepsLast},
 	{"AReopenedStoreNeverClaimsAContinuityThatItCannotHave", reopenContinuity},
 }
 
@@ -42,6 +43,21 @@ func reopenKeeps(t *testing.T, h Harness) {
 	}
 	if s := do(t, h.A, messages(ch, "three")).Serials[0]; s <= first.Serials[1] {
 		t.Errorf("serial %q after %q", s, first.Serials[1])
+	}
+}
+
+func reopenKeepsLast(t *testing.T, h Harness) {
+	if h.Reopen == nil {
+		t.Skip("nothing outlives the store")
+	}
+	ch := channel(t, namespaceLast)
+	do(t, h.A, messages(ch, "one"))
+	last := do(t, h.A, messages(ch, "two")).Serials[0]
+	h = h.Reopen(t)
+	page := read(t, h.B, ch, engine.Query{Limit: 1, Backwards: true})
+	expectTexts(t, "log", page.Entries, "two")
+	if page.Entries[0].Serial != last {
+		t.Errorf("serial %q, was %q", page.Entries[0].Serial, last)
 	}
 }
 

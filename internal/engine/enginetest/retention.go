@@ -20,6 +20,9 @@ var retentionTests = []test{
 	{"RecordsOutliveTheLog", recordsStay},
 	{"AFullStoreDropsTheOldestBacklogFirst", fullDropsOldest},
 	{"AFullStoreRefusesWhatWouldDropPersistedEntries", fullRefuses},
+	{"TheLastMessageOutlivesTheLog", lastStays},
+	{"TheLastMessageIsSelectedAsAnyOther", lastSelected},
+	{"AFullStoreDropsNoLastMessageButReplacesIt", fullKeepsLast},
 }
 
 // age moves the clock on, and the store drops what is too old then.
@@ -246,4 +249,145 @@ func fullRefuses(t *testing.T, h Harness) {
 		t.Error("the id of a refused append is known")
 	}
 	expectChain(t, "delivered", live.untilText(t, "new"), position)
+}
+
+// present is an Append of a presence event, which is no message.
+func present(ch pubsub.ChannelID, client string) *engine.Append {
+	return &engine.Append{Channel: ch, Entries: []engine.Draft{{
+		Kind: engine.KindPresence, Body: &pubsub.Batch{ID: "b", Presence: []*pubsub.PresenceMessage{{ClientID: client}}},
+	}}}
+}
+
+func lastStays(t *testing.T, h Harness) {
+	for namespace, retention := range map[string]time.Duration{namespaceLast: engine.LiveWindow, namespaceBoth: time.Hour} {
+		ch := channel(t, namespace)
+		do(t, h.A, messages(ch, "one"))
+		last := do(t, h.A, messages(ch, "two", "three")).Serials[1]
+		live := messages(ch, "unlogged")
+		live.Entries[0].Unlogged = true
+		do(t, h.A, live)
+		tail := do(t, h.A, present(ch, "somebody")).Serials[0]
+		age(t, h, retention+time.Second)
+		page := read(t, h.B, ch, engine.Query{Limit: 10})
+		expectTexts(t, namespace, page.Entries, "three")
+		if page.Entries[0].Serial != last || page.Tail != tail || page.More {
+			t.Errorf("%s: got %+v of %s, tail %s; want %s, tail %s", namespace, page.Entries[0], last, page.Tail, last, tail)
+		}
+
+		// It is no place to continue from: what came after it is gone.
+		if _, err := h.A.Read(t.Context(), ch, engine.Query{After: last, Exact: true, Limit: 10}); !errors.Is(err, engine.ErrGone) {
+			t.Errorf("%s: exactly after the last message: %v, want ErrGone", namespace, err)
+		}
+		expectTexts(t, namespace, read(t, h.A, ch, engine.Query{After: tail, Exact: true, Limit: 10}).Entries)
+
+		// Long after, with nobody there, it is still the last.
+		for range 3 {
+			age(t, h, 7*time.Hour)
+		}
+		expectTexts(t, namespace, all(t, h.A, ch), "three")
+		_, position, _ := subscribe(t, h.A, ch)
+		if position < tail {
+			t.Errorf("%s: position %q, was %q", namespace, position, tail)
+		}
+
+		// The next one takes its place, at once and for as long.
+		next := do(t, h.B, messages(ch, "four"))
+		expectTexts(t, namespace, all(t, h.A, ch), "four")
+		age(t, h, 23*time.Hour)
+		expectTexts(t, namespace, all(t, h.A, ch), "four")
+		if s := do(t, h.B, present(ch, "somebody else")).Serials[0]; s <= next.Serials[0] {
+			t.Errorf("%s: serial %q after %q", namespace, s, next.Serials[0])
+		}
+		age(t, h, time.Hour-time.Second)
+		if got := texts(all(t, h.A, ch)); len(got) == 0 || got[0] != "four" {
+			t.Errorf("%s: got %q before its time is over", namespace, got)
+		}
+		age(t, h, 2*time.Second)
+		if got := texts(all(t, h.A, ch)); slices.Contains(got, "four") {
+			t.Errorf("%s: got %q when its time is over", namespace, got)
+		}
+	}
+}
+
+func lastSelected(t *testing.T, h Harness) {
+	ch := channel(t, namespaceLast)
+	before := do(t, h.A, messages(ch, "one")).Serials[0]
+	first := do(t, h.A, messages(ch, "two"))
+	age(t, h, engine.LiveWindow-time.Second)
+	second := do(t, h.A, present(ch, "bob"))
+	age(t, h, 2*time.Second) // now the log has nothing but bob
+	last, bob := first.Serials[0], second.Serials[0]
+	for _, c := range []struct {
+		what string
+		q    engine.Query
+		want []string
+		more bool
+	}{
+		{"everything", engine.Query{}, []string{"two", "bob"}, false},
+		{"everything, backwards", engine.Query{Backwards: true}, []string{"bob", "two"}, false},
+		{"the first", engine.Query{Limit: 1}, []string{"two"}, true},
+		{"the newest", engine.Query{Limit: 1, Backwards: true}, []string{"bob"}, true},
+		{"the newest message", engine.Query{Limit: 1, Backwards: true, Kinds: engine.Kinds(engine.KindMessage)}, []string{"two"}, false},
+		{"presence", engine.Query{Kinds: engine.Kinds(engine.KindPresence)}, []string{"bob"}, false},
+		{"after one before it", engine.Query{After: before}, []string{"two", "bob"}, false},
+		{"after it", engine.Query{After: last}, []string{"bob"}, false},
+		{"up to it", engine.Query{UpTo: last, Backwards: true}, []string{"two"}, false},
+		{"up to one before it", engine.Query{UpTo: before, Backwards: true}, nil, false},
+		{"before what follows", engine.Query{Before: bob, Backwards: true}, []string{"two"}, false},
+		{"before it", engine.Query{Before: last, Backwards: true}, nil, false},
+		{"from its time on", engine.Query{Start: first.Timestamp}, []string{"two", "bob"}, false},
+		{"later", engine.Query{Start: first.Timestamp + 1}, []string{"bob"}, false},
+		{"until its time", engine.Query{End: first.Timestamp}, []string{"two"}, false},
+		{"earlier", engine.Query{End: first.Timestamp - 1}, nil, false},
+	} {
+		if c.q.Limit == 0 {
+			c.q.Limit = 10
+		}
+		page := read(t, h.B, ch, c.q)
+		if got := texts(page.Entries); !slices.Equal(got, c.want) || page.More != c.more {
+			t.Errorf("%s: got %q, more %v; want %q, %v", c.what, got, page.More, c.want, c.more)
+		}
+	}
+}
+
+func fullKeepsLast(t *testing.T, h Harness) {
+	if h.Limited == nil {
+		t.Skip("the store has no budget")
+	}
+	h = h.Limited(t, 300_000)
+	payload := strings.Repeat("x", 1000)
+	var kept []pubsub.ChannelID
+	var r engine.Result
+	for len(kept) < 1000 {
+		ch := channel(t, namespaceLast)
+		ch.Name += fmt.Sprint(len(kept))
+		if r = try(t, h.A, messages(ch, payload)); r.Err != nil {
+			break
+		}
+		kept = append(kept, ch)
+		do(t, h.A, messages(ch, payload)) // in its place; the first of the two may go
+	}
+	if !errors.Is(r.Err, engine.ErrFull) || len(kept) < 50 {
+		t.Fatalf("after %d messages of 1 kB in a store of 300 kB: got %v, want ErrFull", len(kept), r.Err)
+	}
+	for i, ch := range kept {
+		if got := all(t, h.B, ch); len(got) == 0 {
+			t.Fatalf("the last message of channel %d is gone", i)
+		}
+		if r := try(t, h.B, messages(ch, strings.Repeat("y", 1000))); r.Err != nil {
+			t.Fatalf("channel %d: a message as large as the last one it replaces: %v", i, r.Err)
+		}
+		log := all(t, h.B, ch)
+		if got := text(log[len(log)-1]); got[0] != 'y' {
+			t.Fatalf("channel %d: the last message is %q", i, got[:1])
+		}
+	}
+	// What others need is not taken from them.
+	ch := channel(t, "")
+	if r := try(t, h.A, messages(ch, strings.Repeat(payload, 20))); !errors.Is(r.Err, engine.ErrFull) {
+		t.Errorf("a large message of another channel: got %v, want ErrFull", r.Err)
+	}
+	if got := all(t, h.B, kept[0]); len(got) == 0 || text(got[len(got)-1])[0] != 'y' {
+		t.Error("the last message is gone")
+	}
 }

@@ -39,6 +39,8 @@ const (
 	namespaceKept  = "kept"  // for an hour
 	namespaceFew   = "few"   // for an hour, ten entries at most
 	namespaceSmall = "small" // for an hour, ten kilobytes at most
+	namespaceLast  = "last"  // the last message for a day
+	namespaceBoth  = "both"  // for an hour, and the last message for a day
 )
 
 // Policy is what the store must be opened with.
@@ -50,6 +52,10 @@ func Policy(id pubsub.ChannelID) engine.Policy {
 		return engine.Policy{Retention: time.Hour, MaxEntries: 10}
 	case namespaceSmall:
 		return engine.Policy{Retention: time.Hour, MaxBytes: 10_000}
+	case namespaceLast:
+		return engine.Policy{Last: 24 * time.Hour}
+	case namespaceBoth:
+		return engine.Policy{Retention: time.Hour, Last: 24 * time.Hour}
 	}
 	return engine.Policy{}
 }

@@ -26,7 +26,7 @@ func (s *Store) append(a *engine.Append) engine.Result {
 		}
 	}
 	cost := appendCost(a)
-	reserved := false
+	reserved, searched := false, false
 	for {
 		c := s.lock(a.Channel)
 		now := s.opts.Now()
@@ -38,15 +38,18 @@ func (s *Store) append(a *engine.Append) engine.Result {
 			return r
 		}
 		if !reserved {
-			if c.onlyDeletes(a) {
+			switch {
+			case c.onlyDeletes(a):
 				s.bytes.Add(cost)
-			} else if !s.reserve(cost) {
+			case s.reserve(cost):
+			case s.reserveInPlace(cost, c.replaces(a)):
+			case searched:
+				c.mu.Unlock()
+				return engine.Result{Err: engine.ErrFull}
+			default:
 				// Other channels have to give, which cannot be done under this one's lock.
 				c.mu.Unlock()
-				if !s.makeRoom(cost) {
-					return engine.Result{Err: engine.ErrFull}
-				}
-				reserved = true
+				reserved, searched = s.makeRoom(cost), true
 				continue
 			}
 		}
@@ -142,6 +145,12 @@ func (c *channel) add(drafts []engine.Draft, now int64) (r engine.Result, counte
 			e.cost = draftCost(d)
 			c.log.push(e)
 			c.tail = serial
+			if d.Kind == engine.KindMessage {
+				c.newest = serial
+				if c.last != nil {
+					c.dropLast()
+				}
+			}
 		}
 		if len(c.subs) > 0 {
 			c.scratch = append(c.scratch, &e.Entry)

@@ -35,6 +35,9 @@ func counted(s *Store) (st Stats) {
 				st.Entries++
 				st.Bytes += c.log.at(i).cost
 			}
+			if c.last != nil {
+				st.Bytes += c.last.cost
+			}
 			for _, chunk := range c.records.chunks {
 				for _, r := range chunk {
 					st.Bytes += r.cost()
@@ -94,7 +97,12 @@ func TestStatsCountWhatIsThere(t *testing.T) {
 	t.Logf("seed %d", seed)
 	rng := rand.New(rand.NewPCG(seed, 1))
 	c := newClock()
-	s := NewStore(Options{LogBytes: 200_000, IDBytes: 30_000, Now: c.Now})
+	s := NewStore(Options{LogBytes: 200_000, IDBytes: 30_000, Now: c.Now, Policy: func(id pubsub.ChannelID) (p engine.Policy) {
+		if strings.HasSuffix(id.Name, "1") || strings.HasSuffix(id.Name, "3") {
+			p.Last = 2 * engine.LiveWindow
+		}
+		return p
+	}})
 	for i := range 5000 {
 		if r := s.append(random(rng, 20)); r.Err != nil && !errors.Is(r.Err, engine.ErrFull) {
 			t.Fatal(r.Err)

@@ -28,8 +28,11 @@ type channel struct {
 	base pubsub.Serial // position before the oldest entry
 	tail pubsub.Serial // position of the newest entry, or base
 	log  entryLog
-	age  age  // in Store.logs, by the oldest entry; or an older one, as it is lazy
-	aged bool // age is in Store.logs, or in the hands of makeRoom
+	last *logged // the newest message, if the log has dropped it and the policy keeps it
+	age  age     // in Store.logs, by the oldest entry; or an older one, as it is lazy
+	aged bool    // age is in Store.logs, or in the hands of makeRoom
+
+	newest pubsub.Serial // of the newest message that was logged
 
 	records     recordSet
 	connections map[string]*connectionNotes
@@ -47,13 +50,21 @@ func (c *channel) persisted() bool { return c.policy.Retention > 0 }
 
 // idle reports whether nothing would be lost with the channel but its position.
 func (c *channel) idle(since int64) bool {
-	return c.used <= since && c.log.n == 0 && c.records.n == 0 &&
+	return c.used <= since && c.log.n == 0 && c.last == nil && c.records.n == 0 &&
 		len(c.subs) == 0 && len(c.connections) == 0 && c.clients == nil
 }
 
 // trim drops at most limit entries that the policy does not keep. It reports whether it
 // came to the end of them.
 func (c *channel) trim(now int64, limit int) bool {
+	done := c.trimLog(now, limit)
+	if c.last != nil && (c.policy.Last == 0 || c.last.Timestamp < now-c.policy.Last.Milliseconds()) {
+		c.dropLast()
+	}
+	return done
+}
+
+func (c *channel) trimLog(now int64, limit int) bool {
 	live := now - engine.LiveWindow.Milliseconds()
 	kept := min(live, now-c.policy.Retention.Milliseconds())
 	for c.log.n > 0 {
@@ -75,12 +86,35 @@ func (c *channel) trim(now int64, limit int) bool {
 	return true
 }
 
-// dropOldest moves the base over the oldest entry.
+// dropOldest moves the base over the oldest entry. The newest message is put aside, if the
+// policy keeps it.
 func (c *channel) dropOldest() {
 	e := c.log.pop()
 	c.base = e.Serial
-	c.store.bytes.Add(-e.cost)
 	c.store.entries.Add(-1)
+	if c.policy.Last > 0 && e.Serial == c.newest {
+		c.last = e
+		return
+	}
+	c.store.bytes.Add(-e.cost)
+}
+
+// dropLast forgets the message that was put aside.
+func (c *channel) dropLast() {
+	c.store.bytes.Add(-c.last.cost)
+	c.last = nil
+}
+
+// replaces returns the cost of the message put aside, if a takes its place.
+func (c *channel) replaces(a *engine.Append) int64 {
+	if c.last != nil {
+		for i := range a.Entries {
+			if d := &a.Entries[i]; d.Kind == engine.KindMessage && !d.Unlogged {
+				return c.last.cost
+			}
+		}
+	}
+	return 0
 }
 
 // exact fails if the log is not complete after the position.

@@ -20,6 +20,7 @@
 // Two budgets bound a Store. Options.LogBytes counts channels, log entries and records;
 // when it is used up the oldest entries of unpersisted channels are dropped, whatever
 // their channel, and Append fails with engine.ErrFull only when there are none left.
+// A message that a channel keeps as its last is not dropped either, only replaced.
 // Options.IDBytes counts the ids that make a repeated Append known; the oldest are
 // forgotten first. Both count an estimate of what the garbage collector keeps, overheads
 // included, and a little more may be in use while Appends run at once.

@@ -75,12 +75,21 @@ type reader struct {
 
 // scan looks at maxLocked entries at most. It reports whether the page is complete.
 func (r *reader) scan(c *channel) bool {
+	if e := r.last(c); e != nil && !r.Backwards {
+		r.After = e.Serial
+		if !r.add(e) {
+			return true
+		}
+	}
 	lo, hi := r.bounds(&c.log)
 	if r.page.Entries == nil && lo < hi {
 		r.page.Entries = make([]*engine.Entry, 0, min(r.Limit, hi-lo))
 	}
 	for range maxLocked {
 		if lo >= hi {
+			if e := r.last(c); e != nil {
+				r.add(e)
+			}
 			return true
 		}
 		var e *logged
@@ -93,16 +102,35 @@ func (r *reader) scan(c *channel) bool {
 			lo++
 			r.After = e.Serial
 		}
-		if !r.Kinds.Has(e.Kind) {
-			continue
-		}
-		if len(r.page.Entries) == r.Limit {
-			r.page.More = true
+		if !r.add(e) {
 			return true
 		}
-		r.page.Entries = append(r.page.Entries, &e.Entry)
 	}
-	return lo >= hi
+	return false
+}
+
+// add puts e on the page, if it is of the right kind. It reports false if the page was full.
+func (r *reader) add(e *logged) bool {
+	if !r.Kinds.Has(e.Kind) {
+		return true
+	}
+	if len(r.page.Entries) == r.Limit {
+		r.page.More = true
+		return false
+	}
+	r.page.Entries = append(r.page.Entries, &e.Entry)
+	return true
+}
+
+// last returns the message that the channel has put aside, if positions and times select it
+// and it was not looked at. It is older than the log.
+func (r *reader) last(c *channel) *logged {
+	e := c.last
+	if e == nil || e.Serial <= r.After || e.Serial > r.UpTo || r.Before != "" && e.Serial >= r.Before ||
+		r.Start != 0 && e.Timestamp < r.Start || r.End != 0 && e.Timestamp > r.End {
+		return nil
+	}
+	return e
 }
 
 // bounds returns the range of indices that positions and times select.

@@ -11,6 +11,16 @@ func (s *Store) reserve(cost int64) bool {
 	return false
 }
 
+// reserveInPlace takes cost from the budget if there is room for it in the place of what was
+// reserved for something that goes.
+func (s *Store) reserveInPlace(cost, goes int64) bool {
+	if goes == 0 || cost > goes && !s.reserve(cost-goes) {
+		return false
+	}
+	s.bytes.Add(min(cost, goes)) // until it has gone
+	return true
+}
+
 const (
 	// maxEvicted is how many entries one channel loses at a time.
 	maxEvicted = 256

@@ -95,6 +95,17 @@ func (c *conn) End(gate *outbox.Gate, last *wire.ProtocolMessage) { c.out.End(ga
 // Mute implements session.Transport.
 func (c *conn) Mute(gate *outbox.Gate) { c.out.End(gate, nil) }
 
+// Soon implements session.Transport.
+func (c *conn) Soon(f func()) {
+	c.door.opts.Workers.Go(socket.TaskFunc(func() {
+		c.turn.Lock()
+		defer c.endTurnUnlock()
+		if !c.over {
+			f()
+		}
+	}))
+}
+
 // Close implements session.Transport: an answer that is open ends with last, or else the
 // next one that is asked for in time.
 func (c *conn) Close(last *wire.ProtocolMessage) {

@@ -163,3 +163,15 @@ func (c *subscription) Receive(frames []byte, more bool) { c.stream.receive(c, f
 
 // Lost implements hub.Receiver.
 func (c *subscription) Lost(p pubsub.Serial) { c.stream.lost(c, p) }
+
+// Barred implements hub.Barred: the stream ends, as it would not have begun. One that is not open
+// yet looks itself when it is.
+func (c *subscription) Barred(err *pubsub.Error) {
+	s := c.stream
+	s.mu.Lock()
+	opened := s.opened
+	s.mu.Unlock()
+	if opened {
+		s.Evict(err)
+	}
+}

@@ -45,6 +45,9 @@ type Options struct {
 type Authenticator interface {
 	REST(q url.Values, h http.Header) (*auth.Grant, error)
 
+	// Admit is a grant for the peer that presented its credential.
+	Admit(*auth.Grant, auth.Peer) (*auth.Grant, *pubsub.Error)
+
 	// Recheck reports why a grant would not be given any more.
 	Recheck(*auth.Grant) *pubsub.Error
 }
@@ -123,7 +126,7 @@ func (d *Door) serve(w http.ResponseWriter, r *http.Request) error {
 
 // stream answers a request whose credentials are good with a stream.
 func (d *Door) stream(w http.ResponseWriter, r *http.Request, query url.Values, grant *auth.Grant, peer auth.Peer) error {
-	grant, refused := grant.ForPeer(peer)
+	grant, refused := d.opts.Auth.Admit(grant, peer)
 	if refused != nil {
 		return refused
 	}

@@ -302,9 +302,16 @@ const endTimeout = 3 * time.Second
 // Grant implements Stream.
 func (s *stream) Grant() *auth.Grant { return s.grant }
 
-// recheck ends the stream if its credentials are not good any more.
+// recheck ends the stream if its credentials are not good any more, or a channel's rule keeps
+// it out.
 func (s *stream) recheck() {
-	if err := s.door.opts.Auth.Recheck(s.grant); err != nil {
+	err := s.door.opts.Auth.Recheck(s.grant)
+	for _, c := range s.subscriptions {
+		if err == nil {
+			err = c.attachment.Admitted()
+		}
+	}
+	if err != nil {
 		s.Evict(err)
 	}
 }

@@ -262,6 +262,9 @@ func (c *conn) End(gate *outbox.Gate, last *wire.ProtocolMessage) {
 // Mute implements session.Transport.
 func (c *conn) Mute(gate *outbox.Gate) { c.ws.Outbox().End(gate, nil) }
 
+// Soon implements session.Transport.
+func (c *conn) Soon(f func()) { c.ws.Soon(f) }
+
 // Close implements session.Transport.
 func (c *conn) Close(last *wire.ProtocolMessage) {
 	if last != nil {

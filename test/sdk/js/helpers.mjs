@@ -16,6 +16,7 @@ function required(name) {
 
 export const host = required('LETSHARE_TEST_HOST');
 export const port = Number(required('LETSHARE_TEST_PORT'));
+export const tlsPort = Number(required('LETSHARE_TEST_TLS_PORT'));
 export const key = required('LETSHARE_TEST_KEY');
 export const [keyName, keySecret] = key.split(':');
 export const roomTokens = [required('LETSHARE_TEST_TOKEN_1'), required('LETSHARE_TEST_TOKEN_2')];
