@@ -5,7 +5,7 @@ FUZZTIME ?= 30s
 TOOL     := $(GO) tool -modfile=tools.mod
 
 .DEFAULT_GOAL := check
-.PHONY: help check run build test unit race deps fmt lint vulncheck fuzz bench benchmarks verify spec clean
+.PHONY: help check run build test unit race deps fmt lint vulncheck fuzz bench benchmarks verify chaos spec clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
@@ -59,6 +59,9 @@ benchmarks: ## run the benchmarks of the code
 
 verify: build ## 24,000,000 deliveries, each of them verified, and memory that does not grow
 	bin/letshare-server load verify --own-server --json bin/verify.json --html bin/verify.html
+
+chaos: ## kill the process and cut the power of the database, 200 times each
+	CHAOS=200 $(GO) test -count 1 -timeout 30m -v -run 'Kill|PowerLoss' ./internal/engine/disk
 
 spec: ## write the tables of docs/protocol-coverage.md from docs/spec-items.txt and what the code cites
 	$(GO) test ./test/docs -run Clauses -update

@@ -93,6 +93,9 @@ func (c Config) Check() error {
 			fail("debug.pprof_address", "must be a loopback address and a port, such as 127.0.0.1:6060")
 		}
 	}
+	if least := 16 << 20; c.Storage.MaxBytes != 0 && c.Storage.MaxBytes < least {
+		fail("storage.max_bytes", "must be 0, or at least %d", least)
+	}
 	c.checkKeys(fail)
 	c.checkLimits(fail)
 	return errors.Join(errs...)

@@ -155,7 +155,8 @@ type AppKey struct {
 
 // Storage is about durable storage.
 type Storage struct {
-	Dir string `yaml:"dir" later:"yes" doc:"Directory of the database. Empty: everything is kept in memory."`
+	Dir      string `yaml:"dir" doc:"Directory of the database. Empty: everything is kept in memory."`
+	MaxBytes int    `yaml:"max_bytes" doc:"Bytes that the database may hold; then publishes to persisted channels are refused. 0: as much as the file system has room for."`
 }
 
 // Redis is about several nodes that share one Redis.

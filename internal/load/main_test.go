@@ -15,5 +15,6 @@ func TestMain(m *testing.M) {
 		os.Exit(cli.Main(os.Args[1:], os.Stdout, os.Stderr))
 	}
 	os.Setenv("LOAD_TEST_CHILD", "1")
+	os.Setenv("GORACE", os.Getenv("GORACE")+" atexit_sleep_ms=0") // else each child with the detector sleeps a second
 	goleak.VerifyTestMain(m)
 }
