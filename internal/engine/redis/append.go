@@ -183,6 +183,9 @@ func (c *call) prepare(e *Engine, id pubsub.ChannelID) {
 	if expires {
 		h.expiryKey = key(k.expiry())
 	}
+	if h.policy.Last > 0 {
+		h.lastKey = key(k.last())
+	}
 	connections := make(map[string]int)
 	c.args = append(c.args, h.bytes())
 	for _, it := range c.items {

@@ -139,19 +139,22 @@ type callHeader struct {
 	clientKeys int
 	recordKeys [4]int
 	expiryKey  int
+	lastKey    int
 }
 
 func (h *callHeader) bytes() string {
-	b := make([]byte, 0, 32)
+	b := make([]byte, 0, 40)
 	b = appendUint(b, h.policy.Retention.Milliseconds(), 6)
 	b = appendUint(b, int64(min(h.policy.MaxEntries, math.MaxUint32)), 4)
 	b = appendUint(b, min(h.policy.MaxBytes, maxMillis), 6)
+	b = appendUint(b, h.policy.Last.Milliseconds(), 6)
 	b = binary.BigEndian.AppendUint16(b, uint16(h.appends))
 	b = binary.BigEndian.AppendUint16(b, uint16(h.clientKeys))
 	for _, k := range h.recordKeys {
 		b = binary.BigEndian.AppendUint16(b, uint16(k))
 	}
-	return string(binary.BigEndian.AppendUint16(b, uint16(h.expiryKey)))
+	b = binary.BigEndian.AppendUint16(b, uint16(h.expiryKey))
+	return string(binary.BigEndian.AppendUint16(b, uint16(h.lastKey)))
 }
 
 // The flags of an Append in a call.

@@ -56,6 +56,8 @@
 //	                 revision, 6 ms of expiry or 0, serial (0 ms if none), value; "t" to the
 //	                 bytes of keys and values, in decimal
 //	C:n<1-4> zset    their keys, all with score 0, for listing in order
+//	C:m      string  the last message, if the policy keeps it longer: 6 ms, 3 counter, and the
+//	                 value as in the log
 //	C:x      zset    records that expire: <space byte><key> by ms
 //
 // The state lives for the retention and 8 minutes after its last use, the log for 2 minutes

@@ -27,6 +27,8 @@ func (k keys) records(s engine.RecordSpace) string { return k.state + ":r" + str
 
 func (k keys) names(s engine.RecordSpace) string { return k.state + ":n" + strconv.Itoa(int(s)) }
 
+func (k keys) last() string { return k.state + ":m" }
+
 func (k keys) expiry() string { return k.state + ":x" }
 
 // slot is the hash slot that a Redis Cluster keeps the key in: a CRC-16 (XMODEM) of what

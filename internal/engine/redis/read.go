@@ -3,6 +3,7 @@ package redis
 import (
 	"context"
 	"errors"
+	"slices"
 	"strconv"
 
 	"github.com/redis/rueidis"
@@ -29,6 +30,10 @@ func (e *Engine) Read(ctx context.Context, id pubsub.ChannelID, q engine.Query) 
 func (e *Engine) read(ctx context.Context, id pubsub.ChannelID, q engine.Query) (engine.Page, error) {
 	k := e.keys(id)
 	policy := e.opts.Policy(id)
+	keys := []string{k.state, k.log()}
+	if policy.Last > 0 {
+		keys = append(keys, k.last())
+	}
 	var page engine.Page
 	for {
 		if q.Exact {
@@ -46,19 +51,29 @@ func (e *Engine) read(ctx context.Context, id pubsub.ChannelID, q engine.Query) 
 			strconv.FormatInt(policy.Retention.Milliseconds(), 10), strconv.Itoa(policy.MaxEntries), strconv.FormatInt(policy.MaxBytes, 10),
 			flag(q.Exact), strconv.FormatInt(after.ms, 10), strconv.Itoa(after.counter), after.epoch,
 			from, to, flag(q.Backwards), strconv.Itoa(n),
+			strconv.FormatInt(policy.Last.Milliseconds(), 10),
 		}
-		m, err := e.eval(ctx, scriptRead, k.state, []string{k.state, k.log()}, args)
+		m, err := e.eval(ctx, scriptRead, k.state, keys, args)
 		if err != nil {
 			return engine.Page{}, err
 		}
-		entries, tail, err := parsePage(&m)
+		found, err := parsePage(&m)
 		if err != nil {
 			return engine.Page{}, err
 		}
 		if page.Tail == "" {
-			page.Tail = tail
-			if q.UpTo == "" || q.UpTo > tail {
-				q.UpTo = tail // what is added later is of another page
+			page.Tail = found.tail
+			if q.UpTo == "" || q.UpTo > found.tail {
+				q.UpTo = found.tail // what is added later is of another page
+			}
+		}
+		entries := found.entries
+		complete := len(entries) < n
+		if last := found.last; last != nil && selects(&q, last) {
+			if !q.Backwards {
+				entries = slices.Insert(entries, 0, last)
+			} else if complete {
+				entries = append(entries, last)
 			}
 		}
 		for _, entry := range entries {
@@ -71,7 +86,7 @@ func (e *Engine) read(ctx context.Context, id pubsub.ChannelID, q engine.Query) 
 			}
 			page.Entries = append(page.Entries, entry)
 		}
-		if len(entries) < n {
+		if complete {
 			return page, nil
 		}
 		if last := entries[len(entries)-1].Serial; q.Backwards {
@@ -140,36 +155,55 @@ func bound(s pubsub.Serial) position {
 	return position{}
 }
 
-// parsePage reads the answer of the read script.
-func parsePage(m *rueidis.RedisMessage) (entries []*engine.Entry, tail pubsub.Serial, err error) {
-	parts, err := m.ToArray()
+// selects reports whether positions and times select an entry that is older than the log.
+func selects(q *engine.Query, e *engine.Entry) bool {
+	return e.Serial > q.After && (q.UpTo == "" || e.Serial <= q.UpTo) && (q.Before == "" || e.Serial < q.Before) &&
+		(q.Start == 0 || e.Timestamp >= q.Start) && (q.End == 0 || e.Timestamp <= q.End)
+}
+
+// found is the answer of the read script.
+type found struct {
+	tail    pubsub.Serial
+	last    *engine.Entry // the last message, if it is kept and older than the log
+	entries []*engine.Entry
+}
+
+func parsePage(m *rueidis.RedisMessage) (found, error) {
+	parts, err := m.AsStrSlice()
 	if err != nil || len(parts) == 0 {
-		return nil, "", errors.Join(errMalformed, err)
+		return found{}, errors.Join(errMalformed, err)
 	}
-	switch status, _ := parts[0].ToString(); status {
+	switch parts[0] {
 	case "ok":
 	case "gone":
-		return nil, "", engine.ErrGone
+		return found{}, engine.ErrGone
 	case "foreign":
-		return nil, "", engine.ErrForeign
+		return found{}, engine.ErrForeign
 	default:
-		return nil, "", errMalformed
+		return found{}, errMalformed
 	}
-	head, _ := parts[1].ToString()
-	r := reader{b: head}
-	tail = r.position().serial()
-	entries = make([]*engine.Entry, 0, len(parts)-2)
-	for _, part := range parts[2:] {
-		text, err := part.ToString()
-		if err != nil {
-			return nil, "", err
+	if len(parts) < 3 {
+		return found{}, errMalformed
+	}
+	head := reader{b: parts[1]}
+	f := found{tail: head.position().serial(), entries: make([]*engine.Entry, 0, len(parts)-2)}
+	if head.err != nil {
+		return found{}, head.err
+	}
+	for i, part := range parts[2:] {
+		if i == 0 && part == "" {
+			continue
 		}
-		r := reader{b: text}
+		r := reader{b: part}
 		entry, _ := r.entry(int64(r.uint(6)), r.int(3))
 		if r.err != nil {
-			return nil, "", r.err
+			return found{}, r.err
 		}
-		entries = append(entries, entry)
+		if i == 0 {
+			f.last = entry
+		} else {
+			f.entries = append(f.entries, entry)
+		}
 	}
-	return entries, tail, r.err
+	return f, nil
 }

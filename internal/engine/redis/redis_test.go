@@ -58,7 +58,8 @@ func harness(t *testing.T, to redisclient.Options) enginetest.Harness {
 			a.skew.Add(d.Milliseconds())
 			b.skew.Add(d.Milliseconds())
 		},
-		Trim: func() {},
+		Shared: true,
+		Trim:   func() {},
 		Reopen: func(t *testing.T) enginetest.Harness {
 			a, b := node(t, to, opts), node(t, to, opts)
 			return enginetest.Harness{A: a, B: b, Now: time.Now}

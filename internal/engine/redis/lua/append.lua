@@ -7,8 +7,8 @@ local RANGES = 18             -- bytes of a range in the element that begins wit
 local RECORD = '>BI8I6I6I3c8' -- before a record's value: 1, revision, expires, serial
 local RECORD_SIZE = 32
 
-local retention, maxEntries, maxBytes, appends, clientKeys, recordKeys1, recordKeys2, recordKeys3, recordKeys4, expiryKey =
-  unpack('>I6I4I6I2I2I2I2I2I2I2', ARGV[1])
+local retention, maxEntries, maxBytes, keepLast, appends, clientKeys, recordKeys1, recordKeys2, recordKeys3, recordKeys4, expiryKey, lastKey =
+  unpack('>I6I4I6I6I2I2I2I2I2I2I2I2', ARGV[1])
 local recordKeys = {recordKeys1, recordKeys2, recordKeys3, recordKeys4}
 local at = 2
 
@@ -23,6 +23,7 @@ if time[1] * 1000000 + time[2] > revision then
 end
 local results, published = {pack('>I6', now)}, {}
 local dirty = not existed
+local lastMessage = nil -- the newest, if a message is logged here
 
 local function result(status, m, c, count, epoch)
   results[#results + 1] = pack(RESULT, status, m, c, count, epoch)
@@ -257,6 +258,9 @@ local function apply(first, count, puts, n)
       end
       entries = entries + 1
       bytes = bytes + #value + OVERHEAD
+      if lastKey > 0 and string.byte(draft, 2) == 1 then
+        lastMessage = pack('>I6I3', ms, counter) .. value
+      end
       tailMs, tailCounter, tailEpoch = ms, counter, EPOCH
     end
   end
@@ -364,6 +368,9 @@ if dirty then
   if floor(lastUse / 60000) ~= floor(ms / 60000) then
     expireLog(retention)
   end
+end
+if lastMessage then
+  call('SET', KEYS[lastKey], lastMessage, 'PX', keepLast)
 end
 if #published > 0 then
   call('SPUBLISH', KEYS[1], '\1' .. table.concat(published))

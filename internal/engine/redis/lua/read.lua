@@ -1,6 +1,8 @@
--- Logged entries. KEYS: state, log. ARGV: retention, maxEntries, maxBytes; 1 for exact;
--- after as ms, counter, epoch; the range as two stream ids; 1 for backwards; how many.
--- Returns a status, the position of the tail, and entries.
+-- Logged entries. KEYS: state, log, and the last message if it is kept. ARGV: retention, maxEntries, maxBytes; 1 for exact;
+-- after as ms, counter, epoch; the range as two stream ids; 1 for backwards; how many;
+-- for how long the last message is kept, in ms.
+-- Returns a status, the position of the tail, the last message if the log has it no more,
+-- and entries.
 local retention = tonumber(ARGV[1])
 local exact = ARGV[4] == '1'
 if not load() then
@@ -39,7 +41,17 @@ elseif ARGV[10] == '1' then
 else
   list = call('XRANGE', KEYS[2], ARGV[8], ARGV[9], 'COUNT', ARGV[11])
 end
-local out = {'ok', pack('>I6I3c8', tailMs, tailCounter, tailEpoch)}
+local last = ''
+if KEYS[3] then
+  last = call('GET', KEYS[3]) or ''
+  if last ~= '' then
+    local m, c = unpack('>I6I3', last)
+    if m > baseMs or m == baseMs and c > baseCounter or m < now - tonumber(ARGV[12]) then
+      last = '' -- it is in the log, or too old
+    end
+  end
+end
+local out = {'ok', pack('>I6I3c8', tailMs, tailCounter, tailEpoch), last}
 for i = 1, #list do
   local m, c = parseID(list[i][1])
   out[#out + 1] = pack('>I6I3', m, c) .. list[i][2][2]
