@@ -121,10 +121,10 @@ func (e *Engine) item(a *engine.Append, done func(engine.Result)) (*item, error)
 // itemOverhead is what an Append costs in the queue besides its bytes.
 const itemOverhead = 512
 
-// head is the argument before those of the Append.
-func (it *item) head(connectionKey int) string {
+// head is the argument before those of the Append; again says that it may have been applied.
+func (it *item) head(connectionKey int, again bool) string {
 	flags := byte(0)
-	if it.sent {
+	if again {
 		flags |= flagAgain
 	}
 	if it.own {
@@ -148,6 +148,7 @@ func (it *item) head(connectionKey int) string {
 type call struct {
 	queue *queue
 	items []*item
+	again []bool // which of them may have been applied
 	run   *run
 	keys  []string
 	args  []string
@@ -188,7 +189,7 @@ func (c *call) prepare(e *Engine, id pubsub.ChannelID) {
 	}
 	connections := make(map[string]int)
 	c.args = append(c.args, h.bytes())
-	for _, it := range c.items {
+	for i, it := range c.items {
 		n := 0
 		if it.connection != "" {
 			if n = connections[it.connection]; n == 0 {
@@ -196,7 +197,7 @@ func (c *call) prepare(e *Engine, id pubsub.ChannelID) {
 				connections[it.connection] = n
 			}
 		}
-		c.args = append(c.args, it.head(n))
+		c.args = append(c.args, it.head(n, c.again[i]))
 		if it.client != "" {
 			c.args = append(c.args, it.client)
 		}

@@ -156,7 +156,7 @@ func (ap *appender) take(l *lane) []*call {
 			if len(c.items) == maxCallAppends || n > 0 && n+it.bytes > maxCallBytes {
 				break
 			}
-			c.items = append(c.items, it)
+			c.items, c.again = append(c.items, it), append(c.again, it.sent)
 			n += it.bytes
 		}
 		if len(c.items) == 0 {
@@ -183,9 +183,7 @@ func (ap *appender) deliver(calls []*call) (any bool) {
 			continue
 		}
 		c.run = r
-		ap.mu.Lock()
 		c.prepare(e, c.queue.id)
-		ap.mu.Unlock()
 		commands = append(commands, e.client.B().Evalsha().Sha1(r.sha[scriptAppend]).Numkeys(int64(len(c.keys))).Key(c.keys...).Arg(c.args...).Build())
 		sent = append(sent, c)
 		e.stats.calls.Add(1)
@@ -219,9 +217,9 @@ func (ap *appender) answer(c *call, text string, start time.Time, elapsed time.D
 	r := reader{b: text}
 	ap.e.clock.learn(int64(r.uint(6))-ap.e.skew.Load(), start, elapsed)
 	results := make([]engine.Result, len(c.items))
-	for i, it := range c.items {
+	for i := range c.items {
 		results[i] = r.result()
-		if it.sent {
+		if c.again[i] {
 			results[i].Repeated = false // it was we who appended it before
 		}
 	}
@@ -243,15 +241,16 @@ func (ap *appender) answer(c *call, text string, start time.Time, elapsed time.D
 
 // failed deals with a call that has no results.
 func (ap *appender) failed(c *call, f failure, err error) {
-	ap.mu.Lock()
 	q := c.queue
 	switch f {
+	case noMemory:
+		err = engine.ErrFull
+	case broken:
+		ap.e.opts.Log.Error("append to Redis", "channel", q.id, "error", err)
+	}
+	ap.mu.Lock()
+	switch f {
 	case noMemory, broken:
-		if f == noMemory {
-			err = engine.ErrFull
-		} else {
-			ap.e.opts.Log.Error("append to Redis", "channel", q.id, "error", err)
-		}
 		for _, it := range c.items {
 			if !it.answered {
 				it.answered, it.result = true, engine.Result{Err: err}

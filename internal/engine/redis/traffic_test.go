@@ -18,7 +18,7 @@ import (
 
 // full reports whether the faults are injected as often as "make chaos" wants, and times are
 // held to what is promised.
-var full = os.Getenv("LETSHARE_CHAOS") != ""
+var full = os.Getenv("CHAOS") != ""
 
 // times is how often a fault is injected.
 func times(short, long int) int {
