@@ -64,7 +64,7 @@ func Open(ctx context.Context, opts Options) (rueidis.Client, error) {
 	for addr, node := range client.Nodes() {
 		if err := check(ctx, node); err != nil {
 			client.Close()
-			return nil, fmt.Errorf("Redis at %s: %w", addr, err)
+			return nil, fmt.Errorf("the server at %s: %w", addr, err)
 		}
 	}
 	return client, nil

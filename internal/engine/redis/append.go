@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"strconv"
+	"sync"
 	"time"
 
 	"letshare-server/internal/engine"
@@ -187,14 +188,16 @@ func (c *call) prepare(e *Engine, id pubsub.ChannelID) {
 	if h.policy.Last > 0 {
 		h.lastKey = key(k.last())
 	}
+	h.plain = !clients && h.recordKeys == [4]int{} && h.lastKey == 0
 	connections := make(map[string]int)
-	c.args = append(c.args, h.bytes())
+	c.args = append(c.args, "", strconv.FormatInt(stateLife(h.policy).Milliseconds(), 10))
 	for i, it := range c.items {
 		n := 0
 		if it.connection != "" {
 			if n = connections[it.connection]; n == 0 {
 				n = key(k.connection(it.connection))
 				connections[it.connection] = n
+				h.plain = !e.long.take(c.keys[n-1]) && h.plain
 			}
 		}
 		c.args = append(c.args, it.head(n, c.again[i]))
@@ -203,4 +206,37 @@ func (c *call) prepare(e *Engine, id pubsub.ChannelID) {
 		}
 		c.args = append(c.args, it.args...)
 	}
+	c.args[0] = h.bytes()
+}
+
+// stateLife is for how long a channel's state is kept after its last use. The scripts know it
+// too: see save in common.lua.
+func stateLife(p engine.Policy) time.Duration {
+	return max(p.Retention, engine.LiveWindow) + 4*time.Minute
+}
+
+// longLists are lists of msgSerials that should be compacted when they are next written.
+type longLists struct {
+	mu    sync.Mutex
+	names map[string]bool
+}
+
+// maxLong is how many are remembered; who is forgotten is told of again.
+const maxLong = 10_000
+
+func (l *longLists) add(name string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.names == nil || len(l.names) >= maxLong {
+		l.names = make(map[string]bool)
+	}
+	l.names[name] = true
+}
+
+func (l *longLists) take(name string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	found := l.names[name]
+	delete(l.names, name)
+	return found
 }

@@ -216,6 +216,11 @@ func (ap *appender) deliver(calls []*call) (any bool) {
 func (ap *appender) answer(c *call, text string, start time.Time, elapsed time.Duration) {
 	r := reader{b: text}
 	ap.e.clock.learn(int64(r.uint(6))-ap.e.skew.Load(), start, elapsed)
+	for range r.int(1) {
+		if n := r.int(2); n > 0 && n <= len(c.keys) {
+			ap.e.long.add(c.keys[n-1])
+		}
+	}
 	results := make([]engine.Result, len(c.items))
 	for i := range c.items {
 		results[i] = r.result()

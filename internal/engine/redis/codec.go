@@ -132,8 +132,9 @@ func millis(t time.Time) int64 {
 	return min(max(t.UnixMilli(), 1), maxMillis)
 }
 
-// header is the first argument of the append script.
+// callHeader is the first argument of the append script.
 type callHeader struct {
+	plain      bool // nothing but entries, and ids of connections or none
 	policy     engine.Policy
 	appends    int
 	clientKeys int
@@ -143,7 +144,10 @@ type callHeader struct {
 }
 
 func (h *callHeader) bytes() string {
-	b := make([]byte, 0, 40)
+	b := make([]byte, 1, 48)
+	if h.plain {
+		b[0] = 1
+	}
 	b = appendUint(b, h.policy.Retention.Milliseconds(), 6)
 	b = appendUint(b, int64(min(h.policy.MaxEntries, math.MaxUint32)), 4)
 	b = appendUint(b, min(h.policy.MaxBytes, maxMillis), 6)
@@ -173,8 +177,6 @@ const (
 	statusTooMany
 	statusTooLarge
 )
-
-const resultSize = 20
 
 // result reads the outcome of one Append.
 func (r *reader) result() (out engine.Result) {

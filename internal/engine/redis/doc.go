@@ -40,9 +40,9 @@
 // and 8 of epoch. Everything of a version other than 1 is refused with an error.
 //
 //	C        string  state: version 1; last serial given: 6 ms, 3 counter; serial of the
-//	                 log's end; serial before its beginning; 4 entries; 6 bytes; 6 ms of the
-//	                 oldest; 8 last revision; epochs of the log, newest first, 8 bytes each,
-//	                 8 at most
+//	                 log's end; 4 entries; 6 bytes; 6 ms of the oldest; 8 last revision;
+//	                 serial before the log's beginning; epochs of the log, newest first, 8
+//	                 bytes each, 8 at most
 //	C:l      stream  log. Id <ms>-<counter>; one field "e": version 1, 8 epoch, serial of
 //	                 the entry before, 1 if unlogged (never here) else 0, kind, body
 //	                 (package body)

@@ -108,6 +108,7 @@ type Engine struct {
 	appender appender
 	feeds    feeds
 	catching catching
+	long     longLists
 	stats    counters
 
 	topology atomic.Pointer[topology]

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -167,5 +168,60 @@ func TestAnotherProcessBeginsAnEpochAndKeepsTheLog(t *testing.T) {
 	lost := pubsub.MakeSerial(page.Entries[0].Timestamp, 999, one.Epoch())
 	if _, err := e.Read(t.Context(), ch, engine.Query{After: lost, Exact: true, Limit: 10}); !errors.Is(err, engine.ErrGone) {
 		t.Errorf("after a serial that was lost with the end of the epoch: got %v, want ErrGone", err)
+	}
+}
+
+// TestIDsTakeBoundedRoom publishes more than a connection's results are kept for, and one
+// connection's msgSerials with gaps, as one has that uses other channels too.
+func TestIDsTakeBoundedRoom(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	e := node(t, redisclient.Options{Addresses: []string{s.Addr}}, testOptions(""))
+	ch := pubsub.ChannelID{App: "app", Name: "ch"}
+	const n = 6000
+	ids := map[string]func(i int) engine.ID{
+		"dense":    func(i int) engine.ID { return engine.ID{ConnectionID: "dense", MsgSerial: int64(i)} },
+		"sparse":   func(i int) engine.ID { return engine.ID{ConnectionID: "sparse", MsgSerial: int64(3 * i)} },
+		e.instance: func(int) engine.ID { return engine.ID{} },
+	}
+	for connection, id := range ids {
+		var wg sync.WaitGroup
+		first := make([]engine.Result, n)
+		for i := range n {
+			wg.Add(1)
+			e.Append(&engine.Append{Channel: ch, ID: id(i), Entries: []engine.Draft{{Kind: engine.KindMessage, Body: message("m")}}},
+				func(r engine.Result) {
+					first[i] = r
+					wg.Done()
+				})
+			if i%100 == 99 {
+				wg.Wait()
+			}
+		}
+		wg.Wait()
+		k := e.keys(ch)
+		length, err := strconv.Atoi(s.Must("LLEN", k.connection(connection)))
+		if err != nil || length > 2048+64+256 || connection == e.instance && length > 64+64+256 {
+			t.Errorf("%s: a list of %d elements, %v", connection, length, err)
+		}
+		if size, err := strconv.Atoi(s.Must("MEMORY", "USAGE", k.connection(connection), "SAMPLES", "0")); err != nil || size > 160<<10 {
+			t.Errorf("%s: %d bytes, %v", connection, size, err)
+		}
+		if connection == e.instance {
+			continue
+		}
+		for _, i := range []int{0, 1, n / 4, n / 2, n - 2049, n - 1000, n - 1} {
+			results := make(chan engine.Result, 1)
+			e.Append(&engine.Append{Channel: ch, ID: id(i), Entries: []engine.Draft{{Kind: engine.KindMessage, Body: message("again")}}},
+				func(r engine.Result) { results <- r })
+			// Of gaps there may be more than are remembered.
+			r := <-results
+			if want := connection == "dense" || i >= n-2000; !r.Repeated && want || r.Err != nil {
+				t.Errorf("%s: publish %d of %d again: %+v", connection, i, n, r)
+			}
+			if len(r.Serials) > 0 && r.Repeated && r.Serials[0] != first[i].Serials[0] {
+				t.Errorf("%s: publish %d of %d again: another result", connection, i, n)
+			}
+		}
 	}
 }

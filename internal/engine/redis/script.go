@@ -24,6 +24,9 @@ import (
 //go:embed lua/common.lua
 var luaCommon string
 
+//go:embed lua/fast.lua
+var luaFast string
+
 //go:embed lua/append.lua
 var luaAppend string
 
@@ -63,7 +66,11 @@ func newRun(runID string, skew int64) *run {
 	r := &run{epoch: epochOf(runID), skew: skew}
 	head := fmt.Sprintf("local EPOCH = '%s'\nlocal SKEW = %d\n", r.epoch, skew)
 	for i, source := range sources {
-		r.text[i] = head + luaCommon + *source
+		r.text[i] = head
+		if script(i) == scriptAppend {
+			r.text[i] += luaFast
+		}
+		r.text[i] += luaCommon + *source
 		sum := sha1.Sum([]byte(r.text[i]))
 		r.sha[i] = hex.EncodeToString(sum[:])
 	}

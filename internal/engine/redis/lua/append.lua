@@ -1,5 +1,6 @@
 -- Several Appends of one channel, in their order. KEYS: state, log, and those that ARGV
--- names by their index. ARGV: the header of the call, then each Append. See doc.go.
+-- names by their index. ARGV: the header of the call, for how many ms the state lives, then
+-- each Append. See doc.go.
 local CLIENT_WINDOW = 150000
 local RESULT = '>BI6I3I2c8'
 local NOTE = '>BI6I6I3I2c8'   -- an element of a connection's list: 1, msgSerial, result
@@ -7,10 +8,10 @@ local RANGES = 18             -- bytes of a range in the element that begins wit
 local RECORD = '>BI8I6I6I3c8' -- before a record's value: 1, revision, expires, serial
 local RECORD_SIZE = 32
 
-local retention, maxEntries, maxBytes, keepLast, appends, clientKeys, recordKeys1, recordKeys2, recordKeys3, recordKeys4, expiryKey, lastKey =
-  unpack('>I6I4I6I6I2I2I2I2I2I2I2I2', ARGV[1])
+local _, retention, maxEntries, maxBytes, keepLast, appends, clientKeys, recordKeys1, recordKeys2, recordKeys3, recordKeys4, expiryKey, lastKey =
+  unpack('>BI6I4I6I6I2I2I2I2I2I2I2I2', ARGV[1])
 local recordKeys = {recordKeys1, recordKeys2, recordKeys3, recordKeys4}
-local at = 2
+local at = 3
 
 local existed = load()
 if not existed then
@@ -21,7 +22,7 @@ local lastUse = entries > 0 and ms or 0
 if time[1] * 1000000 + time[2] > revision then
   revision = time[1] * 1000000 + time[2] -- so that none comes again after a failover lost some
 end
-local results, published = {pack('>I6', now)}, {}
+local results, published = {pack('>I6B', now, 0)}, {}
 local dirty = not existed
 local lastMessage = nil -- the newest, if a message is logged here
 

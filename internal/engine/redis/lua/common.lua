@@ -4,7 +4,7 @@ local call, pack, unpack = redis.call, struct.pack, struct.unpack
 local floor, match, sub = math.floor, string.match, string.sub
 
 local LIVE = 240000 -- engine.LiveWindow in ms
-local STATE = '>BI6I3I6I3c8I6I3c8I4I6I6I8'
+local STATE = '>BI6I3I6I3c8I4I6I6I8I6I3c8'
 
 local time = call('TIME')
 local now = time[1] * 1000 + floor(time[2] / 1000) + SKEW
@@ -23,8 +23,8 @@ local function load()
   local s = call('GET', KEYS[1])
   if s then
     local version, at
-    version, ms, counter, tailMs, tailCounter, tailEpoch, baseMs, baseCounter, baseEpoch,
-      entries, bytes, oldest, revision, at = unpack(STATE, s)
+    version, ms, counter, tailMs, tailCounter, tailEpoch, entries, bytes, oldest,
+      revision, baseMs, baseCounter, baseEpoch, at = unpack(STATE, s)
     if version ~= 1 then
       error('channel state of unknown version ' .. version)
     end
@@ -44,8 +44,8 @@ local function kept(retention) return retention > LIVE and retention or LIVE end
 
 -- save writes the state, which outlives the log: see expireLog.
 local function save(retention)
-  call('SET', KEYS[1], pack(STATE, 1, ms, counter, tailMs, tailCounter, tailEpoch, baseMs, baseCounter, baseEpoch,
-    entries, bytes, oldest, revision) .. epochs, 'PX', kept(retention) + 240000)
+  call('SET', KEYS[1], pack(STATE, 1, ms, counter, tailMs, tailCounter, tailEpoch, entries, bytes, oldest,
+    revision, baseMs, baseCounter, baseEpoch) .. epochs, 'PX', kept(retention) + 240000)
 end
 
 -- expireLog is called once a minute at most.
