@@ -121,6 +121,11 @@ func (ap *appender) send(l *lane) {
 	defer ap.running.Done()
 	for {
 		ap.mu.Lock()
+		if ap.e.life.Err() != nil {
+			l.running = false
+			ap.mu.Unlock()
+			return // close answers what is left
+		}
 		calls := ap.take(l)
 		if len(calls) == 0 {
 			l.ready = nil
@@ -203,7 +208,7 @@ func (ap *appender) deliver(calls []*call) (any bool) {
 			ap.answer(c, text, start, elapsed)
 		case noScript:
 			any = true // it is there, at least
-			e.runs.of(c.queue.slot).CompareAndSwap(c.run, nil)
+			e.wrongRun(c.queue.slot, c.run)
 			ap.failed(c, refusedNow, err)
 		default:
 			ap.failed(c, f, err)

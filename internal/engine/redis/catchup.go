@@ -185,7 +185,7 @@ func (e *Engine) comparePart(ctx context.Context, subs []*subscription) bool {
 		text, err := answer.ToString()
 		if err != nil {
 			if classify(err) == noScript {
-				e.runs.of(asked[i].slot).CompareAndSwap(runs[i], nil)
+				e.wrongRun(asked[i].slot, runs[i])
 				e.catchUp(asked[i]) // which tries again
 				continue
 			}

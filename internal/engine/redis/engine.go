@@ -129,7 +129,7 @@ func New(ctx context.Context, client rueidis.Client, opts Options) (*Engine, err
 		check:    make(chan struct{}, 1),
 	}
 	e.life, e.end = context.WithCancel(context.Background())
-	e.runs.asking = make(map[string]*sync.Mutex)
+	e.runs.shards = make(map[string]*shardRun)
 	e.runs.slot = make([]atomic.Pointer[run], 1)
 	if e.cluster {
 		e.runs.slot = make([]atomic.Pointer[run], slots)

@@ -33,7 +33,13 @@ type feed struct {
 	dirty map[string]bool // names to subscribe or to unsubscribe; guarded by feeds.mu
 	wake  chan struct{}   // has one element when dirty is not empty
 	stop  context.CancelFunc
+
+	moved []string // names that another shard keeps, it says; of run's goroutine
 }
+
+// movedDelay is the time until a channel is tried again at a shard that says that another
+// keeps it: who does is not known everywhere at the same time.
+const movedDelay = 200 * time.Millisecond
 
 func (f *feeds) add(s *subscription) error {
 	f.mu.Lock()
@@ -106,6 +112,15 @@ func (f *feeds) move(known map[string]bool) {
 			d.stop()
 			delete(f.byShard, shard)
 		}
+	}
+}
+
+// markAgain makes a feed look at names again.
+func (f *feeds) markAgain(d *feed, names []string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, name := range names {
+		d.mark(name)
 	}
 }
 
@@ -207,6 +222,7 @@ func (d *feed) connection(ctx context.Context, again bool) (up bool, err error) 
 		return false, err
 	}
 	subscribed := make(map[string]bool)
+	d.moved = nil
 	d.markAll()
 	tick := time.NewTicker(d.e.opts.RoleInterval)
 	defer tick.Stop()
@@ -227,6 +243,10 @@ func (d *feed) connection(ctx context.Context, again bool) (up bool, err error) 
 			d.e.opts.Log.Info("live entries come from Redis again", "shard", d.shard)
 		}
 		up = true
+		var moved <-chan time.Time
+		if len(d.moved) > 0 {
+			moved = time.After(movedDelay)
+		}
 		select {
 		case <-ctx.Done():
 			return up, nil
@@ -235,6 +255,9 @@ func (d *feed) connection(ctx context.Context, again bool) (up bool, err error) 
 		case <-d.wake:
 		case name := <-lost:
 			d.lose(name, subscribed)
+		case <-moved:
+			d.e.feeds.markAgain(d, d.moved)
+			d.moved = nil
 		case <-tick.C:
 			// A primary that is none any more keeps its connections.
 			if id, err := d.runID(ctx, node); err == nil && id != runID {
@@ -291,7 +314,7 @@ func (d *feed) unsubscribe(ctx context.Context, c rueidis.DedicatedClient, names
 		for i, name := range part {
 			commands[i] = c.B().Sunsubscribe().Channel(name).Build()
 		}
-		if err := d.do(ctx, c, commands, nil); err != nil {
+		if err := d.do(ctx, c, commands, nil, nil); err != nil {
 			return err
 		}
 	}
@@ -315,7 +338,11 @@ func (d *feed) subscribe(ctx context.Context, c rueidis.DedicatedClient, subs []
 			joined = append(joined, s)
 		}
 		again := joined[:0]
-		err := d.do(ctx, c, commands, func(i int) {
+		names := make([]string, len(joined))
+		for i, s := range joined {
+			names[i] = s.keys.state
+		}
+		err := d.do(ctx, c, commands, names, func(i int) {
 			s := joined[i]
 			subscribed[s.keys.state] = true
 			if !s.confirm() {
@@ -334,9 +361,9 @@ func (d *feed) subscribe(ctx context.Context, c rueidis.DedicatedClient, subs []
 	return nil
 }
 
-// do sends commands; ok is called for each that succeeded. A channel that moved to another
-// shard is no error of the connection.
-func (d *feed) do(ctx context.Context, c rueidis.DedicatedClient, commands rueidis.Commands, ok func(int)) error {
+// do sends commands, each for one of the names; ok is called for each that succeeded. A
+// channel that moved to another shard is no error of the connection.
+func (d *feed) do(ctx context.Context, c rueidis.DedicatedClient, commands rueidis.Commands, names []string, ok func(int)) error {
 	if len(commands) == 0 {
 		return nil
 	}
@@ -347,6 +374,9 @@ func (d *feed) do(ctx context.Context, c rueidis.DedicatedClient, commands rueid
 		if re, isRedis := rueidis.IsRedisErr(err); isRedis {
 			if _, moved := re.IsMoved(); moved {
 				d.e.checkTopology()
+				if names != nil {
+					d.moved = append(d.moved, names[i])
+				}
 				continue
 			}
 		}
@@ -367,6 +397,7 @@ func (d *feed) lose(name string, subscribed map[string]bool) {
 		d.markAll()
 	} else if subscribed[name] {
 		delete(subscribed, name)
+		d.moved = append(d.moved, name)
 	}
 	d.e.checkTopology()
 }

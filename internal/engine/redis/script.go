@@ -89,36 +89,48 @@ type runs struct {
 	slot []atomic.Pointer[run] // one for all, or one for each slot of a cluster
 
 	mu     sync.Mutex
-	asking map[string]*sync.Mutex // by shard: one asks at a time
+	shards map[string]*shardRun
 }
 
-// ask returns what is held while a shard is asked.
-func (r *runs) ask(shard string) *sync.Mutex {
+// shardRun is the process that a shard was found to have.
+type shardRun struct {
+	asking sync.Mutex // one asks at a time
+	run    atomic.Pointer[run]
+}
+
+func (r *runs) shard(name string) *shardRun {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	m := r.asking[shard]
-	if m == nil {
-		m = new(sync.Mutex)
-		r.asking[shard] = m
+	s := r.shards[name]
+	if s == nil {
+		s = new(shardRun)
+		r.shards[name] = s
 	}
-	return m
+	return s
 }
 
 func (r *runs) of(slot uint16) *atomic.Pointer[run] { return &r.slot[int(slot)%len(r.slot)] }
 
 // currentRun returns the process that keeps the slot of key; stale, if not nil, is not it.
+// What one slot of a shard has found out goes for all until they find that it is wrong.
 func (e *Engine) currentRun(ctx context.Context, key string, slot uint16, stale *run) (*run, error) {
+	good := func(r *run) bool { return r != nil && r != stale && r.skew == e.skew.Load() }
 	p := e.runs.of(slot)
-	if r := p.Load(); r != nil && r != stale && r.skew == e.skew.Load() {
+	if r := p.Load(); good(r) {
 		return r, nil
 	}
-	asking := e.runs.ask(e.shardOf(slot))
-	asking.Lock()
-	defer asking.Unlock()
+	shard := e.runs.shard(e.shardOf(slot))
+	if r := shard.run.Load(); good(r) {
+		p.Store(r)
+		return r, nil
+	}
+	shard.asking.Lock()
+	defer shard.asking.Unlock()
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	if r := p.Load(); r != nil && r != stale && r.skew == e.skew.Load() {
+	if r := shard.run.Load(); good(r) {
+		p.Store(r)
 		return r, nil
 	}
 	var r *run
@@ -142,12 +154,19 @@ func (e *Engine) currentRun(ctx context.Context, key string, slot uint16, stale 
 	if err != nil {
 		return nil, err
 	}
-	old := p.Swap(r)
+	p.Store(r)
+	old := shard.run.Swap(r)
 	if old != nil && old.epoch != r.epoch {
 		e.opts.Log.Info("another Redis process keeps channels", "epoch", r.epoch, "before", old.epoch)
 		e.checkTopology()
 	}
 	return r, nil
+}
+
+// wrongRun says that another process than r keeps the slot.
+func (e *Engine) wrongRun(slot uint16, r *run) {
+	e.runs.of(slot).CompareAndSwap(r, nil)
+	e.runs.shard(e.shardOf(slot)).run.CompareAndSwap(r, nil)
 }
 
 // outcome classes of an error of Redis.

@@ -15,7 +15,7 @@ local at = 3
 
 local existed = load()
 if not existed then
-  call('UNLINK', KEYS[2]) -- nothing is left of a log whose state is gone
+  dropLog()
 end
 trim(retention, maxEntries, maxBytes, 15)
 local lastUse = entries > 0 and ms or 0

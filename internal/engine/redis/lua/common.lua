@@ -40,6 +40,14 @@ local function load()
   return false
 end
 
+-- dropLog drops a log whose state is gone. It writes nothing if there is none: a full Redis
+-- refuses the first write of a script, if that needs memory, and no later one.
+local function dropLog()
+  if call('EXISTS', KEYS[2]) == 1 then
+    call('UNLINK', KEYS[2])
+  end
+end
+
 local function kept(retention) return retention > LIVE and retention or LIVE end
 
 -- save writes the state, which outlives the log: see expireLog.

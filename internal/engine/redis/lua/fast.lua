@@ -11,9 +11,10 @@ if string.byte(fastHeader) == 1 then
     local now = time[1] * 1000 + floor(time[2] / 1000) + SKEW
     local _, retention, maxEntries, maxBytes, _, appends = unpack('>BI6I4I6I6I2', fastHeader)
     local version, ms, counter, tailMs, tailCounter, tailEpoch, entries, bytes, oldest = unpack('>BI6I3I6I3c8I4I6I6', state)
-    local plain = version == 1 and (entries == 0 or oldest >= now - 240000 or
-      retention > 240000 and oldest >= now - retention and
-      (maxEntries == 0 or entries <= maxEntries) and (maxBytes == 0 or bytes <= maxBytes))
+    local kept = retention > 240000 and retention or 240000
+    local plain = version == 1 and (entries == 0 or oldest >= now - kept - 15000 and
+      (oldest >= now - 240000 or retention == 0 or
+      (maxEntries == 0 or entries <= maxEntries + 15) and (maxBytes == 0 or bytes <= maxBytes + 15 * 1024)))
 
     -- First look, then write.
     local at, total = 3, 0

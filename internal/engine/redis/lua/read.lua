@@ -9,7 +9,7 @@ if not load() then
   if exact then
     return {ARGV[7] == EPOCH and 'gone' or 'foreign'}
   end
-  call('UNLINK', KEYS[2])
+  dropLog()
 end
 repeat
   local _, more = trim(retention, tonumber(ARGV[2]), tonumber(ARGV[3]), 0)

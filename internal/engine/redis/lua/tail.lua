@@ -2,7 +2,7 @@
 -- is not forgotten meanwhile. KEYS: state, log. ARGV: retention.
 local retention = tonumber(ARGV[1])
 if not load() then
-  call('UNLINK', KEYS[2])
+  dropLog()
 end
 save(retention)
 return pack('>I6I6I3c8I6I3', now, tailMs, tailCounter, tailEpoch, ms, counter)
