@@ -23,7 +23,7 @@ import (
 // The times of an Engine whose Options name none.
 const (
 	DefaultPrefix          = "letshare:"
-	DefaultTimeout         = 800 * time.Millisecond
+	DefaultTimeout         = 700 * time.Millisecond
 	DefaultReadTimeout     = 2 * time.Second
 	DefaultQueueBytes      = 64 << 20
 	DefaultCompareInterval = 30 * time.Second

@@ -117,7 +117,7 @@ type traffic struct {
 	most       atomic.Int64
 }
 
-const trafficTimeout = 800 * time.Millisecond
+const trafficTimeout = DefaultTimeout
 
 func startTraffic(t testing.TB, channels int, nodes ...*Engine) *traffic {
 	t.Helper()
