@@ -3,6 +3,7 @@ module letshare-server
 go 1.26.0
 
 require (
+	github.com/ably/vcdiff-go v0.0.2
 	github.com/coder/websocket v1.8.15
 	github.com/golang-jwt/jwt/v5 v5.3.1
 	github.com/jmespath-community/go-jmespath v1.1.1

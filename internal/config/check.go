@@ -60,6 +60,9 @@ func (c Config) Check() error {
 			}
 		}
 	}
+	if !slices.Contains([]string{"parked", "epoll"}, c.Server.Poller) {
+		fail("server.poller", "must be parked or epoll")
+	}
 	if !slices.Contains([]string{"exact", "wildcard"}, c.LetShare.DirectedEvents) {
 		fail("letshare.directed_events", "must be exact or wildcard")
 	}

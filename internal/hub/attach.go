@@ -39,6 +39,10 @@ type Attach struct {
 	// all nodes; zero means no limit.
 	MaxMembers int
 
+	// Deltas says that messages may be told as deltas to the message before (PC3). It needs a
+	// Form that makes one frame of an entry.
+	Deltas bool
+
 	// Limited says that Receiver is a Limiter, which is asked before it is sent anything.
 	Limited bool
 
@@ -114,6 +118,9 @@ func (h *Hub) Attach(ctx context.Context, a *Attach) (*Attachment, error) {
 
 		plaintext: a.Grant.Plaintext,
 		anonymous: !a.Grant.Identified(),
+	}
+	if a.Deltas {
+		at.receiver = &chained{Receiver: a.Receiver}
 	}
 	at.modes.Store(uint32(modes))
 	if a.Names != nil {
@@ -241,6 +248,7 @@ func (a *Attachment) Position() pubsub.Serial { return a.position }
 type Change struct {
 	Modes  pubsub.Mode // as Allowed has returned them
 	NoEcho bool        // as in Attach
+	Deltas bool        // as in Attach
 }
 
 // Mark calls f between two deliveries and returns the position there: everything up to it
@@ -259,6 +267,7 @@ func (a *Attachment) Mark(change *Change, f func()) pubsub.Serial {
 			more = pubsub.OccupancyOf(a.togetherLocked()).Minus(before)
 			a.noEcho = change.NoEcho
 		}
+		a.chainLocked(change != nil && change.Deltas || change == nil && a.chained() != nil)
 		f()
 		m.sent = c.sent
 		close(m.done)
@@ -337,8 +346,13 @@ func (a *Attachment) send(p *parcel) {
 			return
 		}
 	}
-	if a.start <= p.first && !p.mixed && a.names.Load() == nil && a.wantsKind(p.kinds) &&
-		!(a.noEcho && p.kinds == engine.KindMessage && p.publishedBy(a.connID)) {
+	wantsAll := a.start <= p.first && !p.mixed && a.names.Load() == nil && a.wantsKind(p.kinds) &&
+		!(a.noEcho && p.kinds == engine.KindMessage && p.publishedBy(a.connID))
+	if p.links != nil {
+		a.sendChained(p, wantsAll)
+		return
+	}
+	if wantsAll {
 		a.receiver.Receive(p.bytes, false)
 		p.whole++
 		return

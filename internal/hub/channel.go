@@ -67,6 +67,7 @@ type mark struct {
 type group struct {
 	form   Form
 	filter *filter.Filter // nil: all messages
+	deltas bool           // messages are told as deltas, where they can be
 	subs   []*Attachment
 	shared bool // a fan-out is reading subs
 }
@@ -226,6 +227,9 @@ func (c *channel) fanOut(g *group, batch []*engine.Entry, first uint64, sifted *
 				if g.filter != nil {
 					p.batch = sifted.sift(g.filter, batch)
 				}
+				if g.deltas {
+					p.link(g.form, g.base(), sifted.asDeltas())
+				}
 				p.encode(g.form)
 				encoded = true
 			}
@@ -252,6 +256,7 @@ type parcel struct {
 	bytes []byte
 	kinds engine.Kind // the kind of all entries, unless mixed
 	mixed bool
+	links *links // nil: without deltas
 
 	whole     int     // attachments that were sent all of it
 	receivers []int32 // by unit, attachments that were sent it and not the whole
@@ -309,10 +314,11 @@ func (c *channel) unshareLocked() {
 // the channel has as many different filters as it may.
 func (c *channel) addLocked(a *Attachment) bool {
 	c.unshareLocked()
+	deltas := a.chained() != nil
 	filters := 0
 	for i := range c.groups {
 		g := &c.groups[i]
-		if g.form == a.form && sameFilter(g.filter, a.filter) {
+		if g.form == a.form && sameFilter(g.filter, a.filter) && g.deltas == deltas {
 			a.form, a.filter = g.form, g.filter // one copy for all
 			g.unshare()
 			g.subs = append(g.subs, a)
@@ -323,7 +329,7 @@ func (c *channel) addLocked(a *Attachment) bool {
 			filters++
 		}
 	}
-	fresh := group{form: a.form, filter: a.filter, subs: []*Attachment{a}}
+	fresh := group{form: a.form, filter: a.filter, deltas: deltas, subs: []*Attachment{a}}
 	if a.filter == nil {
 		c.groups = slices.Insert(c.groups, 0, fresh) // those who filter come last
 	} else if filters < maxFilters {
@@ -340,7 +346,7 @@ func (c *channel) removeLocked(a *Attachment) {
 	c.unshareLocked()
 	for i := range c.groups {
 		g := &c.groups[i]
-		if g.form != a.form || g.filter != a.filter {
+		if g.form != a.form || g.filter != a.filter || g.deltas != (a.chained() != nil) {
 			continue
 		}
 		at := slices.Index(g.subs, a)

@@ -108,7 +108,6 @@ func (f *fake) CloseWrite() error {
 	f.mu.Unlock()
 	return nil
 }
-func (f *fake) RemoteAddr() net.Addr { return nil }
 
 func (f *fake) written() string {
 	f.mu.Lock()

@@ -155,7 +155,7 @@ func build(c config.Config, secrets config.Secrets, log *slog.Logger, wrap func(
 	})
 
 	s.wheel = socket.NewWheel()
-	s.poller = socket.NewPoller(socket.PollerOptions{})
+	s.poller = socket.NewPoller(socket.PollerOptions{Epoll: c.Server.Poller == "epoll"})
 	waiting := outbox.NewBudget(int64(c.Limits.OutboxTotalBytes))
 	out := outbox.Options{
 		MaxBytes: c.Limits.OutboxBytes,

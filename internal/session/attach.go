@@ -98,6 +98,9 @@ func (a *attachment) attached(flags wire.Flags) *wire.ProtocolMessage {
 	}
 }
 
+// deltas reports whether the client asked for deltas.
+func (a *attachment) deltas() bool { return a.params["delta"] == "vcdiff" }
+
 // allowed is which of the modes asked for a grant allows.
 func (a *attachment) allowed(grant *auth.Grant, asked pubsub.Mode) (pubsub.Mode, error) {
 	name, err := pubsub.ParseChannelName(a.channel)
@@ -176,9 +179,11 @@ func (s *Session) attach(pm *wire.ProtocolMessage) {
 		ConnectionID: s.id,
 		NoEcho:       a.noEcho,
 		Beside:       s.beside(name),
+		Deltas:       a.deltas(),
 		Form:         s.transport.Form(pm.Channel),
 		Receiver:     a,
 	}
+	s.deltas = s.deltas || request.Deltas
 	if s.limits().ConnectionOutbound > 0 {
 		s.rated() // before others ask for it
 		request.Limited = true
@@ -189,8 +194,8 @@ func (s *Session) attach(pm *wire.ProtocolMessage) {
 		return
 	}
 	s.attachments = append(s.attachments, a)
-	attached, backlog := a.begin(ctx, pm, &params)
 	occupancy, err := a.hub.ShowOccupancy(ctx, params.occupancy, a.hub.Position())
+	attached, backlog := a.begin(ctx, pm, &params) // after that, for it is sent before
 	var frames [][]byte
 	if err == nil {
 		frames, err = a.withMembers(ctx, attached, false, append(backlog, occupancy...)...)
@@ -239,7 +244,8 @@ func (s *Session) reattach(a *attachment, asked pubsub.Mode, params *channelPara
 	}
 	a.asked, a.params = asked, params.effective
 	a.noEcho = !s.echo || params.noEcho
-	err = a.announce(&hub.Change{Modes: modes, NoEcho: a.noEcho}, a.changed, false, func(ctx context.Context, at pubsub.Serial) ([][]byte, error) {
+	s.deltas = s.deltas || a.deltas()
+	err = a.announce(&hub.Change{Modes: modes, NoEcho: a.noEcho, Deltas: a.deltas()}, a.changed, false, func(ctx context.Context, at pubsub.Serial) ([][]byte, error) {
 		return a.hub.ShowOccupancy(ctx, params.occupancy, at)
 	})
 	if err != nil {

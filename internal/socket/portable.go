@@ -258,5 +258,3 @@ func underneath(conn net.Conn) net.Conn {
 		conn = over.NetConn()
 	}
 }
-
-func (s *portable) RemoteAddr() net.Addr { return s.conn.RemoteAddr() }

@@ -65,23 +65,29 @@ type layer struct {
 // layers are all of them. What a client sees must be the same on each.
 var layers = []layer{
 	{name: "parked"},
+	{name: "epoll", poller: socket.PollerOptions{Epoll: true}},
 	{name: "TLS", tls: true},
 }
 
-func serve(t testing.TB, settings wsconn.Settings, door func(ends chan<- wsconn.End) wsconn.Handler) *host {
-	return serveOn(t, layers[0], settings, door)
+// onTCP runs a test on those without TLS.
+func onTCP(t *testing.T, f func(t *testing.T, on layer)) {
+	for _, on := range layers {
+		if !on.tls {
+			t.Run(on.name, func(t *testing.T) { f(t, on) })
+		}
+	}
 }
 
 func serveOn(t testing.TB, on layer, settings wsconn.Settings, door func(ends chan<- wsconn.End) wsconn.Handler) *host {
-	h := &host{poller: socket.NewPoller(on.poller), wheel: socket.NewWheel(), ends: make(chan wsconn.End, 20000)}
+	h := &host{poller: socket.NewPoller(on.poller), wheel: socket.NewWheel(), ends: make(chan wsconn.End, 20000+*churn)}
 	run(t, h.poller, h.wheel)
 	server := wsconn.NewServer(h.poller, h.wheel, settings)
 	web := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		conn, buffered, err := socket.Upgrade(w, r)
+		opening, err := socket.Upgrade(w, r)
 		if err != nil {
 			return
 		}
-		_, _ = server.Serve(conn, buffered, door(h.ends))
+		_, _ = server.Serve(opening, door(h.ends))
 	}))
 	if on.tls {
 		web.StartTLS()
@@ -94,10 +100,6 @@ func serveOn(t testing.TB, on layer, settings wsconn.Settings, door func(ends ch
 	h.addr = web.Listener.Addr().String()
 	h.tls = on.tls
 	return h
-}
-
-func serveEcho(t testing.TB, settings wsconn.Settings) *host {
-	return serveEchoOn(t, layers[0], settings)
 }
 
 func serveEchoOn(t testing.TB, on layer, settings wsconn.Settings) *host {

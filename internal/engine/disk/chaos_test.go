@@ -303,7 +303,7 @@ func TestAPowerLossDuringACommitLosesNothingBeforeIt(t *testing.T) {
 	}
 	c := start(t, "step", dir)
 	var data, meta, whole int
-	for step := range rounds(t, 30) {
+	for step := range rounds(t, 12) {
 		c.line(t) // at rest
 		before := read()
 		if _, err := io.WriteString(c.in, "go\n"); err != nil {

@@ -11,6 +11,7 @@ import (
 	"strconv"
 
 	"go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
 
 	"letshare-server/internal/engine"
 )
@@ -142,9 +143,9 @@ func boltOpen(path string, options *bbolt.Options) (db *bbolt.DB, err error) {
 		return err
 	})
 	switch {
-	case errors.Is(err, bbolt.ErrTimeout):
+	case errors.Is(err, bolterrors.ErrTimeout):
 		err = fmt.Errorf("%s is %w", path, ErrInUse)
-	case errors.Is(err, bbolt.ErrInvalid), errors.Is(err, bbolt.ErrVersionMismatch), errors.Is(err, bbolt.ErrChecksum):
+	case errors.Is(err, bolterrors.ErrInvalid), errors.Is(err, bolterrors.ErrVersionMismatch), errors.Is(err, bolterrors.ErrChecksum):
 		err = fmt.Errorf("%w: %w", ErrFormat, err)
 	}
 	return db, err

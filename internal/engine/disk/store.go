@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
 
 	"letshare-server/internal/engine"
 	"letshare-server/internal/engine/memory"
@@ -171,7 +172,7 @@ func (s *Store) view(f func(*bbolt.Tx) error) error {
 	}
 	return s.guarded(func() error {
 		err := db.View(f)
-		if errors.Is(err, bbolt.ErrDatabaseNotOpen) {
+		if errors.Is(err, bolterrors.ErrDatabaseNotOpen) {
 			return engine.ErrClosed
 		}
 		return err
