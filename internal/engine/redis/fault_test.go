@@ -182,8 +182,10 @@ func TestFaultsOfACluster(t *testing.T) {
 		tr := startTraffic(t, 6, node(t, to, faultOptions()), node(t, to, faultOptions()))
 		for i := range times(1, 10) {
 			tr.flowing()
-			primary := c.Owner(tr.nodes[0].keys(tr.channels[i%len(tr.channels)]).state)
+			key := tr.nodes[0].keys(tr.channels[i%len(tr.channels)]).state
+			primary := c.Owner(key)
 			primary.Kill()
+			c.WaitOwner(key, primary)
 			recovered(t, tr)
 			if full {
 				primary.Restart()
@@ -218,6 +220,7 @@ func TestFaultsBehindSentinel(t *testing.T) {
 		} else {
 			primary.Kill()
 		}
+		s.WaitPrimary(primary)
 		recovered(t, tr)
 		if full {
 			primary.Restart()

@@ -69,12 +69,32 @@ func (c *Cluster) WaitReady() {
 // Owner is the primary of the shard that keeps a key, as the first server that runs sees it.
 func (c *Cluster) Owner(key string) *Server {
 	c.t.Helper()
+	owner := c.owner(key)
+	if owner == nil {
+		c.t.Fatalf("nobody keeps the slot of %s", key)
+	}
+	return owner
+}
+
+// WaitOwner waits until another server than old keeps a key, and the cluster works.
+func (c *Cluster) WaitOwner(key string, old *Server) {
+	c.t.Helper()
+	wait(c.t, "another owner of "+key, func() bool {
+		owner := c.owner(key)
+		if owner == nil || owner == old {
+			return false
+		}
+		info, err := owner.Do("CLUSTER", "INFO")
+		return err == nil && strings.Contains(info, "cluster_state:ok")
+	})
+}
+
+func (c *Cluster) owner(key string) *Server {
 	for _, s := range c.Servers {
 		if !s.runs() {
 			continue
 		}
-		slot := s.Must("CLUSTER", "KEYSLOT", key)
-		n, _ := strconv.Atoi(slot)
+		n, _ := strconv.Atoi(s.Must("CLUSTER", "KEYSLOT", key))
 		for line := range strings.Lines(s.Must("CLUSTER", "NODES")) {
 			f := strings.Fields(line)
 			if len(f) < 9 || !strings.Contains(f[2], "master") || strings.Contains(f[2], "fail") {
@@ -92,8 +112,8 @@ func (c *Cluster) Owner(key string) *Server {
 				}
 			}
 		}
+		return nil
 	}
-	c.t.Fatalf("nobody keeps the slot of %s", key)
 	return nil
 }
 

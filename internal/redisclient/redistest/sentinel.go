@@ -79,6 +79,19 @@ func (s *Sentinels) Primary() *Server {
 	return nil
 }
 
+// WaitPrimary waits until another server than old is the primary, and says so itself.
+func (s *Sentinels) WaitPrimary(old *Server) {
+	s.t.Helper()
+	wait(s.t, "another primary", func() bool {
+		primary := s.Primary()
+		if primary == old {
+			return false
+		}
+		info, err := primary.Do("INFO", "replication")
+		return err == nil && strings.Contains(info, "role:master")
+	})
+}
+
 // WaitReady waits until the server that is no primary is a replica in step with it, and the
 // Sentinels know.
 func (s *Sentinels) WaitReady() {
