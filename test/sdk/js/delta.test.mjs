@@ -94,7 +94,7 @@ inBothFormats('messages that have nothing in common, or are encrypted, come in f
   assert.equal(plugin.calls, 0);
 });
 
-// RTL18, RTL18c
+// RTL18c
 inBothFormats('a client that cannot decode a delta loses nothing', async ({ connected }) => {
   const plugin = decoder((call) => call === 3 || call === 6);
   const client = await connected({ plugins: { vcdiff: plugin } });
