@@ -321,7 +321,7 @@ func TestPublishesOverRESTKeepTheLimits(t *testing.T) {
 	})
 	expect(t, publish(strings.Repeat("n", 2048), text(1)), 201, 0)
 	expect(t, publish(strings.Repeat("n", 2049), text(1)), 400, 40010)
-	for path, status := range map[string]int{"?limit=1000": 200, "?limit=1001": 400, "?limit=0": 400, "/presence?limit=1001": 404} {
+	for path, status := range map[string]int{"?limit=1000": 200, "?limit=1001": 400, "?limit=0": 400, "/a/b?limit=1001": 404} {
 		if got := s.ask(t, "GET", messages+path, testKey, ""); got.StatusCode != status {
 			t.Errorf("%s: got %d, want %d", path, got.StatusCode, status)
 		}

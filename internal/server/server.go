@@ -150,6 +150,7 @@ func build(c config.Config, secrets config.Secrets, log *slog.Logger, wrap func(
 	s.hub = hub.New(hub.Options{
 		Engine: s.engine, Directory: s.dir, Node: node,
 		Namespace: s.namespace,
+		Retention: func(id pubsub.ChannelID) time.Duration { p := s.policy(id); return max(p.Retention, p.Last) },
 		Limits:    s.limits,
 		Metrics:   s.metrics, Stats: s.stats,
 	})

@@ -24,6 +24,9 @@ type Harness struct {
 	// Advance moves the store's clock on.
 	Advance func(time.Duration)
 
+	// Shared says that other processes use the store too: transient records outlive one.
+	Shared bool
+
 	// Trim drops what is too old, as Run does from time to time.
 	Trim func()
 
