@@ -60,11 +60,16 @@ const (
 	KindPresence
 	KindAnnotation
 	KindObject
+	KindUpdate // a message that was published before, as it is after an update or a delete
+	KindAppend // what was appended to a message that was published before
 
 	// KindMeta and all above it are no kinds for Append: what a node tells of the channel
 	// itself, in messages, to those of its receivers who asked for it.
 	KindMeta Kind = 16
 )
+
+// OfMessages reports whether entries of k are for those who receive messages.
+func (k Kind) OfMessages() bool { return k == KindMessage || k == KindUpdate || k == KindAppend }
 
 // Entry is one place in a channel's order: an envelope, all of whose values the engine
 // gives, around an immutable body. Entries are shared and never changed after Append.

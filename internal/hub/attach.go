@@ -43,6 +43,9 @@ type Attach struct {
 	// Form that makes one frame of an entry.
 	Deltas bool
 
+	// WholeAppends says that appends are received as updates with all of the message.
+	WholeAppends bool
+
 	// Limited says that Receiver is a Limiter, which is asked before it is sent anything.
 	Limited bool
 
@@ -60,6 +63,9 @@ type Attachment struct {
 	modes    atomic.Uint32 // pubsub.Mode, and an OccupancyView in viewBits; changed under channel.mu
 	noEcho   bool
 	limited  bool // receiver is a Limiter
+
+	wholeAppends bool
+	seen         atomic.Pointer[seen] // nil: all that was published since it began, and nothing else
 
 	// What rules ask for, which stays as it is while the attachment lasts.
 	plaintext, anonymous bool
@@ -116,6 +122,8 @@ func (h *Hub) Attach(ctx context.Context, a *Attach) (*Attachment, error) {
 		filter:   sieve,
 		limited:  a.Limited,
 
+		wholeAppends: a.WholeAppends,
+
 		plaintext: a.Grant.Plaintext,
 		anonymous: !a.Grant.Identified(),
 	}
@@ -128,6 +136,10 @@ func (h *Hub) Attach(ctx context.Context, a *Attach) (*Attachment, error) {
 	}
 	c.mu.Lock()
 	at.start, at.position = c.delivered, c.position
+	c.newestStart = max(c.newestStart, c.position)
+	if at.noEcho || at.wholeAppends {
+		c.wary.Store(true)
+	}
 	added := c.addLocked(at)
 	if added && a.Beside != nil {
 		at.joinRingLocked(a.Beside)
@@ -246,9 +258,10 @@ func (a *Attachment) Position() pubsub.Serial { return a.position }
 
 // Change is what can become of an attachment while it lasts.
 type Change struct {
-	Modes  pubsub.Mode // as Allowed has returned them
-	NoEcho bool        // as in Attach
-	Deltas bool        // as in Attach
+	Modes        pubsub.Mode // as Allowed has returned them
+	NoEcho       bool        // as in Attach
+	WholeAppends bool        // likewise
+	Deltas       bool        // likewise
 }
 
 // Mark calls f between two deliveries and returns the position there: everything up to it
@@ -263,9 +276,12 @@ func (a *Attachment) Mark(change *Change, f func()) pubsub.Serial {
 	m.f = func() {
 		if change != nil {
 			before := pubsub.OccupancyOf(a.togetherLocked())
+			if change.Modes&^a.Modes()&pubsub.ModeSubscribe != 0 || change.NoEcho || change.WholeAppends {
+				a.forget(c.position)
+			}
 			a.modes.Store(uint32(change.Modes) | a.modes.Load()&viewBits)
 			more = pubsub.OccupancyOf(a.togetherLocked()).Minus(before)
-			a.noEcho = change.NoEcho
+			a.noEcho, a.wholeAppends = change.NoEcho, change.WholeAppends
 		}
 		a.chainLocked(change != nil && change.Deltas || change == nil && a.chained() != nil)
 		f()
@@ -343,14 +359,18 @@ func (h *Hub) adjust(id pubsub.ChannelID, by pubsub.Occupancy) {
 func (a *Attachment) send(p *parcel) {
 	if a.limited {
 		if n := a.itemsOf(p); n > 0 && !a.receiver.(Limiter).Allow(n) {
+			a.forget(p.end)
 			return
 		}
 	}
-	wantsAll := a.start <= p.first && !p.mixed && a.names.Load() == nil && a.wantsKind(p.kinds) &&
-		!(a.noEcho && p.kinds == engine.KindMessage && p.publishedBy(a.connID))
-	if p.links != nil {
+	wantsAll := a.start <= p.first && !p.mixed && (!p.changes || a.seesAll(p.oldest)) && a.names.Load() == nil && a.wantsKind(p.kinds) &&
+		!(a.noEcho && p.kinds.OfMessages() && p.publishedBy(a.connID))
+	switch {
+	case p.links != nil:
 		a.sendChained(p, wantsAll)
 		return
+	case p.unlinked:
+		a.chained().last.Store(nowhere)
 	}
 	if wantsAll {
 		a.receiver.Receive(p.bytes, false)
@@ -379,15 +399,33 @@ func (a *Attachment) itemsOf(p *parcel) (n int) {
 // of adjacent frames as possible.
 func (a *Attachment) sendSome(p *parcel, to Receiver) {
 	names := a.Names()
-	begin, end := 0, 0 // the run not yet handed over
+	var last []byte // not yet handed over
+	hand := func(next []byte) {
+		if len(last) > 0 {
+			to.Receive(last, len(next) > 0)
+		}
+		last = next
+	}
+	begin, end := 0, 0 // the run at hand
 	at := 0            // where the unit begins
 	for i := range p.units {
 		u := &p.units[i]
-		if a.wants(p, u, names) {
+		wanted := a.wants(p, u, names)
+		if p.changes && !p.settled && isChange(p.batch[u.Entry].Kind) {
+			var whole []byte
+			if wanted, whole = a.changed(p, u, wanted); len(whole) > 0 {
+				if end > begin {
+					hand(p.bytes[begin:end:end])
+				}
+				begin, end = u.End, u.End
+				hand(whole)
+			}
+		}
+		if wanted {
 			p.receivers[i]++
 			if at != end {
 				if end > begin {
-					to.Receive(p.bytes[begin:end:end], true)
+					hand(p.bytes[begin:end:end])
 				}
 				begin = at
 			}
@@ -396,8 +434,9 @@ func (a *Attachment) sendSome(p *parcel, to Receiver) {
 		at = u.End
 	}
 	if end > begin {
-		to.Receive(p.bytes[begin:end:end], false)
+		hand(p.bytes[begin:end:end])
 	}
+	hand(nil)
 }
 
 func (a *Attachment) wants(p *parcel, u *Unit, names []string) bool {
@@ -409,7 +448,7 @@ func (a *Attachment) wants(p *parcel, u *Unit, names []string) bool {
 		// What becomes of its own members a connection is told in any case (RTP17a).
 		return e.Kind == engine.KindPresence && a.connID != "" && e.Body.ConnectionID == a.connID
 	}
-	if e.Kind != engine.KindMessage {
+	if !e.Kind.OfMessages() {
 		return true
 	}
 	if a.noEcho && e.Body.ConnectionID == a.connID {
@@ -432,7 +471,7 @@ func (a *Attachment) wantsAny(p *parcel) bool {
 func (a *Attachment) wantsKind(k engine.Kind) bool {
 	modes := a.Modes()
 	switch k {
-	case engine.KindMessage:
+	case engine.KindMessage, engine.KindUpdate, engine.KindAppend:
 		return modes&pubsub.ModeSubscribe != 0
 	case engine.KindPresence:
 		return modes&pubsub.ModePresenceSubscribe != 0

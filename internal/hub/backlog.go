@@ -36,6 +36,7 @@ func (a *Attachment) Resume(ctx context.Context, since pubsub.Serial) Backlog {
 	var sent tally
 	var last *reference
 	size := 0
+	from, read, versions := since, wholes{channel: a.channel}, make(map[string]string)
 	for {
 		page, err := a.channel.hub.opts.Engine.Read(ctx, a.channel.id, engine.Query{
 			After: since, UpTo: a.position, Limit: backlogPage, Exact: true,
@@ -43,7 +44,11 @@ func (a *Attachment) Resume(ctx context.Context, since pubsub.Serial) Backlog {
 		if err != nil {
 			return Backlog{Err: discontinuity(err)}
 		}
-		parts, at := a.render(page.Entries, &sent)
+		entries := a.asSeen(page.Entries, from, &read, versions)
+		if entries == nil && len(page.Entries) > 0 {
+			return Backlog{Err: pubsub.NewError(pubsub.CodeMessagesExpired, "continuity lost: a message that was appended to since then cannot be read")}
+		}
+		parts, at := a.render(entries, &sent)
 		last = cmp.Or(at, last)
 		for _, part := range parts {
 			if size += len(part); size > maxBacklogBytes {
@@ -53,6 +58,7 @@ func (a *Attachment) Resume(ctx context.Context, since pubsub.Serial) Backlog {
 		}
 		if !page.More {
 			sent.count(a.channel.counts)
+			a.adopt(from, versions)
 			a.follow(last)
 			return Backlog{Frames: frames}
 		}
@@ -83,6 +89,7 @@ func (a *Attachment) Rewind(ctx context.Context, r Rewind) Backlog {
 		query.Start = time.Now().Add(-window).UnixMilli()
 	}
 	var past []*engine.Entry
+	from := a.position // after which the client knows all messages
 	messages, read, cut := 0, 0, false
 	for more := true; more && !cut; {
 		page, err := a.channel.hub.opts.Engine.Read(ctx, a.channel.id, query)
@@ -98,9 +105,12 @@ func (a *Attachment) Rewind(ctx context.Context, r Rewind) Backlog {
 			}
 			messages += len(e.Body.Messages)
 			// As of old, it is no place to resume from.
-			seen := *e
-			seen.Unlogged, seen.Prev = true, a.position
-			past = append(past, &seen)
+			old := *e
+			old.Unlogged, old.Prev = true, a.position
+			past = append(past, &old)
+			if a.filter == nil {
+				from = e.Prev
+			}
 		}
 		read += len(page.Entries)
 		if more = page.More && a.filter != nil; more {
@@ -110,6 +120,9 @@ func (a *Attachment) Rewind(ctx context.Context, r Rewind) Backlog {
 		}
 	}
 	slices.Reverse(past)
+	if err := a.renew(ctx, past, from); err != nil {
+		return Backlog{Err: clientError(err)}
+	}
 	var sent tally
 	frames, last := a.render(past, &sent)
 	b := Backlog{Frames: frames}
@@ -121,10 +134,36 @@ func (a *Attachment) Rewind(ctx context.Context, r Rewind) Backlog {
 	return b
 }
 
+// renew replaces the messages of entries of the past by what they are now. They are about to be
+// sent, and with them the client has all messages that were published after from.
+func (a *Attachment) renew(ctx context.Context, past []*engine.Entry, from pubsub.Serial) error {
+	c := a.channel
+	if rule := c.hub.opts.Namespace(c.id.App, c.id.Name); !rule.MutableMessages || len(past) == 0 {
+		return nil
+	}
+	var all []*pubsub.Message
+	for _, e := range past {
+		all = append(all, delivered(e)...)
+	}
+	versions, err := c.hub.renew(ctx, c.id, all)
+	if err != nil {
+		return err
+	}
+	for i, e := range past {
+		n := len(e.Body.Messages)
+		if slices.ContainsFunc(all[:n], func(m *pubsub.Message) bool { return versions[m.Serial] != "" }) {
+			past[i] = replaced(e, all[:n]...)
+		}
+		all = all[n:]
+	}
+	a.adopt(from, versions)
+	return nil
+}
+
 // render encodes entries in the attachment's form and returns what passes its filters, which
 // it adds to sent, and what the last message is, if that matters.
 func (a *Attachment) render(entries []*engine.Entry, sent *tally) (frames [][]byte, last *reference) {
-	p := parcel{batch: a.sift(entries), first: a.start, mixed: true}
+	p := parcel{batch: a.sift(entries), first: a.start, mixed: true, settled: true}
 	for i, e := range p.batch {
 		if e != nil {
 			p.bytes, p.units = a.form.AppendFrames(p.bytes, p.units, e, i)

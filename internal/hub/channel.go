@@ -4,7 +4,9 @@ import (
 	"context"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
+	"sync/atomic"
 
 	"letshare-server/internal/engine"
 	"letshare-server/internal/filter"
@@ -38,6 +40,8 @@ type channel struct {
 	subscribing  sync.Mutex
 	subscription engine.Subscription // guarded by subscribing
 
+	wary atomic.Bool // there are attachments that may not have been sent all since they began
+
 	// mu guards the fields below.
 	mu           sync.Mutex
 	caughtUp     sync.Cond // on mu: signalled each time pending was taken
@@ -53,6 +57,8 @@ type channel struct {
 	watched      *watch          // nil before anybody asked for the occupancy
 	position     pubsub.Serial   // where the newest delivered entry stands
 	sent         pubsub.Serial   // where the newest entry stands that was sent to all
+	newestStart  pubsub.Serial   // where the newest attachment began
+	reads        bool            // the fan-out of what is pending may have to read from the engine
 	marks        []*mark         // to be made when the fan-out under way is over
 }
 
@@ -102,6 +108,7 @@ func (c *channel) Deliver(entries []*engine.Entry) {
 	c.pending = append(c.pending, entries...)
 	for _, e := range entries {
 		c.pendingBytes += e.Body.Size()
+		c.reads = c.reads || e.Kind == engine.KindAppend && c.mayNeedWholes(e)
 	}
 	c.delivered += uint64(len(entries))
 	c.position = entries[len(entries)-1].Position()
@@ -119,9 +126,9 @@ func (c *channel) Flush() {
 		return
 	}
 	c.flushing = true
-	large := c.members > inlineMembers
+	away := c.members > inlineMembers || c.reads
 	c.mu.Unlock()
-	if !large {
+	if !away {
 		c.send(false)
 		return
 	}
@@ -148,7 +155,7 @@ func (c *channel) send(yield bool) {
 		first := c.delivered - uint64(len(batch))
 		c.pending, c.pendingBytes = c.spare[:0], 0
 		c.spare = nil
-		c.lost = false
+		c.lost, c.reads = false, false
 		c.shareLocked()
 		groups := c.groups
 		c.caughtUp.Broadcast()
@@ -156,9 +163,10 @@ func (c *channel) send(yield bool) {
 
 		var sent tally
 		var sifted sieve
+		read := wholes{channel: c}
 		for i := range groups {
 			if len(batch) > 0 {
-				c.fanOut(&groups[i], batch, first, &sifted, yield, &sent)
+				c.fanOut(&groups[i], batch, first, &sifted, &read, yield, &sent)
 			}
 			if lost {
 				groups[i].tellLost(reached)
@@ -184,6 +192,7 @@ func (c *channel) send(yield bool) {
 
 func (g *group) tellLost(position pubsub.Serial) {
 	for _, a := range g.subs {
+		a.forget(position)
 		a.receiver.Lost(position)
 	}
 }
@@ -217,9 +226,10 @@ const maxScratchBytes = 256 << 10
 
 // fanOut encodes batch once in the group's form, if somebody wants it, and hands each
 // attachment its part. It adds what was handed over to sent.
-func (c *channel) fanOut(g *group, batch []*engine.Entry, first uint64, sifted *sieve, yield bool, sent *tally) {
-	p := parcel{batch: batch, first: first}
+func (c *channel) fanOut(g *group, batch []*engine.Entry, first uint64, sifted *sieve, read *wholes, yield bool, sent *tally) {
+	p := parcel{batch: batch, first: first, end: batch[len(batch)-1].Position(), wholes: read}
 	p.kinds, p.mixed = kindsOf(batch)
+	p.noteChanges()
 	encoded := false
 	for i, a := range g.subs {
 		if a.wantsAny(&p) {
@@ -227,7 +237,7 @@ func (c *channel) fanOut(g *group, batch []*engine.Entry, first uint64, sifted *
 				if g.filter != nil {
 					p.batch = sifted.sift(g.filter, batch)
 				}
-				if g.deltas {
+				if p.unlinked = g.deltas && p.changes; g.deltas && !p.changes {
 					p.link(g.form, g.base(), sifted.asDeltas())
 				}
 				p.encode(g.form)
@@ -252,14 +262,27 @@ func (c *channel) fanOut(g *group, batch []*engine.Entry, first uint64, sifted *
 type parcel struct {
 	batch []*engine.Entry // what passes the group's filter; nil in the place of what does not
 	first uint64          // number of entries that came before batch[0]
+	end   pubsub.Serial   // where a client stands after it
 	units []Unit
 	bytes []byte
 	kinds engine.Kind // the kind of all entries, unless mixed
 	mixed bool
 	links *links // nil: without deltas
 
+	// unlinked says that who is sent deltas otherwise is sent changed messages, to which no delta
+	// refers, and nothing but whole ones beside them.
+	unlinked bool
+
+	changes bool    // there are updates, deletes or appends among the entries
+	oldest  string  // then the entry of the oldest message that they change
+	settled bool    // every receiver is sent all of it, as far as its filters allow
+	wholes  *wholes // reads messages that are appended to
+	wholly  map[int]wholeFrames
+
 	whole     int     // attachments that were sent all of it
 	receivers []int32 // by unit, attachments that were sent it and not the whole
+
+	wholesSent int // messages that were sent instead of what is appended to them
 
 	scratch *scratch // that units and receivers are in
 }
@@ -284,6 +307,21 @@ func (p *parcel) release() {
 		scratches.Put(s)
 	}
 	p.scratch, p.units, p.receivers = nil, nil, nil
+}
+
+// noteChanges finds out whether entries change messages, and which is the oldest of those.
+func (p *parcel) noteChanges() {
+	if !p.mixed && !isChange(p.kinds) {
+		return
+	}
+	for _, e := range p.batch {
+		if !isChange(e.Kind) {
+			continue
+		}
+		if entry, _, _ := strings.Cut(e.Body.Messages[0].Serial, ":"); !p.changes || entry < p.oldest {
+			p.changes, p.oldest = true, entry
+		}
+	}
 }
 
 func kindsOf(batch []*engine.Entry) (k engine.Kind, mixed bool) {

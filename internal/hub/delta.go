@@ -82,7 +82,7 @@ func (a *Attachment) lastOf(p *parcel) *reference {
 	names := a.Names()
 	for _, u := range slices.Backward(p.units) {
 		switch e := p.batch[u.Entry]; {
-		case e.Kind >= engine.KindMeta:
+		case e.Kind >= engine.KindMeta, isChange(e.Kind) && a.wants(p, &u, names):
 			return nowhere
 		case e.Kind == engine.KindMessage && a.wants(p, &u, names):
 			i := len(e.Body.Messages) - 1

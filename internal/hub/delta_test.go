@@ -608,33 +608,63 @@ func TestDeltasAreRightWhileAllHappensAtOnce(t *testing.T) {
 	}
 }
 
+// payloads is a form that allocates nothing.
+type payloads struct{}
+
+func (payloads) AppendFrames(dst []byte, units []hub.Unit, e *engine.Entry, index int) ([]byte, []hub.Unit) {
+	for _, m := range e.Body.Messages {
+		dst = append(dst, m.Data.Bytes...)
+	}
+	return dst, append(units, hub.Unit{Entry: index, Item: hub.AllItems, End: len(dst)})
+}
+
 // BenchmarkFanOutOfDeltas is a fan-out of JSON of 1 KiB to members who take deltas, or do not.
 func BenchmarkFanOutOfDeltas(b *testing.B) {
-	items := func(n int) string {
-		var s strings.Builder
+	var versions [20][]byte
+	for n := range versions {
+		text := []byte("[")
 		for i := range 20 {
-			v := i
-			if i == n%20 {
-				v = n
+			price := i
+			if i == n {
+				price = 100 + n
 			}
-			fmt.Fprintf(&s, `{"id":%d,"price":"%d.25","at":"12:30"},`, i, v)
+			text = fmt.Appendf(text, `{"id":%d,"price":"%d.25","at":"12:30","by":"x"},`, i, price)
 		}
-		return s.String()
+		versions[n] = append(text, "0]"...)
 	}
 	for _, members := range []int{1, 50, 1000} {
 		for _, deltas := range []bool{false, true} {
-			b.Run(fmt.Sprintf("members=%d/deltas=%v", members, deltas), func(b *testing.B) {
+			b.Run(fmt.Sprintf("%d/deltas=%v", members, deltas), func(b *testing.B) {
 				h := newHub(b)
 				for range members {
-					attach(b, h, hub.Attach{Deltas: deltas, Receiver: discard{}})
+					attach(b, h, hub.Attach{Deltas: deltas, Receiver: discard{}, Form: payloads{}})
 				}
 				var turn hub.Turn
 				b.ReportAllocs()
 				for i := 0; b.Loop(); i++ {
-					publish(b, h, &turn, hub.Publish{Messages: message("n", items(i)), Final: true})
+					m := &pubsub.Message{Data: pubsub.Data{Kind: pubsub.TextData, Bytes: versions[i%20]}, Encoding: "json"}
+					publish(b, h, &turn, hub.Publish{Messages: []*pubsub.Message{m}, Final: true})
 					turn.End()
+					h.Close() // waits for what is sent
 				}
 			})
 		}
+	}
+}
+
+func TestAChangedMessageIsNoBase(t *testing.T) {
+	h := mutableHub(t)
+	_, r := reads(t, h, hub.Attach{Grant: anyone, Channel: mutableRoom, Deltas: true})
+	say := func(messages []*pubsub.Message) string {
+		return act(t, h, hub.Publish{Grant: anyone, Messages: messages})
+	}
+	serial := say(message("", state(1)))
+	say(message("", state(2)))
+	say(change(pubsub.MessageUpdate, serial, state(100)))
+	say(message("", state(3)))
+	say(message("", state(4)))
+	r.check(t)
+	if r.full != 3 || r.deltas != 2 { // the first, the update, and the one after it
+		t.Errorf("%d full, %d deltas: %q", r.full, r.deltas, r.got)
 	}
 }

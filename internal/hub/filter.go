@@ -45,7 +45,7 @@ func (s *sieve) sift(f *filter.Filter, batch []*engine.Entry) []*engine.Entry {
 		if e.Kind >= engine.KindMeta {
 			passed[i] = e // is for those who asked, and no message of the channel
 		}
-		if e.Kind != engine.KindMessage {
+		if !e.Kind.OfMessages() {
 			continue
 		}
 		if s.inputs[i] == nil {

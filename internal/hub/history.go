@@ -30,8 +30,8 @@ type HistoryPage struct {
 	Next     string            // the Cursor of the next page; empty if this is the last
 }
 
-// Messages returns a page of the channel's messages as subscribers received them, newest
-// first unless q.Forwards (RSL2a).
+// Messages returns a page of the channel's messages, newest first unless q.Forwards (RSL2a).
+// Each is as it is now, in the place where it was published.
 //
 // Errors are *pubsub.Error: CodeCapabilityDenied, CodeInvalidParameterValue,
 // CodeUnavailable.
@@ -39,6 +39,11 @@ func (h *Hub) Messages(ctx context.Context, q *History) (*HistoryPage, error) {
 	items, next, err := readItems(ctx, h, q, engine.KindMessage, delivered)
 	if err != nil {
 		return nil, err
+	}
+	if rule := h.opts.Namespace(q.Grant.App, q.Channel.Base); rule.MutableMessages {
+		if _, err := h.renew(ctx, q.Channel.ID(q.Grant.App), items); err != nil {
+			return nil, clientError(err)
+		}
 	}
 	return &HistoryPage{Messages: items, Next: next}, nil
 }
@@ -128,19 +133,34 @@ func (h *Hub) entryAt(ctx context.Context, id pubsub.ChannelID, kind engine.Kind
 // around them written out.
 func delivered(e *engine.Entry) []*pubsub.Message {
 	items := make([]*pubsub.Message, len(e.Body.Messages))
-	for i, m := range e.Body.Messages {
-		c := *m
-		if c.ID == "" {
-			c.ID = pubsub.ItemID(e.Body.ID, i)
-		}
-		c.Timestamp = e.Timestamp
-		if c.Serial == "" {
-			c.Serial = e.Serial.Item(i)
-		}
-		if c.Version == nil {
-			c.Version = &pubsub.Version{Serial: c.Serial, Timestamp: c.Timestamp}
-		}
-		items[i] = &c
+	for i := range e.Body.Messages {
+		items[i] = deliveredItem(e, i)
 	}
 	return items
+}
+
+// deliveredItem is the i-th of them.
+func deliveredItem(e *engine.Entry, i int) *pubsub.Message {
+	m := *e.Body.Messages[i]
+	if m.ID == "" {
+		m.ID = pubsub.ItemID(e.Body.ID, i)
+	}
+	if m.Timestamp == 0 {
+		m.Timestamp = e.Timestamp
+	}
+	if m.Serial == "" {
+		m.Serial = e.Serial.Item(i)
+	}
+	var v pubsub.Version
+	if m.Version != nil {
+		v = *m.Version
+	}
+	if v.Serial == "" {
+		v.Serial = e.Serial.Item(i)
+	}
+	if v.Timestamp == 0 {
+		v.Timestamp = e.Timestamp
+	}
+	m.Version = &v
+	return &m
 }

@@ -24,6 +24,10 @@ type Options struct {
 	// Namespace returns the rules of a channel; nil means no rules at all.
 	Namespace func(app, channel string) auth.Namespace
 
+	// Retention returns for how long a channel's messages are kept, beyond engine.LiveWindow:
+	// what belongs to a message stays as long. Nil means 24 h for all.
+	Retention func(pubsub.ChannelID) time.Duration
+
 	// Limits are those of the hub and of its doors. Nil means the defaults.
 	Limits *limit.Set
 
@@ -60,6 +64,8 @@ type Hub struct {
 	messageRates, byteRates limit.Buckets[pubsub.ChannelID] // of what is published
 	tokenRates              limit.Buckets[publisher]
 
+	changing [changeQueues]chan struct{} // each holds a token while a message is being changed: inQueue
+
 	appsMu      sync.Mutex     // comes after a shard's mu; nothing is locked under it
 	appChannels map[string]int // channels in the shards, by app
 }
@@ -86,12 +92,18 @@ func New(opts Options) *Hub {
 	if opts.Namespace == nil {
 		opts.Namespace = func(_, _ string) auth.Namespace { return auth.Namespace{} }
 	}
+	if opts.Retention == nil {
+		opts.Retention = func(pubsub.ChannelID) time.Duration { return 24 * time.Hour }
+	}
 	if opts.Metrics == nil {
 		opts.Metrics = noMetrics{}
 	}
 	h := &Hub{opts: opts, seed: maphash.MakeSeed(), wake: make(chan struct{}, 1), appChannels: make(map[string]int)}
 	for i := range h.shards {
 		h.shards[i].channels = make(map[pubsub.ChannelID]*channel)
+	}
+	for i := range h.changing {
+		h.changing[i] = make(chan struct{}, 1)
 	}
 	return h
 }

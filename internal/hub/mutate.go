@@ -1,8 +1,16 @@
 package hub
 
 import (
+	"bytes"
+	"context"
+	"errors"
+	"hash/maphash"
+	"time"
+
 	"letshare-server/internal/auth"
+	"letshare-server/internal/engine"
 	"letshare-server/internal/pubsub"
+	"letshare-server/internal/stats"
 )
 
 // The operations of which one is needed to change a message that was published before.
@@ -11,26 +19,31 @@ var (
 	deleteOps = auth.Ops(auth.OpMessageDeleteOwn, auth.OpMessageDeleteAny)
 )
 
-// MutateOps are those of which one is needed to update, delete or append to messages.
-var MutateOps = updateOps | deleteOps
-
-// RefuseMutation returns why messages of a channel cannot be updated, deleted, appended to or
-// annotated, or their annotations read, by a party that needs one of the given operations
-// for it. There is always a reason: CodeCapabilityDenied, CodeTLSRequired,
-// CodeIdentifiedClientNeeded; CodeMutableRuleMissing, if the channel's namespace does not allow
-// it; or else CodeBadRequest, as long as the hub cannot do it.
-func (h *Hub) RefuseMutation(g *auth.Grant, name pubsub.ChannelName, needed auth.OpSet) error {
+// mutable refuses what needs one of the given operations, and a channel whose messages may be
+// changed: CodeCapabilityDenied, CodeTLSRequired, CodeIdentifiedClientNeeded,
+// CodeMutableRuleMissing.
+func mutable(g *auth.Grant, name pubsub.ChannelName, rule *auth.Namespace, needed auth.OpSet) error {
 	if name.Qualifier != "" || g.Ops(name.Resource())&needed == 0 {
 		return denied("change or annotate messages of", name)
 	}
-	rule := h.opts.Namespace(g.App, name.Base)
-	if err := admit(&rule, g); err != nil {
+	if err := admit(rule, g); err != nil {
 		return err
 	}
 	if !rule.MutableMessages {
 		return pubsub.NewError(pubsub.CodeMutableRuleMissing, "message updates, deletes, appends and annotations are not enabled for this channel")
 	}
-	return pubsub.NewError(pubsub.CodeBadRequest, "this server does not support message updates, deletes, appends and annotations yet")
+	return nil
+}
+
+// RefuseAnnotation returns why messages of a channel cannot be annotated, or their annotations
+// read, by a party that needs one of the given operations for it. There is always a reason; it is
+// CodeBadRequest as long as the hub cannot do it.
+func (h *Hub) RefuseAnnotation(g *auth.Grant, name pubsub.ChannelName, needed auth.OpSet) error {
+	rule := h.opts.Namespace(g.App, name.Base)
+	if err := mutable(g, name, &rule, needed); err != nil {
+		return err
+	}
+	return pubsub.NewError(pubsub.CodeBadRequest, "this server does not support annotations yet")
 }
 
 // mutation returns the operations of which one is needed for what the messages change, or
@@ -46,3 +59,237 @@ func mutation(messages []*pubsub.Message) auth.OpSet {
 	}
 	return 0
 }
+
+// change updates, deletes or appends to a message that was published before (RTL32b1). It
+// is a publish of one message, whose serial names the other. The outcome is known when it
+// returns, because the next change of the connection may be to the same message.
+func (h *Hub) change(turn *Turn, p *Publish, needed auth.OpSet, done func(Published)) error {
+	id := p.Channel.ID(p.Grant.App)
+	c := h.lookup(id)
+	counts, transport := h.counts(c, id), p.transport()
+	rule := h.opts.Namespace(p.Grant.App, p.Channel.Base)
+	limits := h.limitsOf(id.App, &rule)
+	err := h.checkChange(p, &rule, needed)
+	if err == nil {
+		err = h.paceToken(p, id)
+	}
+	if err == nil {
+		err = h.pace(&limits, id, 1, p.Messages[0].Size())
+	}
+	if err != nil {
+		counts.Refused(transport, stats.Messages, len(p.Messages))
+		return err
+	}
+	if c != nil && c.crowded() {
+		turn.End()
+		c.waitForRoom()
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), h.opts.AppendTimeout)
+	defer cancel()
+	var size int
+	r, err := h.inQueue(ctx, id, p.Messages[0].Serial, func() (engine.Result, error) {
+		return h.settle(ctx, func(deadline time.Time) (*engine.Append, error) {
+			before, revision, err := h.current(ctx, id, p.Messages[0].Serial)
+			if err != nil {
+				return nil, err
+			}
+			a, err := h.amend(p, before, &limits)
+			if err != nil {
+				return nil, err
+			}
+			size = a.Entries[0].Body.Size()
+			a.Channel, a.Deadline = id, deadline
+			a.Preconditions = []engine.Precondition{{RecordKey: a.Puts[0].RecordKey, Revision: revision}}
+			a.Puts[0].Expire = h.keepFor(id, before.Timestamp)
+			return a, nil
+		})
+	})
+	// An engine that delivers within Append has queued the entry by now.
+	if c := h.lookup(id); c != nil {
+		turn.touch(c)
+	}
+	h.noteFull(err, id.App)
+	refused := (*pubsub.Error)(nil)
+	switch {
+	case errors.As(err, &refused):
+		counts.Refused(transport, stats.Messages, 1)
+		return refused
+	case err != nil:
+		counts.Failed(transport, stats.Messages, 1)
+		return clientError(err)
+	case !r.Repeated:
+		h.opts.Metrics.Published(1)
+		counts.Published(transport, stats.Messages, 1, size)
+		counts.Persisted(stats.Messages, 1, size)
+		if c == nil {
+			h.touch(id, time.Now())
+		}
+	}
+	out := Published{Count: 1, BaseID: p.Messages[0].ID}
+	if len(r.Serials) > 0 {
+		out.Serial = r.Serials[0]
+	}
+	done(out)
+	return nil
+}
+
+// checkChange checks what does not depend on the message that is changed, and completes p:
+// the version says who changes it, what for and with which metadata (RSL15b7, RTL32b2, TM2s3-5).
+func (h *Hub) checkChange(p *Publish, rule *auth.Namespace, needed auth.OpSet) error {
+	if err := mutable(p.Grant, p.Channel, rule, needed); err != nil {
+		return err
+	}
+	if len(p.Messages) != 1 {
+		return pubsub.NewError(pubsub.CodeBadRequest, "an update, delete or append comes by itself, and not with other messages")
+	}
+	m := p.Messages[0]
+	if _, _, err := parseMessageSerial(m.Serial); err != nil {
+		return err
+	}
+	var v pubsub.Version
+	if m.Version != nil {
+		v = *m.Version
+	}
+	by, err := p.Grant.CheckClientID(v.ClientID, v.ClientID != "")
+	if err != nil {
+		return err
+	}
+	m.Version = &pubsub.Version{ClientID: by, Description: v.Description, Metadata: v.Metadata}
+	m.ID = "" // of the message as its sender received it, perhaps
+	return nil
+}
+
+// mayChange reports whether the party may change a message of this author.
+func mayChange(g *auth.Grant, channel pubsub.ChannelName, action pubsub.MessageAction, author string) error {
+	own, any := auth.OpMessageUpdateOwn, auth.OpMessageUpdateAny
+	if action == pubsub.MessageDelete {
+		own, any = auth.OpMessageDeleteOwn, auth.OpMessageDeleteAny
+	}
+	ops := g.Ops(channel.Resource())
+	switch {
+	case ops.Has(any):
+		return nil
+	case !ops.Has(own):
+		return denied("change messages of", channel)
+	case !g.Identified():
+		return pubsub.NewError(pubsub.CodeOwnMessagesOnly, "only identified clients may change messages of their own")
+	case g.ClientID != author:
+		return denied("change messages of others on", channel)
+	}
+	return nil
+}
+
+// amend makes the Append of a change to a message, given as it was before: an entry, and the
+// record of what the message is now.
+func (h *Hub) amend(p *Publish, before *pubsub.Message, limits *channelLimits) (*engine.Append, error) {
+	given := p.Messages[0]
+	if err := mayChange(p.Grant, p.Channel, given.Action, before.ClientID); err != nil {
+		return nil, err
+	}
+	after := *before
+	after.Action, after.Version, after.Summary = given.Action, given.Version, nil
+	after.ConnectionID = p.publisher()
+	if given.Name != "" || given.EmptyName {
+		after.Name, after.EmptyName = given.Name, given.EmptyName
+	}
+	if given.Extras != nil && !bytes.Equal(given.Extras, before.Extras) {
+		ops := p.Grant.Ops(p.Channel.Resource())
+		ephemeral, err := checkExtras(given, ops)
+		if err != nil {
+			return nil, err
+		}
+		if ephemeral {
+			return nil, pubsub.NewError(pubsub.CodeBadRequest, "a change of a message cannot be ephemeral")
+		}
+		after.Extras = given.Extras
+		if claim, claimed := p.Grant.UserClaim(p.Channel.Resource()); claimed {
+			after.Extras = withUserClaim(after.Extras, claim)
+		}
+	}
+	if given.Data.Kind != pubsub.NoData {
+		if given.Action == pubsub.MessageAppend {
+			joined, err := join(before, given)
+			if err != nil {
+				return nil, err
+			}
+			after.Data = joined
+		} else {
+			after.Data, after.Encoding = given.Data, given.Encoding
+		}
+		if before.Data.Kind == pubsub.NoData {
+			after.Encoding = given.Encoding
+		}
+	}
+	if size := after.Size() + len(after.Version.Description) + len(after.Version.Metadata); size > limits.messageBytes {
+		return nil, h.tooLarge(p.Grant.App, size, limits.messageBytes)
+	}
+
+	batch := &pubsub.Batch{ConnectionID: p.publisher(), ClientID: p.Grant.ClientID, Messages: []*pubsub.Message{given}}
+	id, err := identify(p, batch)
+	if err != nil {
+		return nil, err
+	}
+	after.ID = pubsub.ItemID(batch.ID, 0)
+	told := after
+	kind := engine.KindUpdate
+	if told.Action == pubsub.MessageAppend {
+		if told.Name == before.Name && told.EmptyName == before.EmptyName && bytes.Equal(told.Extras, before.Extras) {
+			kind = engine.KindAppend
+			told.Data, told.Encoding = given.Data, given.Encoding
+		} else {
+			told.Action = pubsub.MessageUpdate // receivers, and filters, must learn of all that has changed
+			after.Action = pubsub.MessageUpdate
+		}
+	}
+	batch.Messages[0] = &told
+	return &engine.Append{
+		ID:      id,
+		Entries: []engine.Draft{{Kind: kind, Body: batch}},
+		Puts:    []engine.Put{{RecordKey: versionKey(before.Serial), Value: encodeVersion(&after), Entry: 0}},
+	}, nil
+}
+
+// join is the data of a message with what is appended to it. Only text and bytes can be joined,
+// and not what is encoded as JSON or encrypted.
+func join(before, more *pubsub.Message) (pubsub.Data, error) {
+	if before.Data.Kind == pubsub.NoData {
+		return more.Data, nil
+	}
+	if before.Data.Kind != more.Data.Kind || before.Encoding != more.Encoding || more.Encoding != "" && more.Encoding != "utf-8" {
+		return pubsub.Data{}, pubsub.NewError(pubsub.CodeInvalidMessageData, "only text can be appended to text, and bytes to bytes")
+	}
+	joined := make([]byte, 0, len(before.Data.Bytes)+len(more.Data.Bytes))
+	joined = append(append(joined, before.Data.Bytes...), more.Data.Bytes...)
+	return pubsub.Data{Kind: more.Data.Kind, Bytes: joined}, nil
+}
+
+// keepSlack is for how long records may outlast what they belong to.
+const keepSlack = time.Minute
+
+// keepFor is how long from now on the records of a message must be kept that was published at
+// the given time.
+func (h *Hub) keepFor(id pubsub.ChannelID, published int64) time.Duration {
+	return max(h.opts.Retention(id)-time.Since(time.UnixMilli(published)), 0) + engine.LiveWindow + keepSlack
+}
+
+// inQueue calls f when no other goroutine of this node changes the same message, so that only
+// those of other nodes can come between. It fails with the context.
+func (h *Hub) inQueue(ctx context.Context, id pubsub.ChannelID, serial string, f func() (engine.Result, error)) (engine.Result, error) {
+	turn := h.changing[maphash.Comparable(h.seed, changed{id, serial})%changeQueues]
+	select {
+	case turn <- struct{}{}:
+	case <-ctx.Done():
+		return engine.Result{}, engine.ErrUnavailable
+	}
+	defer func() { <-turn }()
+	return f()
+}
+
+// changed names a message of a channel.
+type changed struct {
+	channel pubsub.ChannelID
+	serial  string
+}
+
+// changeQueues is how many messages can be changed at once, at most.
+const changeQueues = 64

@@ -64,7 +64,7 @@ func (h *Hub) Presence(ctx context.Context, turn *Turn, p *Presence) error {
 		turn.End()
 		c.waitForRoom()
 	}
-	err := h.settle(ctx, func(deadline time.Time) (*engine.Append, error) {
+	_, err := h.settle(ctx, func(deadline time.Time) (*engine.Append, error) {
 		members, err := h.membersBefore(ctx, id, p)
 		if err != nil {
 			return nil, err
@@ -254,29 +254,29 @@ func newer(id, than string) bool {
 	return serial > thanSerial || serial == thanSerial && index > thanIndex
 }
 
-// presenceAttempts bounds how often a change is tried whose members change meanwhile.
-const presenceAttempts = 10
+// settleAttempts bounds how often a change is tried whose records change meanwhile.
+const settleAttempts = 20
 
-// settle appends what plan makes, until no precondition fails. It returns the engine's
-// errors.
-func (h *Hub) settle(ctx context.Context, plan func(deadline time.Time) (*engine.Append, error)) error {
+// settle appends what plan makes, until no precondition fails, and returns the outcome. It
+// returns the engine's errors. If plan makes nothing, nothing is appended.
+func (h *Hub) settle(ctx context.Context, plan func(deadline time.Time) (*engine.Append, error)) (engine.Result, error) {
 	ctx, cancel := context.WithTimeout(ctx, h.opts.AppendTimeout)
 	defer cancel()
 	deadline, _ := ctx.Deadline()
-	for attempt := range presenceAttempts {
+	for attempt := range settleAttempts {
 		a, err := plan(deadline)
 		if err != nil || a == nil {
-			return err
+			return engine.Result{}, err
 		}
-		err = h.appendAndWait(a).Err
-		if !errors.Is(err, engine.ErrPrecondition) {
-			return err
+		r := h.appendAndWait(a)
+		if !errors.Is(r.Err, engine.ErrPrecondition) {
+			return r, r.Err
 		}
-		if err := pause(ctx, rand.N(time.Millisecond<<attempt)); err != nil {
-			return err
+		if err := pause(ctx, rand.N(time.Millisecond<<min(attempt, 7))); err != nil {
+			return engine.Result{}, err
 		}
 	}
-	return engine.ErrUnavailable
+	return engine.Result{}, engine.ErrUnavailable
 }
 
 // appendAndWait returns the outcome of an Append. The engine gives it in any case.

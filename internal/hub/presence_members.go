@@ -2,7 +2,6 @@ package hub
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"strings"
 
@@ -26,10 +25,8 @@ func memberKey(connectionID, clientID string) engine.RecordKey {
 func encodeMember(m *pubsub.PresenceMessage) []byte {
 	b := make([]byte, 0, 10+len(m.ID)+len(m.Encoding)+len(m.Data.Bytes)+len(m.Extras))
 	b = append(b, memberVersion, byte(m.Data.Kind))
-	b = append(binary.AppendUvarint(b, uint64(len(m.ID))), m.ID...)
-	b = append(binary.AppendUvarint(b, uint64(len(m.Encoding))), m.Encoding...)
-	b = append(binary.AppendUvarint(b, uint64(len(m.Data.Bytes))), m.Data.Bytes...)
-	return append(binary.AppendUvarint(b, uint64(len(m.Extras))), m.Extras...)
+	b = appendField(appendField(b, m.ID), m.Encoding)
+	return appendField(appendField(b, m.Data.Bytes), m.Extras)
 }
 
 func decodeMember(r *engine.Record) (*pubsub.PresenceMessage, error) {
@@ -43,25 +40,16 @@ func decodeMember(r *engine.Record) (*pubsub.PresenceMessage, error) {
 		return nil, errMember
 	}
 	m.Data.Kind = pubsub.DataKind(b[1])
-	b = b[2:]
-	var fields [4][]byte
-	for i := range fields {
-		n, size := binary.Uvarint(b)
-		if size <= 0 || n > uint64(len(b)-size) {
-			return nil, errMember
-		}
-		end := size + int(n)
-		fields[i], b = b[size:end:end], b[end:]
-	}
-	if len(b) > 0 {
+	var id, encoding, data, extras []byte
+	if rest, ok := readFields(b[2:], &id, &encoding, &data, &extras); !ok || len(rest) > 0 {
 		return nil, errMember
 	}
-	m.ID, m.Encoding = string(fields[0]), string(fields[1])
+	m.ID, m.Encoding = string(id), string(encoding)
 	if m.Data.Kind != pubsub.NoData {
-		m.Data.Bytes = fields[2]
+		m.Data.Bytes = data
 	}
-	if len(fields[3]) > 0 {
-		m.Extras = fields[3]
+	if len(extras) > 0 {
+		m.Extras = extras
 	}
 	return m, nil
 }

@@ -18,7 +18,8 @@ import (
 // MaxMessagesPerPublish bounds the items of one publish.
 const MaxMessagesPerPublish = 1000
 
-// Publish is a request to publish messages, which reach their receivers together.
+// Publish is a request to publish messages, which reach their receivers together, or to change
+// one that was published before.
 type Publish struct {
 	Grant   *auth.Grant
 	Channel pubsub.ChannelName
@@ -63,8 +64,17 @@ type Published struct {
 // A publish above the rate that its token sets is CodeConnectionRateExceeded, one above the rates
 // of its channel CodeChannelMessageRate or CodeChannelByteRate.
 //
-// Publish may wait while the room's fan-out is far behind.
+// A message whose action is update, delete or append changes the one with its serial: what it has
+// replaces what the other has, except that appended data is added to its data (RTL32b1). It
+// comes alone, Published.Serial.Item(0) is the serial of the version that it makes (RTL32d), and errors are
+// also CodeCapabilityDenied, CodeOwnMessagesOnly, CodeMutableRuleMissing,
+// CodeInvalidParameterValue, CodeNotFound, CodeInvalidMessageData and CodeMessageTooLarge.
+//
+// Publish may wait while the room's fan-out is far behind, and for the outcome of a change.
 func (h *Hub) Publish(turn *Turn, p *Publish, done func(Published)) error {
+	if needed := mutation(p.Messages); needed != 0 {
+		return h.change(turn, p, needed, done)
+	}
 	count := len(p.Messages)
 	channelID := p.Channel.ID(p.Grant.App)
 	c := h.lookup(channelID)
@@ -156,9 +166,6 @@ func (c *channel) crowded() bool {
 // that repeats of it are recognised by (RSL1k4-5).
 func (h *Hub) check(p *Publish, rule *auth.Namespace, limits *channelLimits) (*pubsub.Batch, engine.ID, error) {
 	none := engine.ID{}
-	if needed := mutation(p.Messages); needed != 0 {
-		return nil, none, h.RefuseMutation(p.Grant, p.Channel, needed)
-	}
 	ops := p.Grant.Ops(p.Channel.Resource())
 	if p.Channel.Qualifier != "" || !ops.Has(auth.OpPublish) {
 		return nil, none, denied("publish to", p.Channel)

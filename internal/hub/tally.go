@@ -14,6 +14,8 @@ type tally struct {
 
 // add adds what attachments were sent of p.
 func (t *tally) add(p *parcel) {
+	t.frames += p.wholesSent
+	t.messages += p.wholesSent
 	for i := range p.units {
 		receivers := p.whole + int(p.receivers[i])
 		if receivers == 0 {
@@ -26,7 +28,7 @@ func (t *tally) add(p *parcel) {
 		case e.Kind == engine.KindPresence:
 			t.presence += receivers * e.Body.Len()
 			t.presenceBytes += receivers * e.Body.Size()
-		case e.Kind != engine.KindMessage:
+		case !e.Kind.OfMessages():
 		case u.Item == AllItems:
 			t.messages += receivers * e.Body.Len()
 			t.messageBytes += receivers * e.Body.Size()

@@ -123,11 +123,11 @@ func TestAServerAllocatesNothingForEachDelivery(t *testing.T) {
 		{[]string{"--dialect", "letshare"}, 57},
 	} {
 		t.Run(c.args[1], func(t *testing.T) {
-			members := "1000"
+			members, deliveries := "1000", "60000"
 			if raceEnabled {
-				members = "120" // pools forget at random, so that only the way of counting is tried
+				members, deliveries = "120", "12000" // pools forget at random, so that only the way of counting is tried
 			}
-			code, r := tool(t, t.Context(), append([]string{"allocs", "--own-server", "--members", members, "--deliveries", "60000",
+			code, r := tool(t, t.Context(), append([]string{"allocs", "--own-server", "--members", members, "--deliveries", deliveries,
 				"--warmup", "200ms", "--timeout", "60s"}, c.args...)...)
 			if code != 0 || r.Allocs == nil {
 				t.Fatalf("exit code %d, %+v", code, r)

@@ -1,6 +1,7 @@
 package load_test
 
 import (
+	"flag"
 	"os"
 	"testing"
 
@@ -15,6 +16,7 @@ func TestMain(m *testing.M) {
 		os.Exit(cli.Main(os.Args[1:], os.Stdout, os.Stderr))
 	}
 	os.Setenv("LOAD_TEST_CHILD", "1")
+	_ = flag.Set("test.parallel", "24")                           // parallel tests wait for what does not come; it is no work
 	os.Setenv("GORACE", os.Getenv("GORACE")+" atexit_sleep_ms=0") // else each child with the detector sleeps a second
 	goleak.VerifyTestMain(m)
 }

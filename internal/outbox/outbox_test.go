@@ -511,7 +511,7 @@ func TestConcurrentPutsKeepEachPuttersOrder(t *testing.T) {
 		wg.Wait()
 		select {
 		case <-done:
-		case <-time.After(20 * time.Second):
+		case <-time.After(time.Minute):
 			t.Fatalf("only %d bytes written, %d queued", len(f.written()), o.Queued())
 		}
 		var next [putters]uint32

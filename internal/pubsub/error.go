@@ -56,6 +56,7 @@ const (
 	CodeBasicAuthRequired        Code = 40162
 	CodeTokensNotRevocable       Code = 40163
 	CodeModeNotGranted           Code = 40165
+	CodeOwnMessagesOnly          Code = 40166
 	CodeClientTypeRequired       Code = 40167
 	CodeForbidden                Code = 40300
 	CodeTLSRequired              Code = 40311

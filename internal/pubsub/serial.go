@@ -101,7 +101,7 @@ func ParseItemSerial(s string) (entry Serial, index int, err error) {
 		return "", 0, fmt.Errorf("invalid serial: %q", s)
 	}
 	index, err = strconv.Atoi(tail)
-	if err != nil || index < 0 {
+	if err != nil || index < 0 || Serial(head).Item(index) != s {
 		return "", 0, fmt.Errorf("invalid serial: %q", s)
 	}
 	return Serial(head), index, nil

@@ -76,12 +76,19 @@ func historyParams(params url.Values, q *hub.History) error {
 		}
 		q.UpTo = pubsub.Serial(from)
 	}
-	if q.Cursor = params.Get("cursor"); q.Cursor != "" {
-		if _, _, err := pubsub.ParseItemSerial(q.Cursor); err != nil {
-			return invalidParam("Invalid cursor param")
+	q.Cursor, err = cursorParam(params)
+	return err
+}
+
+// cursorParam reads a cursor that is the serial of an item.
+func cursorParam(params url.Values) (string, error) {
+	cursor := params.Get("cursor")
+	if cursor != "" {
+		if _, _, err := pubsub.ParseItemSerial(cursor); err != nil {
+			return "", invalidParam("Invalid cursor param")
 		}
 	}
-	return nil
+	return cursor, nil
 }
 
 func limitParam(params url.Values) (int, error) {

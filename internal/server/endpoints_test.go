@@ -67,7 +67,8 @@ var examples = map[string]example{
 	"POST /channels/{name}/messages":                      {path: "/channels/said/messages", body: `[{"name":"n","data":"x"},{"data":{"a":1}}]`},
 	"GET /channels/{name}/messages":                       {path: "/channels/persisted:history/messages"},
 	"GET /channels/{name}/messages/{serial}":              {path: "/channels/said/messages/x"},
-	"PATCH /channels/{name}/messages/{serial}":            {path: "/channels/said/messages/x", body: `{"data":"y"}`},
+	"GET /channels/{name}/messages/{serial}/versions":     {path: "/channels/said/messages/x/versions"},
+	"PATCH /channels/{name}/messages/{serial}":            {path: "/channels/said/messages/x", body: `{"action":1,"data":"y"}`},
 	"GET /channels/{name}/messages/{serial}/annotations":  {path: "/channels/said/messages/x/annotations"},
 	"POST /channels/{name}/messages/{serial}/annotations": {path: "/channels/said/messages/x/annotations", body: `[{"type":"reaction:total.v1"}]`},
 	"GET /channels/{name}/history":                        {path: "/channels/persisted:history/history"},
@@ -228,6 +229,22 @@ func sandboxedApp(s *site, r *row, _ *http.Client) {
 	r.path, r.as = "/apps/"+app["appId"].(string), app["keys"].([]any)[0].(map[string]any)["keyStr"].(string)
 }
 
+// ofMessage publishes a message, in the place of which the request is.
+func ofMessage(channel string) func(*site, *row, *http.Client) {
+	return func(s *site, r *row, _ *http.Client) {
+		path := examples[r.at].path
+		r.path = strings.Replace(path, "/channels/said/messages/x", "/channels/"+channel+"/messages/"+url.PathEscape(s.publish(channel)), 1)
+	}
+}
+
+// publish publishes a message and returns its serial, whatever state the server is in.
+func (s *site) publish(channel string) string {
+	s.t.Helper()
+	defer s.fault.Store(s.fault.Swap(nil))
+	said := s.post("/channels/"+channel+"/messages", keyOfAll, `{"data":"x"}`, http.StatusCreated)
+	return said["serials"].([]any)[0].(string)
+}
+
 // signedRequest has the body be a token request that is signed with a key. What is changed first is signed.
 func signedRequest(change func(*auth.TokenRequest)) func(*site, *row, *http.Client) {
 	return func(_ *site, r *row, _ *http.Client) {
@@ -274,7 +291,7 @@ func ownRows() (all []row) {
 		}
 	}
 	add("", row{what: "nothing there", path: "/nowhere", method: "GET", status: 404, code: 40400},
-		row{what: "a path that is not encoded well", path: "/channels//messages/more", method: "GET", status: 404, code: 40400})
+		row{what: "a path that is not encoded well", path: "/channels//message/more", method: "GET", status: 404, code: 40400})
 
 	add("GET /time", row{what: "the time", as: nobody, status: 200, shape: `["<number>"]`})
 
@@ -313,9 +330,60 @@ func ownRows() (all []row) {
 		row{what: "an update", body: `{"action":1,"serial":"x","data":"y"}`, status: 400, code: 93002},
 	)
 
-	add("GET /channels/{name}/messages/{serial}", row{what: "a message", as: nobody, status: 404, code: 40400})
-	for _, at := range []string{"PATCH /channels/{name}/messages/{serial}",
-		"GET /channels/{name}/messages/{serial}/annotations", "POST /channels/{name}/messages/{serial}/annotations"} {
+	for at, shape := range map[string]string{
+		"GET /channels/{name}/messages/{serial}":          message,
+		"GET /channels/{name}/messages/{serial}/versions": `[` + message + `]`,
+	} {
+		path := func(channel string) string { return strings.Replace(examples[at].path, "said", channel, 1) }
+		missing := strings.Replace(examples[at].path, "/x", "/01726585978590-000000@abcdefgh:000", 1)
+		add(at,
+			row{what: "a message", prepare: ofMessage("mutable:x"), status: 200, shape: shape},
+			row{what: "a message of a plain channel", prepare: ofMessage("said"), status: 200, shape: shape},
+			row{what: "a serial that is none", status: 400, code: 40003},
+			row{what: "a message that is not there", path: missing, status: 404, code: 40400},
+			row{what: "a channel that cannot be", path: path(":x"), status: 400, code: 40010},
+			row{what: "no right", as: reader, status: 401, code: 40160},
+			row{what: "no TLS", path: path("safe:x"), header: []string{plaintext, "http"}, status: 403, code: 40311},
+			row{what: "a store that does as it likes", path: missing, state: broken, status: 500, code: 50000},
+			row{what: "a store that is away", path: missing, state: away, status: 503, code: 50005},
+		)
+	}
+	add("GET /channels/{name}/messages/{serial}/versions",
+		row{what: "a limit that is none", query: "limit=0", status: 400, code: 40003},
+		row{what: "a direction that is none", query: "direction=up", status: 400, code: 40003},
+		row{what: "a cursor that is none", query: "cursor=x", status: 400, code: 40003},
+	)
+
+	changed := ofMessage("mutable:x")
+	add("PATCH /channels/{name}/messages/{serial}",
+		row{what: "an update", prepare: changed, status: 200, shape: `{"versionSerial":"<string>"}`},
+		row{what: "a delete", prepare: changed, body: `{"action":2,"version":{"description":"why","metadata":{"k":"v"}}}`, status: 200, shape: `{"versionSerial":"<string>"}`},
+		row{what: "an append", prepare: changed, body: `{"action":5,"data":"y"}`, status: 200, shape: `{"versionSerial":"<string>"}`},
+		row{what: "no change", prepare: changed, body: `{"data":"y"}`, status: 400, code: 40000},
+		row{what: "two changes", prepare: changed, body: `[{"action":1},{"action":1}]`, status: 400, code: 40000},
+		row{what: "a body that is none", raw: `{"name":`, status: 400, code: 40001},
+		row{what: "a serial that is none", path: "/channels/mutable:x/messages/x", status: 400, code: 40003},
+		row{what: "a message that grows too large", prepare: changed, body: `{"action":5,"data":"` + strings.Repeat("y", 65536) + `"}`, status: 413, code: 40009},
+		row{what: "a channel that cannot be", path: "/channels/:x/messages/x", status: 400, code: 40010},
+		row{what: "another clientId", as: "bob", prepare: changed, body: `{"action":1,"version":{"clientId":"eve"}}`, status: 400, code: 40012},
+		row{what: "bytes for a text", prepare: changed, body: `{"action":5,"data":"eQ==","encoding":"base64"}`, status: 400, code: 40013},
+		row{what: "a name that is a number", prepare: changed, body: `{"action":1,"name":7}`, status: 400, code: 40016},
+		row{what: "extras that are not allowed", prepare: changed, body: `{"action":1,"extras":{"x":1}}`, status: 400, code: 40032},
+		row{what: "no right", as: reader, status: 401, code: 40160},
+		row{what: "nobody in particular", as: "anonymous", path: "/channels/identified:x/messages/x", status: 401, code: 40161},
+		row{what: "somebody without a name", as: "of nobody's own", prepare: changed, status: 401, code: 40166},
+		row{what: "no TLS", path: "/channels/safe:x/messages/x", header: []string{plaintext, "http"}, status: 403, code: 40311},
+		row{what: "a message that is not there", path: "/channels/mutable:x/messages/01726585978590-000000@abcdefgh:000", status: 404, code: 40400},
+		row{what: "more messages than may be", path: "/channels/mutable:x/messages/01726585978590-000000@abcdefgh:000", state: messages1, again: true, status: 429, code: 42913},
+		row{what: "more bytes than may be", path: "/channels/mutable:x/messages/01726585978590-000000@abcdefgh:000", state: bytes1, again: true, status: 429, code: 42914},
+		row{what: "a store that does as it likes", path: "/channels/mutable:x/messages/01726585978590-000000@abcdefgh:000", state: broken, status: 500, code: 50000},
+		row{what: "a store that does not answer", prepare: changed, state: unknown, status: 503, code: 50003},
+		row{what: "a full store", site: "full", prepare: func(s *site, r *row, _ *http.Client) { r.path = "/channels/mutable:full/messages/" + s.first }, status: 503, code: 50004},
+		row{what: "a store that is away", path: "/channels/mutable:x/messages/01726585978590-000000@abcdefgh:000", state: away, status: 503, code: 50005},
+		row{what: "no rule that allows it", status: 400, code: 93002},
+	)
+
+	for _, at := range []string{"GET /channels/{name}/messages/{serial}/annotations", "POST /channels/{name}/messages/{serial}/annotations"} {
 		path := func(channel string) string { return strings.Replace(examples[at].path, "said", channel, 1) }
 		add(at,
 			row{what: "what cannot be yet", path: path("mutable:x"), status: 400, code: 40000},

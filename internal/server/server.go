@@ -150,6 +150,7 @@ func build(c config.Config, secrets config.Secrets, log *slog.Logger, wrap func(
 	s.hub = hub.New(hub.Options{
 		Engine: s.engine, Directory: s.dir, Node: node,
 		Namespace: s.namespace,
+		Retention: func(id pubsub.ChannelID) time.Duration { p := s.policy(id); return max(p.Retention, p.Last) },
 		Limits:    s.limits,
 		Metrics:   s.metrics, Stats: s.stats,
 	})
@@ -242,7 +243,8 @@ func build(c config.Config, secrets config.Secrets, log *slog.Logger, wrap func(
 		if s.certs, err = newCertificates(c.TLS.CertFile, c.TLS.KeyFile, log, s.metrics); err != nil {
 			return nil, err
 		}
-		s.http.TLSConfig = &tls.Config{GetCertificate: s.certs.get}
+		// Named, or HTTP/2 is not ready if plaintext at another port happens to be served first.
+		s.http.TLSConfig = &tls.Config{GetCertificate: s.certs.get, NextProtos: []string{"h2", "http/1.1"}}
 	}
 	if len(c.TLS.ACME.Domains) > 0 {
 		s.ordered = newOrderedCertificates(c, log, s.metrics)

@@ -36,6 +36,7 @@ type site struct {
 	fault   *atomic.Pointer[fault]  // nil: all is well
 	usual   limit.Limits            // those of the configuration
 	tokens  map[string]string       // of the app "table", by name
+	first   string                  // the serial of a message from before its store was full
 }
 
 // fault is how the stores fail.
@@ -84,6 +85,13 @@ func (e flakyEngine) Records(ctx context.Context, id pubsub.ChannelID, space eng
 		return nil, err
 	}
 	return e.Engine.Records(ctx, id, space, after, limit)
+}
+
+func (e flakyEngine) Record(ctx context.Context, id pubsub.ChannelID, key engine.RecordKey) (engine.Record, bool, error) {
+	if err := e.failure(); err != nil {
+		return engine.Record{}, false, err
+	}
+	return e.Engine.Record(ctx, id, key)
 }
 
 type flakyDirectory struct {

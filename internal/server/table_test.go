@@ -51,6 +51,7 @@ func tableSite(t *testing.T) *site {
 	s := newSite(t, func(c *config.Config) { c.Sandbox.Enabled = true })
 	s.tokens["of a publisher"] = signed("table.all", tableSecret, jwt.MapClaims{"x-ably-capability": `{"*":["publish"]}`})
 	s.tokens["of a revocable key"] = signed("table.revocable", tableSecret, nil)
+	s.tokens["of nobody's own"] = signed("table.all", tableSecret, jwt.MapClaims{"x-ably-capability": `{"*":["message-update-own"]}`})
 	for range 2 {
 		s.post("/channels/persisted:history/messages", keyOfAll, `{"name":"n","data":"x"}`, http.StatusCreated)
 	}
@@ -88,6 +89,7 @@ func tableSite(t *testing.T) *site {
 // fullSite is a server whose store is full of what may not be dropped.
 func fullSite(t *testing.T) *site {
 	s := newSite(t, func(c *config.Config) { c.Limits.LogBytes = 1 << 20 })
+	s.first = s.publish("mutable:full")
 	body := `{"data":"` + strings.Repeat("x", 60_000) + `"}`
 	for range 10_000 {
 		res := s.send(s.clients["HTTP/2.0"], http.MethodPost, "/channels/persisted:full/messages", keyOfAll, []byte(body), "Content-Type", jsonMedia)

@@ -101,6 +101,14 @@ func (a *attachment) attached(flags wire.Flags) *wire.ProtocolMessage {
 // deltas reports whether the client asked for deltas.
 func (a *attachment) deltas() bool { return a.params["delta"] == "vcdiff" }
 
+// wholeAppends reports whether the client wants appends as updates with all of the message.
+func (a *attachment) wholeAppends() bool { return a.params["appendMode"] == "full" }
+
+// change is what the hub is told of modes that were allowed, and of what the client asks for now.
+func (a *attachment) change(modes pubsub.Mode) *hub.Change {
+	return &hub.Change{Modes: modes, NoEcho: a.noEcho, WholeAppends: a.wholeAppends(), Deltas: a.deltas()}
+}
+
 // allowed is which of the modes asked for a grant allows.
 func (a *attachment) allowed(grant *auth.Grant, asked pubsub.Mode) (pubsub.Mode, error) {
 	name, err := pubsub.ParseChannelName(a.channel)
@@ -178,6 +186,7 @@ func (s *Session) attach(pm *wire.ProtocolMessage) {
 		Modes:        asked,
 		ConnectionID: s.id,
 		NoEcho:       a.noEcho,
+		WholeAppends: a.wholeAppends(),
 		Beside:       s.beside(name),
 		Deltas:       a.deltas(),
 		Form:         s.transport.Form(pm.Channel),
@@ -245,7 +254,7 @@ func (s *Session) reattach(a *attachment, asked pubsub.Mode, params *channelPara
 	a.asked, a.params = asked, params.effective
 	a.noEcho = !s.echo || params.noEcho
 	s.deltas = s.deltas || a.deltas()
-	err = a.announce(&hub.Change{Modes: modes, NoEcho: a.noEcho, Deltas: a.deltas()}, a.changed, false, func(ctx context.Context, at pubsub.Serial) ([][]byte, error) {
+	err = a.announce(a.change(modes), a.changed, false, func(ctx context.Context, at pubsub.Serial) ([][]byte, error) {
 		return a.hub.ShowOccupancy(ctx, params.occupancy, at)
 	})
 	if err != nil {

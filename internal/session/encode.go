@@ -11,7 +11,7 @@ import (
 func AppendEntry(dst []byte, f wire.Format, name string, e *engine.Entry) []byte {
 	x := wire.Entry{Serial: e.Serial, Position: e.Position(), Timestamp: e.Timestamp, Batch: e.Body}
 	switch {
-	case e.Kind == engine.KindMessage, e.Kind >= engine.KindMeta:
+	case e.Kind.OfMessages(), e.Kind >= engine.KindMeta:
 		return wire.AppendMessagePM(dst, f, name, x)
 	case e.Kind == engine.KindPresence:
 		return wire.AppendPresencePM(dst, f, name, x)

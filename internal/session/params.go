@@ -20,7 +20,7 @@ type channelParams struct {
 }
 
 // known are the names of channelParams.effective.
-var known = map[string]bool{"modes": true, "echo": true, "rewind": true, "rewindLimit": true, "delta": true, "occupancy": true}
+var known = map[string]bool{"modes": true, "echo": true, "rewind": true, "rewindLimit": true, "delta": true, "occupancy": true, "appendMode": true}
 
 // readParams takes the parameters of an ATTACH, which win over those in the channel's
 // qualifier. Unknown ones are ignored; a value that makes no sense is
@@ -38,6 +38,9 @@ func readParams(name pubsub.ChannelName, given map[string]string) (channelParams
 	maps.DeleteFunc(all, func(k, _ string) bool { return !known[k] })
 	p.effective = all
 	p.noEcho = all["echo"] == "false"
+	if v, ok := all["appendMode"]; ok && v != "full" {
+		return p, invalidParam("appendMode", v, "must be full")
+	}
 	if v, ok := all["delta"]; ok && v != "vcdiff" {
 		return p, invalidParam("delta", v, "must be vcdiff")
 	}

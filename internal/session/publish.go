@@ -18,6 +18,7 @@ func (s *Session) publish(turn *hub.Turn, pm *wire.ProtocolMessage) {
 	}
 }
 
+// submit gives it to the hub. Parameters of the frame have no effect (RTL32e).
 func (s *Session) submit(turn *hub.Turn, pm *wire.ProtocolMessage, number uint64) error {
 	name, err := pubsub.ParseChannelName(pm.Channel)
 	if err != nil {
@@ -53,7 +54,7 @@ func (s *Session) annotate(pm *wire.ProtocolMessage) error {
 	if err != nil {
 		return err
 	}
-	return s.manager.opts.Hub.RefuseMutation(s.Grant(), name, auth.Ops(auth.OpAnnotationPublish))
+	return s.manager.opts.Hub.RefuseAnnotation(s.Grant(), name, auth.Ops(auth.OpAnnotationPublish))
 }
 
 // refuse answers a ProtocolMessage that needs an acknowledgement with a NACK.

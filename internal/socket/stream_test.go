@@ -20,7 +20,7 @@ import (
 	"letshare-server/internal/socket"
 )
 
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // recorder is a Feeder that notes everything and watches the contract.
 type recorder struct {

@@ -118,6 +118,9 @@ func (e *entry) identity(index int, id, connectionID string, timestamp int64, se
 	x := identity{whole(id), connectionID, timestamp, whole(serial)}
 	if e.shared {
 		x = inherited{e.Batch.ID, e.Batch.ConnectionID, e.Timestamp}.of(index, id, connectionID, timestamp, serial)
+		if serial != "" { // of a message of before, which says when that was
+			x.timestamp = timestamp
+		}
 	} else {
 		if id == "" {
 			x.id = ref{e.Batch.ID, index}

@@ -23,3 +23,18 @@ func AppendPublished(dst []byte, f Format, channel, messageID string, serials []
 	w.endObject(object)
 	return w.b
 }
+
+// AppendVersionSerial appends the body that answers a change of a message: the serial of the
+// version that it made (UDR2a). An empty one is written as null.
+func AppendVersionSerial(dst []byte, f Format, serial string) []byte {
+	w := writer{b: dst, format: f}
+	object := w.object()
+	w.key("versionSerial")
+	if serial == "" {
+		w.null()
+	} else {
+		w.str(serial)
+	}
+	w.endObject(object)
+	return w.b
+}

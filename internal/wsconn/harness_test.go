@@ -16,7 +16,7 @@ import (
 )
 
 // patience bounds waiting for what must happen; nothing waits for it when all is well.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // echo sends every message back.
 type echo struct {
@@ -197,6 +197,7 @@ func (p *peer) next() (f frame, ok bool) {
 	p.t.Helper()
 	buf := make([]byte, 64<<10)
 	for len(p.got) == 0 {
+		_ = p.conn.SetReadDeadline(time.Now().Add(patience))
 		n, err := p.conn.Read(buf)
 		if n > 0 {
 			if ferr := p.asm.Feed(buf[:n], p); ferr != nil {

@@ -77,7 +77,7 @@ type test struct {
 }
 
 // patience is how long a test waits for what must come.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // channel names a channel of this test, in the default namespace or the given one.
 func channel(t *testing.T, namespace string) pubsub.ChannelID {

@@ -34,9 +34,9 @@ const (
 // AppendFrames implements hub.Form: one record for each item.
 func (f form) AppendFrames(dst []byte, units []hub.Unit, e *engine.Entry, index int) ([]byte, []hub.Unit) {
 	event, n := eventMessage, len(e.Body.Messages)
-	switch e.Kind {
-	case engine.KindMessage:
-	case engine.KindPresence:
+	switch {
+	case e.Kind.OfMessages():
+	case e.Kind == engine.KindPresence:
 		event, n = eventPresence, len(e.Body.Presence)
 	default:
 		return dst, units
@@ -135,7 +135,7 @@ func (s style) appendEvent(dst []byte, event string, data func([]byte) []byte) [
 func (f form) appendData(dst []byte, kind engine.Kind, x wire.Entry, index int) []byte {
 	if f.bare {
 		d := &pubsub.Data{}
-		if kind == engine.KindMessage {
+		if kind.OfMessages() {
 			d = &x.Batch.Messages[index].Data
 		} else {
 			d = &x.Batch.Presence[index].Data
@@ -145,7 +145,7 @@ func (f form) appendData(dst []byte, kind engine.Kind, x wire.Entry, index int) 
 		}
 		return append(dst, d.Bytes...)
 	}
-	if kind == engine.KindMessage {
+	if kind.OfMessages() {
 		dst = wire.AppendEntryMessage(dst, wire.JSON, x, index)
 	} else {
 		dst = wire.AppendEntryPresence(dst, wire.JSON, x, index)
