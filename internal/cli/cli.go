@@ -175,6 +175,11 @@ func tryBuilding(cfg config.Config) error {
 			return err
 		}
 	}
+	if file := cfg.RevocationsFile(); file != "" {
+		if err := directorymemory.CheckRevocations(file); err != nil {
+			return err
+		}
+	}
 	// Nothing can be written here, so that secrets which the server would make and keep are
 	// made and forgotten: checking leaves nothing behind.
 	cfg.DataDir = filepath.Join(os.DevNull, "nothing")

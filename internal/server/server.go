@@ -139,6 +139,11 @@ func build(c config.Config, secrets config.Secrets, log *slog.Logger, wrap func(
 	} else if len(secrets.AdminTokens) > 0 {
 		log.Warn("apps of the control API end with this process: set data_dir to keep them")
 	}
+	if file := c.RevocationsFile(); file != "" {
+		if err := records.KeepRevocations(file); err != nil {
+			return nil, err
+		}
+	}
 	st := wrap(stores{
 		engine:    s.buildEngine(node.Name),
 		directory: records.Node(node),
