@@ -63,6 +63,7 @@ const (
 	tokenSecretFile = "token-secret"
 	appsFile        = "apps.json"
 	revocationsFile = "revocations.jsonl"
+	statisticsFile  = "statistics.json"
 )
 
 // ResolveSecrets decides which secrets and keys are used.
@@ -264,6 +265,9 @@ func (c Config) AppsFile() string { return c.kept(appsFile) }
 
 // RevocationsFile is where revocations of tokens are kept, or "" if they end with the process.
 func (c Config) RevocationsFile() string { return c.kept(revocationsFile) }
+
+// StatisticsFile is where statistics are kept, or "" if they end with the process.
+func (c Config) StatisticsFile() string { return c.kept(statisticsFile) }
 
 func (c Config) kept(file string) string {
 	if c.Mode == Local && c.DataDir == "" && c.Storage.Dir == "" {

@@ -15,6 +15,7 @@ import (
 	"sync"
 
 	"letshare-server/internal/directory"
+	"letshare-server/internal/statefile"
 )
 
 // apps are the records of apps that were made at run time.
@@ -110,7 +111,7 @@ func (d *Directory) AppsChanged() <-chan struct{} { return d.node.apps }
 // directory.ErrUnavailable.
 func (s *Store) KeepApps(path string) error {
 	f := &appsFile{path: path}
-	removeLeftovers(path)
+	statefile.RemoveLeftovers(path)
 	last, records, err := f.read()
 	if err != nil {
 		return fmt.Errorf("apps that were made at run time: %w", err)
@@ -157,7 +158,7 @@ type appEntry struct {
 // of what is in it.
 func (f *appsFile) read() (last uint64, records map[string]directory.App, err error) {
 	file, err := os.Open(f.path)
-	if isNotThere(err) {
+	if statefile.IsNotThere(err) {
 		return 0, nil, nil
 	}
 	if err != nil {
@@ -202,7 +203,7 @@ func (f *appsFile) read() (last uint64, records map[string]directory.App, err er
 // write replaces the file, for its owner only. It reports whether the file has been replaced:
 // with an error this may not survive a loss of power.
 func (f *appsFile) write(last uint64, records map[string]directory.App) (replaced bool, err error) {
-	if err := checkUnchanged(f.path, f.info); err != nil {
+	if err := statefile.Unchanged(f.path, f.info); err != nil {
 		return false, err
 	}
 	state := appsState{Format: appsFormat, Revision: last, Apps: make([]appEntry, 0, len(records))}
@@ -213,7 +214,7 @@ func (f *appsFile) write(last uint64, records map[string]directory.App) (replace
 	if err != nil {
 		return false, err
 	}
-	info, replaced, err := replaceFile(f.path, append(text, '\n'))
+	info, replaced, err := statefile.Replace(f.path, append(text, '\n'))
 	if replaced {
 		f.info = info
 	}

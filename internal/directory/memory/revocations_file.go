@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"letshare-server/internal/directory"
+	"letshare-server/internal/statefile"
 )
 
 // KeepRevocations reads revocations from a file, and from now on writes each to it before it
@@ -21,7 +22,7 @@ import (
 // with directory.ErrUnavailable.
 func (s *Store) KeepRevocations(path string) error {
 	f := &revocationsFile{path: path}
-	removeLeftovers(path)
+	statefile.RemoveLeftovers(path)
 	list, err := f.read()
 	if err != nil {
 		return fmt.Errorf("revocations of tokens: %w", err)
@@ -79,7 +80,7 @@ type revocationLine struct {
 // read returns what is in the file; a file that is not there has nothing.
 func (f *revocationsFile) read() (list []directory.Revocation, err error) {
 	file, err := os.Open(f.path)
-	if isNotThere(err) {
+	if statefile.IsNotThere(err) {
 		return nil, nil
 	}
 	if err != nil {
@@ -143,7 +144,7 @@ func appendRevocations(b []byte, list []directory.Revocation) []byte {
 // add writes what is revoked at once; live returns what was revoked before and has not expired.
 // It reports whether it was added: with an error that may not survive a loss of power.
 func (f *revocationsFile) add(list []directory.Revocation, live func() []directory.Revocation) (added bool, err error) {
-	if err := checkUnchanged(f.path, f.info); err != nil {
+	if err := statefile.Unchanged(f.path, f.info); err != nil {
 		return false, err
 	}
 	line := appendRevocations(nil, list)
@@ -172,7 +173,7 @@ func (f *revocationsFile) add(list []directory.Revocation, live func() []directo
 // replace writes the file anew.
 func (f *revocationsFile) replace(all []directory.Revocation) (replaced bool, err error) {
 	text := appendRevocations(fmt.Appendf(nil, "{\"format\":%d}\n", revocationsFormat), all)
-	info, replaced, err := replaceFile(f.path, text)
+	info, replaced, err := statefile.Replace(f.path, text)
 	if replaced {
 		f.info, f.size, f.rewrite = info, int64(len(text)), max(2*int64(len(text)), minRevocationsRewrite)
 	}

@@ -1,4 +1,6 @@
-package memory
+// Package statefile writes small files that hold what a process knows: as a whole, so that a
+// file is always one state or the next, and for one process at a time.
+package statefile
 
 import (
 	"errors"
@@ -9,14 +11,14 @@ import (
 	"syscall"
 )
 
-// checkUnchanged fails if a file is not the one that was last read or written; before is nil
+// Unchanged fails if a file is not the one that was last read or written; before is nil
 // if there was none.
-func checkUnchanged(path string, before fs.FileInfo) error {
+func Unchanged(path string, before fs.FileInfo) error {
 	info, err := os.Stat(path)
 	switch {
-	case isNotThere(err) && before == nil:
+	case IsNotThere(err) && before == nil:
 		return nil
-	case isNotThere(err):
+	case IsNotThere(err):
 		return fmt.Errorf("%s was removed while the server runs; restart it", path)
 	case err != nil:
 		return err
@@ -26,9 +28,9 @@ func checkUnchanged(path string, before fs.FileInfo) error {
 	return nil
 }
 
-// replaceFile writes a file that is one text or the other whatever happens, for its owner only.
+// Replace writes a file that is one text or the other whatever happens, for its owner only.
 // It reports whether it was replaced: with an error this may not survive a loss of power.
-func replaceFile(path string, text []byte) (info fs.FileInfo, replaced bool, err error) {
+func Replace(path string, text []byte) (info fs.FileInfo, replaced bool, err error) {
 	dir := filepath.Dir(path)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, false, err
@@ -53,17 +55,17 @@ func replaceFile(path string, text []byte) (info fs.FileInfo, replaced bool, err
 // tempPattern is the pattern of the names of files that are to become the file.
 func tempPattern(path string) string { return "." + filepath.Base(path) + "-*" }
 
-// removeLeftovers removes what processes left that ended while they wrote. It may hold secrets.
-func removeLeftovers(path string) {
+// RemoveLeftovers removes what processes left that ended while they wrote. It may hold secrets.
+func RemoveLeftovers(path string) {
 	left, _ := filepath.Glob(filepath.Join(filepath.Dir(path), tempPattern(path))) // a bad pattern matches nothing
 	for _, path := range left {
 		_ = os.Remove(path) // it stays, for its owner only
 	}
 }
 
-// isNotThere reports whether a file could not be opened because neither it nor perhaps its
+// IsNotThere reports whether a file could not be opened because neither it nor perhaps its
 // directory exists.
-func isNotThere(err error) bool {
+func IsNotThere(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)
 }
 
