@@ -35,12 +35,18 @@ func (a *Attachment) Resume(ctx context.Context, since pubsub.Serial) Backlog {
 	var sent tally
 	size := 0
 	from, read, versions := since, wholes{channel: a.channel}, make(map[string]string)
+	annotated := make(map[string]struct{})
 	for {
 		page, err := a.channel.hub.opts.Engine.Read(ctx, a.channel.id, engine.Query{
 			After: since, UpTo: a.position, Limit: backlogPage, Exact: true,
 		})
 		if err != nil {
 			return Backlog{Err: discontinuity(err)}
+		}
+		for _, e := range page.Entries {
+			for _, item := range e.Body.Annotations {
+				annotated[item.MessageSerial] = struct{}{}
+			}
 		}
 		entries := a.asSeen(page.Entries, from, &read, versions)
 		if entries == nil && len(page.Entries) > 0 {
@@ -53,6 +59,15 @@ func (a *Attachment) Resume(ctx context.Context, since pubsub.Serial) Backlog {
 			frames = append(frames, part)
 		}
 		if !page.More {
+			// Of summaries the newest are enough.
+			summaries, err := a.channel.summariesOf(annotated)
+			if err != nil {
+				return Backlog{Err: clientError(err)}
+			}
+			for _, e := range summaries {
+				e.Prev = a.position
+			}
+			frames = append(frames, a.render(summaries, &sent)...)
 			sent.count(a.channel.counts)
 			a.adopt(from, versions)
 			return Backlog{Frames: frames}
@@ -144,7 +159,7 @@ func (a *Attachment) renew(ctx context.Context, past []*engine.Entry, from pubsu
 	}
 	for i, e := range past {
 		n := len(e.Body.Messages)
-		if slices.ContainsFunc(all[:n], func(m *pubsub.Message) bool { return versions[m.Serial] != "" }) {
+		if slices.ContainsFunc(all[:n], func(m *pubsub.Message) bool { return versions[m.Serial] != "" || m.Summary != nil }) {
 			past[i] = replaced(e, all[:n]...)
 		}
 		all = all[n:]

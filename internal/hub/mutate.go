@@ -35,17 +35,6 @@ func mutable(g *auth.Grant, name pubsub.ChannelName, rule *auth.Namespace, neede
 	return nil
 }
 
-// RefuseAnnotation returns why messages of a channel cannot be annotated, or their annotations
-// read, by a party that needs one of the given operations for it. There is always a reason; it is
-// CodeBadRequest as long as the hub cannot do it.
-func (h *Hub) RefuseAnnotation(g *auth.Grant, name pubsub.ChannelName, needed auth.OpSet) error {
-	rule := h.opts.Namespace(g.App, name.Base)
-	if err := mutable(g, name, &rule, needed); err != nil {
-		return err
-	}
-	return pubsub.NewError(pubsub.CodeBadRequest, "this server does not support annotations yet")
-}
-
 // mutation returns the operations of which one is needed for what the messages change, or
 // none if all of them are new.
 func mutation(messages []*pubsub.Message) auth.OpSet {
@@ -84,11 +73,9 @@ func (h *Hub) change(turn *Turn, p *Publish, needed auth.OpSet, done func(Publis
 		turn.End()
 		c.waitForRoom()
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), h.opts.AppendTimeout)
-	defer cancel()
 	var size int
-	r, err := h.inQueue(ctx, id, p.Messages[0].Serial, func() (engine.Result, error) {
-		return h.settle(ctx, func(deadline time.Time) (*engine.Append, error) {
+	r, err := h.inQueue(id, p.Messages[0].Serial, func() (engine.Result, error) {
+		return h.settle(context.Background(), func(ctx context.Context, deadline time.Time) (*engine.Append, error) {
 			before, revision, err := h.current(ctx, id, p.Messages[0].Serial)
 			if err != nil {
 				return nil, err
@@ -96,6 +83,11 @@ func (h *Hub) change(turn *Turn, p *Publish, needed auth.OpSet, done func(Publis
 			a, err := h.amend(p, before, &limits)
 			if err != nil {
 				return nil, err
+			}
+			if a.Entries[0].Kind == engine.KindUpdate {
+				if err := h.withSummary(ctx, id, a.Entries[0].Body.Messages[0]); err != nil {
+					return nil, err
+				}
 			}
 			size = a.Entries[0].Body.Size()
 			a.Channel, a.Deadline = id, deadline
@@ -273,13 +265,19 @@ func (h *Hub) keepFor(id pubsub.ChannelID, published int64) time.Duration {
 }
 
 // inQueue calls f when no other goroutine of this node changes the same message, so that only
-// those of other nodes can come between. It fails with the context.
-func (h *Hub) inQueue(ctx context.Context, id pubsub.ChannelID, serial string, f func() (engine.Result, error)) (engine.Result, error) {
+// those of other nodes can come between. It waits for AppendTimeout at most.
+func (h *Hub) inQueue(id pubsub.ChannelID, serial string, f func() (engine.Result, error)) (engine.Result, error) {
 	turn := h.changing[maphash.Comparable(h.seed, changed{id, serial})%changeQueues]
 	select {
 	case turn <- struct{}{}:
-	case <-ctx.Done():
-		return engine.Result{}, engine.ErrUnavailable
+	default:
+		wait := time.NewTimer(h.opts.AppendTimeout)
+		defer wait.Stop()
+		select {
+		case turn <- struct{}{}:
+		case <-wait.C:
+			return engine.Result{}, engine.ErrUnavailable
+		}
 	}
 	defer func() { <-turn }()
 	return f()

@@ -64,7 +64,7 @@ func (h *Hub) Presence(ctx context.Context, turn *Turn, p *Presence) error {
 		turn.End()
 		c.waitForRoom()
 	}
-	_, err := h.settle(ctx, func(deadline time.Time) (*engine.Append, error) {
+	_, err := h.settle(ctx, func(ctx context.Context, deadline time.Time) (*engine.Append, error) {
 		members, err := h.membersBefore(ctx, id, p)
 		if err != nil {
 			return nil, err
@@ -259,12 +259,12 @@ const settleAttempts = 20
 
 // settle appends what plan makes, until no precondition fails, and returns the outcome. It
 // returns the engine's errors. If plan makes nothing, nothing is appended.
-func (h *Hub) settle(ctx context.Context, plan func(deadline time.Time) (*engine.Append, error)) (engine.Result, error) {
+func (h *Hub) settle(ctx context.Context, plan func(ctx context.Context, deadline time.Time) (*engine.Append, error)) (engine.Result, error) {
 	ctx, cancel := context.WithTimeout(ctx, h.opts.AppendTimeout)
 	defer cancel()
 	deadline, _ := ctx.Deadline()
 	for attempt := range settleAttempts {
-		a, err := plan(deadline)
+		a, err := plan(ctx, deadline)
 		if err != nil || a == nil {
 			return engine.Result{}, err
 		}

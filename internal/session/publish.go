@@ -1,9 +1,9 @@
 package session
 
 import (
+	"context"
 	"sync"
 
-	"letshare-server/internal/auth"
 	"letshare-server/internal/hub"
 	"letshare-server/internal/pubsub"
 	"letshare-server/internal/wire"
@@ -30,7 +30,7 @@ func (s *Session) submit(turn *hub.Turn, pm *wire.ProtocolMessage, number uint64
 	if pm.Messages == nil { // as against an empty array, which is acknowledged
 		return pubsub.NewError(pubsub.CodeBadRequest, "there are no messages to publish")
 	}
-	if _, a := s.find(pm.Channel); a != nil && a.hub.Modes()&pubsub.ModePublish == 0 && a.couldPublish() {
+	if _, a := s.find(pm.Channel); a != nil && a.lacks(pubsub.ModePublish) {
 		return pubsub.NewError(pubsub.CodeModeNotGranted, "the channel was attached without the publish mode")
 	}
 	return s.manager.opts.Hub.Publish(turn, &hub.Publish{
@@ -42,19 +42,42 @@ func (s *Session) submit(turn *hub.Turn, pm *wire.ProtocolMessage, number uint64
 	}, func(p hub.Published) { s.acks.resolve(s, number, p) })
 }
 
-// couldPublish reports whether the publish mode is missing only because it was not asked
-// for; otherwise the capability is what is missing, and the hub says so.
-func (a *attachment) couldPublish() bool {
-	return a.asked != 0 && a.asked&pubsub.ModePublish == 0
+// lacks reports whether a mode is missing only because it was not asked for; otherwise the
+// capability is what is missing, and the hub says so.
+func (a *attachment) lacks(mode pubsub.Mode) bool {
+	return a.hub.Modes()&mode == 0 && a.asked != 0 && a.asked&mode == 0
 }
 
-// annotate returns why an ANNOTATION is refused, as all are.
-func (s *Session) annotate(pm *wire.ProtocolMessage) error {
+// annotate hands an ANNOTATION to the hub (RTAN1c). It is acknowledged as a publish is (RTAN1d), in
+// its turn, and needs no attachment either.
+func (s *Session) annotate(turn *hub.Turn, pm *wire.ProtocolMessage) {
+	number := s.acks.expect(pm.MsgSerial)
+	p, err := s.submitAnnotations(turn, pm)
+	p.Err = pubsub.ErrorFor(err)
+	s.acks.resolve(s, number, p)
+}
+
+func (s *Session) submitAnnotations(turn *hub.Turn, pm *wire.ProtocolMessage) (hub.Published, error) {
 	name, err := pubsub.ParseChannelName(pm.Channel)
 	if err != nil {
-		return err
+		return hub.Published{}, err
 	}
-	return s.manager.opts.Hub.RefuseAnnotation(s.Grant(), name, auth.Ops(auth.OpAnnotationPublish))
+	if pm.ItemErr != nil {
+		return hub.Published{}, s.itemError(pm)
+	}
+	if pm.Annotations == nil { // as against an empty array, which is acknowledged
+		return hub.Published{}, pubsub.NewError(pubsub.CodeBadRequest, "there are no annotations")
+	}
+	if _, a := s.find(pm.Channel); a != nil && a.lacks(pubsub.ModeAnnotationPublish) {
+		return hub.Published{}, pubsub.NewError(pubsub.CodeModeNotGranted, "the channel was attached without the annotation_publish mode")
+	}
+	return s.manager.opts.Hub.Annotate(context.Background(), turn, &hub.Annotate{
+		Grant:        s.Grant(),
+		Channel:      name,
+		Items:        pm.Annotations,
+		ConnectionID: s.id,
+		MsgSerial:    pm.MsgSerial,
+	})
 }
 
 // refuse answers a ProtocolMessage that needs an acknowledgement with a NACK.

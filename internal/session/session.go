@@ -271,7 +271,7 @@ func (s *Session) acknowledged(turn *hub.Turn, pm *wire.ProtocolMessage) {
 	case wire.ActionPresence:
 		s.presence(turn, pm)
 	case wire.ActionAnnotation:
-		s.refuse(pm, pubsub.ErrorFor(s.annotate(pm)))
+		s.annotate(turn, pm)
 	default:
 		s.refuse(pm, pubsub.Errorf(pubsub.CodeBadRequest, "this server does not support protocol action %d", pm.Action))
 	}
