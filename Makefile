@@ -5,7 +5,7 @@ FUZZTIME ?= 30s
 TOOL     := $(GO) tool -modfile=tools.mod
 
 .DEFAULT_GOAL := check
-.PHONY: help check run build test unit race deps fmt lint vulncheck fuzz bench spec clean
+.PHONY: help check run build test unit race deps fmt lint vulncheck fuzz churn bench benchmarks verify chaos spec clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
@@ -50,8 +50,23 @@ vulncheck: ## look for known vulnerabilities
 fuzz: ## run every fuzzer for FUZZTIME (30s)
 	@GO="$(GO)" FUZZTIME="$(FUZZTIME)" ./test/fuzz.sh
 
-bench: ## run the benchmarks of the code, and the load tool against a server
-	@GO="$(GO)" ./test/bench.sh
+churn: ## 100,000 connections that come and go, and 3,000 random schedules, with the race detector
+	$(GO) test -race -timeout 60m ./internal/socket -run 'Churn|LayersCannot' -churn 100000 -schedules 3000
+	$(GO) test -race -timeout 60m ./internal/wsconn -run Churn -churn 100000
+
+bench: build ## measure all targets and write the table of docs/performance.md (10 minutes, on a quiet machine)
+	bin/letshare-server load bench --commit "$$(git describe --always --dirty --abbrev=12)" \
+		--out docs/performance.md --json bin/bench.json --html bin/bench.html
+
+benchmarks: ## run the benchmarks of the code
+	$(GO) test -run '^$$' -bench . -benchtime 200ms ./internal/...
+
+verify: build ## 24,000,000 deliveries, each of them verified, and memory that does not grow
+	bin/letshare-server load verify --own-server --json bin/verify.json --html bin/verify.html
+
+chaos: ## kill the process and cut the power of the database, 200 times each; the contract in full; break Redis in all ways
+	CHAOS=200 $(GO) test -count 1 -timeout 30m -v -run 'Kill|PowerLoss|TestTheContract' ./internal/engine/disk
+	CHAOS=200 $(GO) test -count 1 -timeout 30m -v -parallel 1 -run Faults ./internal/engine/redis
 
 spec: ## write the tables of docs/protocol-coverage.md from docs/spec-items.txt and what the code cites
 	$(GO) test ./test/docs -run Clauses -update

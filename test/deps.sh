@@ -20,6 +20,10 @@ need gcc gcc # for the race detector
 need node nodejs
 need npm npm
 need curl curl # for the examples of docs/rest.md and docs/admin.md
+# For the tests of the Redis engine, which start servers of their own.
+need redis-server redis-server
+need redis-sentinel redis-sentinel
+need redis-cli redis-tools
 # For the tests in a browser; CHROMIUM may be the path of another one.
 [ -n "${CHROMIUM:-}" ] || need chromium chromium --no-install-recommends
 

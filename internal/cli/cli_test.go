@@ -42,7 +42,7 @@ func TestUsage(t *testing.T) {
 		if code != 0 || errs != "" {
 			t.Errorf("%v: code %d, %q", args, code, errs)
 		}
-		for _, name := range []string{"serve", "token", "key", "load", "health", "check-config", "default-config", "version"} {
+		for _, name := range []string{"serve", "token", "key", "load", "health", "backup", "restore", "compact", "check-config", "default-config", "version"} {
 			if !strings.Contains(out, "  "+name+" ") {
 				t.Errorf("%v does not tell of %s", args, name)
 			}
@@ -55,7 +55,7 @@ func TestMistakesOnTheCommandLineAreExitCode2(t *testing.T) {
 	for _, args := range [][]string{
 		{"dance"}, {""}, {"-dance"}, {"serve", "-dance"}, {"serve", "now"}, {"token", "anna"}, {"token"}, {"token", "-user", ""},
 		{"token", "-user", "a", "-hours", "x"}, {"check-config", "file"}, {"default-config", "-mode", "staging"}, {"default-config", "x"},
-		{"health", "-timeout", "soon"}, {"health", "-url", "::"}, {"version", "x"}, {"check-config", "-set", "no value"},
+		{"backup"}, {"restore"}, {"backup", "-to"}, {"health", "-timeout", "soon"}, {"health", "-url", "::"}, {"version", "x"}, {"check-config", "-set", "no value"},
 	} {
 		code, out, errs := call(t, nil, args...)
 		if code != 2 || out != "" || errs == "" {

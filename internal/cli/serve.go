@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime"
 	"sync"
 	"syscall"
 
@@ -27,6 +28,9 @@ func serve(args []string, stdout, stderr io.Writer) int {
 	if err != nil {
 		fmt.Fprintln(stderr, err)
 		return exitFailed
+	}
+	if cfg.Debug.PprofAddress == "" {
+		runtime.MemProfileRate = 0 // nobody would see the samples
 	}
 	secrets, err := resolveSecrets(cfg)
 	if err != nil {
@@ -60,14 +64,20 @@ func serve(args []string, stdout, stderr io.Writer) int {
 		log.Error("cannot start", "error", err)
 		return exitFailed
 	}
+	if err := s.Open(); err != nil {
+		log.Error("cannot start", "error", err)
+		return exitFailed
+	}
 	l, err := s.Listen()
 	if err != nil {
 		log.Error("cannot start", "error", err)
+		_ = s.Close() // nothing was written
 		return exitFailed
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	context.AfterFunc(ctx, stop) // the next signal kills
+	context.AfterFunc(ctx, stop)   // the next signal kills
+	signal.Ignore(syscall.SIGXFSZ) // a file that may not grow is an error of who writes to it
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP) // before anybody knows that there is something to signal
 	defer signal.Stop(hangup)

@@ -60,6 +60,9 @@ func (c Config) Check() error {
 			}
 		}
 	}
+	if !slices.Contains([]string{"parked", "epoll"}, c.Server.Poller) {
+		fail("server.poller", "must be parked or epoll")
+	}
 	if !slices.Contains([]string{"exact", "wildcard"}, c.LetShare.DirectedEvents) {
 		fail("letshare.directed_events", "must be exact or wildcard")
 	}
@@ -86,6 +89,15 @@ func (c Config) Check() error {
 		if problem := tokenProblem(string(token)); problem != "" {
 			fail(fmt.Sprintf("admin.tokens[%d]", i), "%s", problem)
 		}
+	}
+	if a := c.Debug.PprofAddress; a != "" {
+		addr, err := netip.ParseAddrPort(a)
+		if err != nil || !addr.Addr().IsLoopback() {
+			fail("debug.pprof_address", "must be a loopback address and a port, such as 127.0.0.1:6060")
+		}
+	}
+	if least := 16 << 20; c.Storage.MaxBytes != 0 && c.Storage.MaxBytes < least {
+		fail("storage.max_bytes", "must be 0, or at least %d", least)
 	}
 	c.checkKeys(fail)
 	c.checkLimits(fail)

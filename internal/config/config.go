@@ -62,6 +62,7 @@ type Config struct {
 	Sandbox Sandbox `yaml:"sandbox" doc:"Apps made at run time, for the test suites of SDKs."`
 	Admin   Admin   `yaml:"admin" doc:"The control API, at /v1: apps, keys and namespaces while the server runs."`
 	TLS     TLS     `yaml:"tls" doc:"Encrypted connections."`
+	Debug   Debug   `yaml:"debug" doc:"A look inside the running server."`
 	Limits  Limits  `yaml:"limits" doc:"What one client, channel, app or message may use. Sizes are in bytes."`
 }
 
@@ -71,6 +72,7 @@ type Server struct {
 	Port           string        `yaml:"port" doc:"TCP port. 0: any free one."`
 	TrustedProxies []string      `yaml:"trusted_proxies" doc:"Addresses or networks (10.0.0.0/8) of reverse proxies whose X-Forwarded-For is believed."`
 	ShutdownGrace  time.Duration `yaml:"shutdown_grace" doc:"How long a stopping server lets connections finish."`
+	Poller         string        `yaml:"poller" doc:"How TCP sockets, WebSockets above all, wait for bytes. parked: a small goroutine each. epoll: none, they are in epoll sets; on Linux only."`
 }
 
 // JWT is about the tokens of LetShare's door.
@@ -154,7 +156,8 @@ type AppKey struct {
 
 // Storage is about durable storage.
 type Storage struct {
-	Dir string `yaml:"dir" later:"yes" doc:"Directory of the database. Empty: everything is kept in memory."`
+	Dir      string `yaml:"dir" doc:"Directory of the database. Empty: everything is kept in memory."`
+	MaxBytes int    `yaml:"max_bytes" doc:"Bytes that the database may hold; then publishes to persisted channels are refused. 0: as much as the file system has room for."`
 }
 
 // Redis is about several nodes that share one Redis.
@@ -190,6 +193,11 @@ type ACME struct {
 	Email       string   `yaml:"email" doc:"Address at which the CA may write to you."`
 	Directory   string   `yaml:"directory" doc:"URL of the CA's directory. Empty: Let's Encrypt."`
 	CacheDir    string   `yaml:"cache_dir" doc:"Directory for the account's key and the certificates. Empty: acme in data_dir."`
+}
+
+// Debug is a look inside the running server.
+type Debug struct {
+	PprofAddress string `yaml:"pprof_address" doc:"Address host:port, on this machine only, that serves profiles at /debug/pprof/ without authentication. Empty: none."`
 }
 
 // Limits is what one client, channel, app or message may use.
@@ -230,7 +238,7 @@ type Limits struct {
 func Default(mode Mode) Config {
 	c := Config{
 		Mode:   mode,
-		Server: Server{Port: "8080", ShutdownGrace: 10 * time.Second},
+		Server: Server{Port: "8080", ShutdownGrace: 10 * time.Second, Poller: "parked"},
 		JWT:    JWT{Secret: "letshare-jwt-secret-key-2024", ExpirationHours: 720, EnforceRoom: true},
 		CORS: CORS{AllowedOrigins: []string{
 			"http://localhost:3000", "http://localhost:5173", "https://letshare.fun",

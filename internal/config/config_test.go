@@ -133,7 +133,7 @@ func TestTheFixedNamesOfTheEnvironment(t *testing.T) {
 
 func TestWhatIsNotSupportedYetSaysSo(t *testing.T) {
 	for name, value := range map[string]string{
-		"storage.dir": "/data", "redis.addresses": "localhost:6379",
+		"redis.addresses": "localhost:6379",
 	} {
 		variable := "LETSHARE_" + strings.ToUpper(strings.ReplaceAll(name, ".", "_"))
 		_, _, err := config.Load(config.Options{Dir: t.TempDir(), Environ: []string{variable + "=" + value}})
@@ -162,8 +162,11 @@ func TestFaultsNameThePlaceAndTheNearestName(t *testing.T) {
 		{"a list of objects", "", "LETSHARE_NAMESPACES=a", "unknown variable LETSHARE_NAMESPACES"},
 		{"mode", "", "MODE=test", `MODE is "test": must be local or production`},
 		{"port", "server: {port: 70000}", "", "server.port: must be a port number"},
+		{"a small database", "storage: {max_bytes: 1000}", "", "storage.max_bytes: must be 0, or at least"},
 		{"level", "log: {level: loud}", "", "log.level: must be debug, info, warn or error"},
 		{"half of a certificate", "tls: {cert_file: c.pem}", "", "tls: cert_file and key_file must be set together"},
+		{"profiles for everybody", "debug: {pprof_address: '0.0.0.0:6060'}", "", "debug.pprof_address: must be a loopback address and a port"},
+		{"profiles by name", "debug: {pprof_address: 'localhost:6060'}", "", "debug.pprof_address: must be a loopback address and a port"},
 		{"TLS on one port", "server: {port: 8443}\ntls: {port: 8443, cert_file: c, key_file: k}", "", "tls.port: must differ from server.port"},
 		{"TLS on no port", "tls: {port: x, cert_file: c, key_file: k}", "", "tls.port: must be empty, or a port number"},
 		{"TLS without a certificate", "tls: {port: 8443}", "", "tls.port: needs a certificate"},

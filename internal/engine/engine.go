@@ -159,6 +159,11 @@ type Put struct {
 	Value  []byte // nil deletes
 	Entry  int    // index of the entry whose serial and timestamp are kept beside it, or NoEntry
 	Expire time.Duration
+
+	// Transient says that the record tells of a connection, such as a presence member. A
+	// store that this process alone uses, and whose connections so end with the process, does
+	// not keep it for longer, whatever the channel's Policy.
+	Transient bool
 }
 
 // Append is one atomic step on one channel: its preconditions and bounds are checked, its entries
@@ -314,3 +319,7 @@ type Policy struct {
 	// no room it may still be replaced by one that is not larger.
 	Last time.Duration
 }
+
+// Persisted reports whether more is kept than resuming needs: an engine that outlives the
+// process keeps the channel, and what it acknowledged is there after a restart.
+func (p Policy) Persisted() bool { return p.Retention > 0 || p.Last > 0 }

@@ -164,15 +164,25 @@ func TestNoExpressionTakesLong(t *testing.T) {
 	in := filter.Of(&pubsub.Message{Name: strings.Repeat("n", 20<<10), Extras: manyHeaders(4000)})
 	for _, expression := range hostile {
 		f := compile(t, expression)
-		begin := time.Now()
-		f.Matches(in)
-		if took := time.Since(begin); took > 100*time.Millisecond { // 1000 times what it should be
+		if took := soonest(func() { f.Matches(in) }); took > 100*time.Millisecond { // 1000 times what it should be
 			t.Errorf("%s: %v", expression, took)
 		}
 	}
 	if n := testing.AllocsPerRun(10, func() { compile(t, hostile[0]) }); n > 2000 {
 		t.Errorf("%v allocations to compile", n)
 	}
+}
+
+// soonest is the least time that f takes in ten tries, or the first that is short: who measures once
+// measures what else runs on the machine.
+func soonest(f func()) time.Duration {
+	least := time.Hour
+	for try := 0; try < 10 && least > 10*time.Millisecond; try++ {
+		begin := time.Now()
+		f()
+		least = min(least, time.Since(begin))
+	}
+	return least
 }
 
 func manyHeaders(n int) []byte {
@@ -210,9 +220,8 @@ func FuzzFilter(f *testing.F) {
 			return
 		}
 		in := filter.Of(&pubsub.Message{Name: name, Extras: extras})
-		begin := time.Now()
-		passes := compiled.Matches(in)
-		if took := time.Since(begin); took > time.Second {
+		var passes bool
+		if took := soonest(func() { passes = compiled.Matches(in) }); took > time.Second {
 			t.Errorf("took %v", took)
 		}
 		if compiled.Matches(in) != passes {

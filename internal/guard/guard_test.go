@@ -185,7 +185,7 @@ func TestSocketsWithoutARequestAreCounted(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { _ = conn.Close() })
-		_ = conn.SetDeadline(time.Now().Add(30 * time.Second))
+		_ = conn.SetDeadline(time.Now().Add(time.Minute))
 		if _, err := conn.Write([]byte(text)); err != nil {
 			t.Fatal(err)
 		}
@@ -206,7 +206,7 @@ func TestSocketsWithoutARequestAreCounted(t *testing.T) {
 	ended(good)
 	ended(dial(""))
 	ended(dial("GET / HTTP/1.1\r\nHost"))
-	deadline := time.Now().Add(30 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for e.count(limit.HeaderTime) < 2 && time.Now().Before(deadline) {
 		time.Sleep(time.Millisecond)
 	}

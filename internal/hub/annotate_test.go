@@ -337,7 +337,7 @@ func totalsOf(t *testing.T, summary []byte) string {
 // end.
 func TestAnnotationsFromTwoNodesEndInOneSummary(t *testing.T) {
 	c := newNodes(t, 2)
-	readers := []*reader{new(reader), new(reader)}
+	readers := []*viewer{new(viewer), new(viewer)}
 	for i, r := range readers {
 		r.attach(t, c.hubs[i], hub.Attach{}, nil)
 	}
@@ -386,7 +386,7 @@ func TestAnnotationsFromTwoNodesEndInOneSummary(t *testing.T) {
 func TestSummariesAreToldNotTooOften(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := mutableHub(t)
-		var r reader
+		var r viewer
 		r.attach(t, h, hub.Attach{}, nil)
 		serial := act(t, h, hub.Publish{Messages: message("n", "x")})
 		for range 1000 {
@@ -511,7 +511,7 @@ func TestAClientCanAskForItsPartOfASummary(t *testing.T) {
 // a client has missed.
 func TestASummaryComesWithTheMessage(t *testing.T) {
 	h := mutableHub(t)
-	var early, resumed, rewound reader
+	var early, resumed, rewound viewer
 	at := early.attach(t, h, hub.Attach{}, nil)
 	serial := act(t, h, hub.Publish{Messages: message("n", "x")})
 	since := early.position

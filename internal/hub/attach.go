@@ -39,6 +39,10 @@ type Attach struct {
 	// all nodes; zero means no limit.
 	MaxMembers int
 
+	// Deltas says that messages may be told as deltas to the message before (PC3). It needs a
+	// Form that makes one frame of an entry.
+	Deltas bool
+
 	// WholeAppends says that appends are received as updates with all of the message.
 	WholeAppends bool
 
@@ -122,6 +126,9 @@ func (h *Hub) Attach(ctx context.Context, a *Attach) (*Attachment, error) {
 
 		plaintext: a.Grant.Plaintext,
 		anonymous: !a.Grant.Identified(),
+	}
+	if a.Deltas {
+		at.receiver = &chained{Receiver: a.Receiver}
 	}
 	at.modes.Store(uint32(modes))
 	if a.Names != nil {
@@ -254,6 +261,7 @@ type Change struct {
 	Modes        pubsub.Mode // as Allowed has returned them
 	NoEcho       bool        // as in Attach
 	WholeAppends bool        // likewise
+	Deltas       bool        // likewise
 }
 
 // Mark calls f between two deliveries and returns the position there: everything up to it
@@ -275,6 +283,7 @@ func (a *Attachment) Mark(change *Change, f func()) pubsub.Serial {
 			more = pubsub.OccupancyOf(a.togetherLocked()).Minus(before)
 			a.noEcho, a.wholeAppends = change.NoEcho, change.WholeAppends
 		}
+		a.chainLocked(change != nil && change.Deltas || change == nil && a.chained() != nil)
 		f()
 		m.sent = c.sent
 		close(m.done)
@@ -354,8 +363,16 @@ func (a *Attachment) send(p *parcel) {
 			return
 		}
 	}
-	if a.start <= p.first && !p.mixed && (!p.changes || a.seesAll(p.oldest)) && a.names.Load() == nil && a.wantsKind(p.kinds) &&
-		!(a.noEcho && p.kinds.OfMessages() && p.publishedBy(a.connID)) {
+	wantsAll := a.start <= p.first && !p.mixed && (!p.changes || a.seesAll(p.oldest)) && a.names.Load() == nil && a.wantsKind(p.kinds) &&
+		!(a.noEcho && p.kinds.OfMessages() && p.publishedBy(a.connID))
+	switch {
+	case p.links != nil:
+		a.sendChained(p, wantsAll)
+		return
+	case p.unlinked:
+		a.chained().last.Store(nowhere)
+	}
+	if wantsAll {
 		a.receiver.Receive(p.bytes, false)
 		p.whole++
 		return

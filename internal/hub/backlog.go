@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -33,6 +34,7 @@ type Backlog struct {
 func (a *Attachment) Resume(ctx context.Context, since pubsub.Serial) Backlog {
 	var frames collector
 	var sent tally
+	var last *reference
 	size := 0
 	from, read, versions := since, wholes{channel: a.channel}, make(map[string]string)
 	annotated := make(map[string]struct{})
@@ -52,7 +54,9 @@ func (a *Attachment) Resume(ctx context.Context, since pubsub.Serial) Backlog {
 		if entries == nil && len(page.Entries) > 0 {
 			return Backlog{Err: pubsub.NewError(pubsub.CodeMessagesExpired, "continuity lost: a message that was appended to since then cannot be read")}
 		}
-		for _, part := range a.render(entries, &sent) {
+		parts, at := a.render(entries, &sent)
+		last = cmp.Or(at, last)
+		for _, part := range parts {
 			if size += len(part); size > maxBacklogBytes {
 				return Backlog{Err: pubsub.NewError(pubsub.CodeBacklogTooLong, "too much was missed to be sent; read the history instead")}
 			}
@@ -67,9 +71,11 @@ func (a *Attachment) Resume(ctx context.Context, since pubsub.Serial) Backlog {
 			for _, e := range summaries {
 				e.Prev = a.position
 			}
-			frames = append(frames, a.render(summaries, &sent)...)
+			parts, at := a.render(summaries, &sent)
+			frames, last = append(frames, parts...), cmp.Or(at, last)
 			sent.count(a.channel.counts)
 			a.adopt(from, versions)
+			a.follow(last)
 			return Backlog{Frames: frames}
 		}
 		since = page.Entries[len(page.Entries)-1].Serial
@@ -134,8 +140,10 @@ func (a *Attachment) Rewind(ctx context.Context, r Rewind) Backlog {
 		return Backlog{Err: clientError(err)}
 	}
 	var sent tally
-	b := Backlog{Frames: a.render(past, &sent)}
+	frames, last := a.render(past, &sent)
+	b := Backlog{Frames: frames}
 	sent.count(a.channel.counts)
+	a.follow(last)
 	if window > 0 && cut {
 		b.Err = pubsub.Errorf(pubsub.CodeBacklogTooLong, "the rewind was cut to %d messages", messages)
 	}
@@ -169,19 +177,22 @@ func (a *Attachment) renew(ctx context.Context, past []*engine.Entry, from pubsu
 }
 
 // render encodes entries in the attachment's form and returns what passes its filters, which
-// it adds to sent.
-func (a *Attachment) render(entries []*engine.Entry, sent *tally) [][]byte {
+// it adds to sent, and what the last message is, if that matters.
+func (a *Attachment) render(entries []*engine.Entry, sent *tally) (frames [][]byte, last *reference) {
 	p := parcel{batch: a.sift(entries), first: a.start, mixed: true, settled: true}
 	for i, e := range p.batch {
 		if e != nil {
 			p.bytes, p.units = a.form.AppendFrames(p.bytes, p.units, e, i)
 		}
 	}
-	var frames collector
+	var parts collector
 	p.receivers = make([]int32, len(p.units))
-	a.sendSome(&p, &frames)
+	a.sendSome(&p, &parts)
 	sent.add(&p)
-	return frames
+	if a.chained() != nil {
+		last = a.lastOf(&p)
+	}
+	return parts, last
 }
 
 // sift returns what of each entry passes the attachment's filter, nil if nothing does.

@@ -76,6 +76,7 @@ type mark struct {
 type group struct {
 	form   Form
 	filter *filter.Filter // nil: all messages
+	deltas bool           // messages are told as deltas, where they can be
 	subs   []*Attachment
 	shared bool // a fan-out is reading subs
 }
@@ -245,6 +246,9 @@ func (c *channel) fanOut(g *group, batch []*engine.Entry, first uint64, sifted *
 				if g.filter != nil {
 					p.batch = sifted.sift(g.filter, batch)
 				}
+				if p.unlinked = g.deltas && p.changes; g.deltas && !p.changes {
+					p.link(g.form, g.base(), sifted.asDeltas())
+				}
 				p.encode(g.form)
 				encoded = true
 			}
@@ -272,6 +276,11 @@ type parcel struct {
 	bytes []byte
 	kinds engine.Kind // the kind of all entries, unless mixed
 	mixed bool
+	links *links // nil: without deltas
+
+	// unlinked says that who is sent deltas otherwise is sent changed messages, to which no delta
+	// refers, and nothing but whole ones beside them.
+	unlinked bool
 
 	changes bool    // there are updates, deletes or appends among the entries
 	oldest  string  // then the entry of the oldest message that they change
@@ -352,10 +361,11 @@ func (c *channel) unshareLocked() {
 // the channel has as many different filters as it may.
 func (c *channel) addLocked(a *Attachment) bool {
 	c.unshareLocked()
+	deltas := a.chained() != nil
 	filters := 0
 	for i := range c.groups {
 		g := &c.groups[i]
-		if g.form == a.form && sameFilter(g.filter, a.filter) {
+		if g.form == a.form && sameFilter(g.filter, a.filter) && g.deltas == deltas {
 			a.form, a.filter = g.form, g.filter // one copy for all
 			g.unshare()
 			g.subs = append(g.subs, a)
@@ -366,7 +376,7 @@ func (c *channel) addLocked(a *Attachment) bool {
 			filters++
 		}
 	}
-	fresh := group{form: a.form, filter: a.filter, subs: []*Attachment{a}}
+	fresh := group{form: a.form, filter: a.filter, deltas: deltas, subs: []*Attachment{a}}
 	if a.filter == nil {
 		c.groups = slices.Insert(c.groups, 0, fresh) // those who filter come last
 	} else if filters < maxFilters {
@@ -383,7 +393,7 @@ func (c *channel) removeLocked(a *Attachment) {
 	c.unshareLocked()
 	for i := range c.groups {
 		g := &c.groups[i]
-		if g.form != a.form || g.filter != a.filter {
+		if g.form != a.form || g.filter != a.filter || g.deltas != (a.chained() != nil) {
 			continue
 		}
 		at := slices.Index(g.subs, a)

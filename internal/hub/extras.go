@@ -3,6 +3,7 @@ package hub
 import (
 	"bytes"
 	"encoding/json"
+	"slices"
 
 	"letshare-server/internal/auth"
 	"letshare-server/internal/pubsub"
@@ -14,13 +15,14 @@ var allowedExtras = map[string]bool{
 }
 
 // checkExtras checks a message's extras and reports whether it asks to be
-// ephemeral.
-func checkExtras(extras []byte, ops auth.OpSet) (ephemeral bool, err error) {
-	if len(extras) == 0 {
+// ephemeral. It takes what they say of a delta away, as in a message that is sent on: clients
+// would look for its base.
+func checkExtras(m *pubsub.Message, ops auth.OpSet) (ephemeral bool, err error) {
+	if len(m.Extras) == 0 {
 		return false, nil
 	}
 	var fields map[string]json.RawMessage
-	if json.Unmarshal(extras, &fields) != nil {
+	if json.Unmarshal(m.Extras, &fields) != nil {
 		return false, pubsub.NewError(pubsub.CodeInvalidExtras, "message extras must be an object")
 	}
 	for key := range fields {
@@ -33,6 +35,13 @@ func checkExtras(extras []byte, ops auth.OpSet) (ephemeral bool, err error) {
 	}
 	if _, ok := fields["privileged"]; ok && !ops.Has(auth.OpPrivilegedHeaders) {
 		return false, pubsub.NewError(pubsub.CodeCapabilityDenied, "extras.privileged needs the privileged-headers capability")
+	}
+	if _, ok := fields["delta"]; ok {
+		delete(fields, "delta")
+		m.Extras = nil
+		if len(fields) > 0 {
+			m.Extras, _ = json.Marshal(fields) // was JSON
+		}
 	}
 	return string(bytes.TrimSpace(fields["ephemeral"])) == "true", nil
 }
@@ -59,21 +68,25 @@ func checkPresenceExtras(extras []byte) error {
 }
 
 // withUserClaim adds what the issuer of the publisher's token says of it to extras that were
-// checked, so that they are an object, null or nothing.
+// checked.
 func withUserClaim(extras []byte, claim string) []byte {
 	value, _ := json.Marshal(claim) // cannot fail
+	return withExtra(extras, "userClaim", value)
+}
+
+// withExtra adds a field with a value in JSON to extras that were checked, so that they are an
+// object, null or nothing.
+func withExtra(extras []byte, key string, value []byte) []byte {
 	fields := bytes.TrimSpace(extras)
 	if len(fields) < 2 || fields[0] != '{' {
 		fields = []byte("{}")
 	}
 	fields = bytes.TrimSpace(fields[1 : len(fields)-1])
-	out := make([]byte, 0, len(fields)+len(value)+len(`{,"userClaim":}`))
-	out = append(out, '{')
+	separator := ""
 	if len(fields) > 0 {
-		out = append(append(out, fields...), ',')
+		separator = ","
 	}
-	out = append(append(out, `"userClaim":`...), value...)
-	return append(out, '}')
+	return slices.Concat([]byte("{"), fields, []byte(separator+`"`+key+`":`), value, []byte("}"))
 }
 
 func isFlatObject(b []byte) bool {

@@ -15,11 +15,19 @@ func sameFilter(a, b *filter.Filter) bool {
 	return a == b || a != nil && b != nil && a.Expression() == b.Expression()
 }
 
-// sieve is one batch of entries as filters see it. However many groups share a filter, it is
-// put to each message once. The zero value is ready for use with any one batch.
+// sieve is one batch of entries as filters see it, and as deltas. However many groups share a
+// filter, it is put to each message once. The zero value is ready for use with any one batch.
 type sieve struct {
 	inputs [][]filter.Input           // by entry and message; made when the first filter asks
 	passed map[string][]*engine.Entry // by expression
+	deltas *deltas                    // made when the first group asks
+}
+
+func (s *sieve) asDeltas() *deltas {
+	if s.deltas == nil {
+		s.deltas = new(deltas)
+	}
+	return s.deltas
 }
 
 // sift returns batch with what of each entry passes f: the entry itself, a part of it, or nil

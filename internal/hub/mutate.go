@@ -186,7 +186,7 @@ func (h *Hub) amend(p *Publish, before *pubsub.Message, limits *channelLimits) (
 	}
 	if given.Extras != nil && !bytes.Equal(given.Extras, before.Extras) {
 		ops := p.Grant.Ops(p.Channel.Resource())
-		ephemeral, err := checkExtras(given.Extras, ops)
+		ephemeral, err := checkExtras(given, ops)
 		if err != nil {
 			return nil, err
 		}

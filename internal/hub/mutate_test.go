@@ -107,8 +107,8 @@ func (f frames) AppendFrames(dst []byte, units []hub.Unit, e *engine.Entry, inde
 	return dst, append(units, hub.Unit{Entry: index, Item: hub.AllItems, End: len(dst)})
 }
 
-// reader is a client that puts together what it is sent of messages.
-type reader struct {
+// viewer is a client that puts together what it is sent of messages.
+type viewer struct {
 	mu       sync.Mutex
 	round    int    // of its attachments
 	held     []byte // until the attachment has begun
@@ -120,14 +120,14 @@ type reader struct {
 	wrong    []string
 }
 
-// gate is the way from one attachment to a reader.
+// gate is the way from one attachment to a viewer.
 type gate struct {
-	*reader
+	*viewer
 	round int
 }
 
 func (g gate) Receive(b []byte, _ bool) {
-	r := g.reader
+	r := g.viewer
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if g.round != r.round { // of an attachment that has ended
@@ -146,7 +146,7 @@ func (g gate) Lost(pubsub.Serial) {
 	g.lost++
 }
 
-func (r *reader) read(b []byte) {
+func (r *viewer) read(b []byte) {
 	for line := range bytes.Lines(b) {
 		pm, err := wire.Decode(wire.JSON, bytes.TrimSpace(line))
 		if err != nil {
@@ -171,7 +171,7 @@ func (r *reader) read(b []byte) {
 }
 
 // attach makes r a member, in the way of a session: what is sent of the past comes first.
-func (r *reader) attach(t testing.TB, h *hub.Hub, a hub.Attach, past func(*hub.Attachment) hub.Backlog) *hub.Attachment {
+func (r *viewer) attach(t testing.TB, h *hub.Hub, a hub.Attach, past func(*hub.Attachment) hub.Backlog) *hub.Attachment {
 	r.mu.Lock()
 	r.holding, r.held = true, nil
 	r.round++
@@ -204,7 +204,7 @@ func (r *reader) attach(t testing.TB, h *hub.Hub, a hub.Attach, past func(*hub.A
 }
 
 // said returns what was received, as "<action><data>".
-func (r *reader) said() string {
+func (r *viewer) said() string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var all []string
@@ -217,7 +217,7 @@ func (r *reader) said() string {
 // TM5
 func TestAChangedMessageKeepsItsSerialAndGetsAVersion(t *testing.T) {
 	h := mutableHub(t)
-	var r reader
+	var r viewer
 	r.attach(t, h, hub.Attach{}, nil)
 	alice := &auth.Grant{App: "app", ClientRule: auth.ClientIdentified, ClientID: "alice", Capability: auth.FullCapability}
 	bob := &auth.Grant{App: "app", ClientRule: auth.ClientIdentified, ClientID: "bob", Capability: auth.FullCapability}
@@ -328,7 +328,7 @@ func TestAChangeIsRefusedWithTheCodeThatSaysWhy(t *testing.T) {
 
 func TestAppendsAreSentAsPartsToThoseWhoHaveTheMessage(t *testing.T) {
 	h := mutableHub(t)
-	var first, whole, late, quiet reader
+	var first, whole, late, quiet viewer
 	first.attach(t, h, hub.Attach{ConnectionID: "c1"}, nil)
 	whole.attach(t, h, hub.Attach{ConnectionID: "c2", WholeAppends: true}, nil)
 	quiet.attach(t, h, hub.Attach{ConnectionID: "c3", NoEcho: true}, nil)
@@ -352,7 +352,7 @@ func TestAppendsAreSentAsPartsToThoseWhoHaveTheMessage(t *testing.T) {
 	h.Close()
 	for _, c := range []struct {
 		what string
-		r    *reader
+		r    *viewer
 		want string
 	}{
 		{"the first", &first, "0a 5b 5c 5d 5e 5f 1abcdefg 5h 5i"},
@@ -373,7 +373,7 @@ func TestARewindShowsMessagesAsTheyAreNow(t *testing.T) {
 	three := act(t, h, hub.Publish{Messages: message("n", "3")})
 	act(t, h, hub.Publish{Messages: change(pubsub.MessageAppend, one, "+")})
 	act(t, h, hub.Publish{Messages: change(pubsub.MessageDelete, three, "gone")})
-	var r reader
+	var r viewer
 	r.attach(t, h, hub.Attach{}, func(a *hub.Attachment) hub.Backlog {
 		return a.Rewind(t.Context(), hub.Rewind{Limit: 100})
 	})
@@ -452,10 +452,10 @@ func TestAChangeThatIsSentAgainIsDoneOnce(t *testing.T) {
 // the same text.
 func TestAppendsFromTwoNodesEndInOneText(t *testing.T) {
 	c := newNodes(t, 2)
-	readers := make([]*reader, 4)
-	for i := range readers {
-		readers[i] = new(reader)
-		readers[i].attach(t, c.hubs[i%2], hub.Attach{ConnectionID: fmt.Sprint("r", i), WholeAppends: i >= 2}, nil)
+	viewers := make([]*viewer, 4)
+	for i := range viewers {
+		viewers[i] = new(viewer)
+		viewers[i].attach(t, c.hubs[i%2], hub.Attach{ConnectionID: fmt.Sprint("r", i), WholeAppends: i >= 2}, nil)
 	}
 	serial := act(t, c.hubs[0], hub.Publish{Messages: message("n", ".")})
 	const each = 200
@@ -482,9 +482,9 @@ func TestAppendsFromTwoNodesEndInOneText(t *testing.T) {
 			at = strings.Index(want, part)
 		}
 	}
-	for i, r := range readers {
+	for i, r := range viewers {
 		if r.text[serial] != want || len(r.wrong) > 0 || r.lost > 0 {
-			t.Errorf("reader %d has %q, wants %q; %v, lost %d", i, r.text[serial], want, r.wrong, r.lost)
+			t.Errorf("viewer %d has %q, wants %q; %v, lost %d", i, r.text[serial], want, r.wrong, r.lost)
 		}
 	}
 }
@@ -525,10 +525,10 @@ func TestWhateverAClientSeesOfAppendsAddsUp(t *testing.T) {
 					}
 				})
 			}
-			readers := make([]*reader, 6)
-			for i := range readers {
-				r := new(reader)
-				readers[i] = r
+			viewers := make([]*viewer, 6)
+			for i := range viewers {
+				r := new(viewer)
+				viewers[i] = r
 				rng := rand.New(rand.NewPCG(seed, uint64(100+i)))
 				h := c.hubs[i%2]
 				a := hub.Attach{ConnectionID: fmt.Sprint("c", i), NoEcho: i == 4, WholeAppends: i == 5}
@@ -575,16 +575,16 @@ func TestWhateverAClientSeesOfAppendsAddsUp(t *testing.T) {
 			for _, h := range c.hubs {
 				h.Close()
 			}
-			for i, r := range readers {
+			for i, r := range viewers {
 				if len(r.wrong) > 0 || r.lost > 0 {
-					t.Errorf("reader %d: %v, lost %d", i, r.wrong, r.lost)
+					t.Errorf("viewer %d: %v, lost %d", i, r.wrong, r.lost)
 				}
 				if len(r.text) < len(serials) {
-					t.Errorf("reader %d has %d messages of %d", i, len(r.text), len(serials))
+					t.Errorf("viewer %d has %d messages of %d", i, len(r.text), len(serials))
 				}
 				for serial, text := range r.text {
 					if want := string(now(t, c.hubs[0], serial).Data.Bytes); text != want {
-						t.Errorf("reader %d has %q of %s, which is %q", i, text, serial, want)
+						t.Errorf("viewer %d has %q of %s, which is %q", i, text, serial, want)
 					}
 				}
 			}

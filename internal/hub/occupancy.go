@@ -205,7 +205,9 @@ func (a *Attachment) ShowOccupancy(ctx context.Context, view OccupancyView, at p
 	}
 	w.views[view]++
 	a.setOccupancy(view)
-	return a.render([]*engine.Entry{view.event(now, at)}, new(tally)), nil
+	frames, last := a.render([]*engine.Entry{view.event(now, at)}, new(tally))
+	a.follow(last)
+	return frames, nil
 }
 
 // removeLocked makes a one of those that are told nothing.

@@ -98,7 +98,9 @@ func (m membersOf) put(a *engine.Append) {
 		key := memberKey(m.connectionID, clientID)
 		a.Preconditions = append(a.Preconditions, engine.Precondition{RecordKey: key, Revision: c.revision})
 		if c.now != nil {
-			a.Puts = append(a.Puts, engine.Put{RecordKey: key, Value: encodeMember(c.now), Entry: 0})
+			a.Puts = append(a.Puts, engine.Put{
+				RecordKey: key, Value: encodeMember(c.now), Entry: 0, Transient: m.connectionID != fixtureConnection,
+			})
 		} else {
 			a.Puts = append(a.Puts, engine.Put{RecordKey: key, Entry: engine.NoEntry})
 		}

@@ -190,7 +190,7 @@ func (h *Hub) check(p *Publish, rule *auth.Namespace, limits *channelLimits) (*p
 		if err := completeMessage(p, ops, m); err != nil {
 			return nil, none, err
 		}
-		ephemeral, err := checkExtras(m.Extras, ops)
+		ephemeral, err := checkExtras(m, ops)
 		if err != nil {
 			return nil, none, err
 		}

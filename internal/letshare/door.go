@@ -110,7 +110,7 @@ func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "Sec-WebSocket-Version is not 13", http.StatusBadRequest)
 		return
 	}
-	conn, buffered, err := socket.Upgrade(w, r)
+	opening, err := socket.Upgrade(w, r)
 	if err != nil {
 		d.opts.Metrics.Refused("upgrade")
 		d.opts.Log.Debug("upgrade refused", "error", err)
@@ -120,7 +120,7 @@ func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if d.opts.Auth.EnforceRoom {
 		m.onlyRoom = claims.RoomID
 	}
-	if _, err := d.server.Serve(conn, buffered, m); err != nil {
+	if _, err := d.server.Serve(opening, m); err != nil {
 		d.opts.Log.Warn("connection not served", "error", err)
 	}
 }

@@ -8,17 +8,17 @@ import (
 	"io"
 	"net"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"time"
 )
 
-// startBaseline runs the baseline's server as a child, by the command line self and what is
-// appended to it, so that its CPU time can be read like any server's.
-func startBaseline(ctx context.Context, self []string, frame, batch int, echo bool, stderr io.Writer) (*baselineServer, error) {
-	args := append(self[1:len(self):len(self)], "baseline", "--serve", "--frame", strconv.Itoa(frame),
-		"--batch", strconv.Itoa(batch), "--echo="+strconv.FormatBool(echo))
+// startBaseline runs the baseline's server or the floor's as a child, by the command line self with the
+// flags appended to it, so that its CPU time can be read like any server's.
+func startBaseline(ctx context.Context, self []string, stderr io.Writer, flags ...string) (*baselineServer, error) {
+	args := slices.Concat(self[1:], []string{"baseline", "--serve"}, flags)
 	// An interrupt goes to the whole process group; the child ends when its stdin does.
 	child := exec.CommandContext(context.WithoutCancel(ctx), self[0], args...)
 	child.Stderr = stderr

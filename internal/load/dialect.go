@@ -330,3 +330,44 @@ func (bareDialect) publish(dst []byte, _ string, _ int64, payload []byte) []byte
 }
 
 func (bareDialect) read([]byte) event { return event{kind: eventJoined} }
+
+// floorDialect speaks to the floor.
+type floorDialect struct {
+	echo    bool
+	scratch []byte
+}
+
+func (d *floorDialect) target(int) string { return "/" }
+
+func (d *floorDialect) opening(dst []byte, channel string, _ int) []byte {
+	return socket.AppendMaskedFrame(dst, socket.OpText, []byte(channel), clientKey)
+}
+
+func (d *floorDialect) join(dst []byte, _ string) []byte { return dst }
+
+func (d *floorDialect) publish(dst []byte, _ string, _ int64, payload []byte) []byte {
+	kind := byte('p')
+	if !d.echo {
+		kind = 'q'
+	}
+	d.scratch = append(append(d.scratch[:0], kind), payload...)
+	return socket.AppendMaskedFrame(dst, socket.OpText, d.scratch, clientKey)
+}
+
+func (d *floorDialect) read(payload []byte) event {
+	if string(payload) == "j" {
+		return event{kind: eventJoined}
+	}
+	if len(payload) > 1 && payload[0] == 'a' {
+		if serial, err := strconv.ParseInt(string(payload[1:]), 10, 64); err == nil {
+			return event{kind: eventAck, serial: serial, count: 1}
+		}
+	}
+	return event{kind: eventError, text: fmt.Sprintf("unreadable frame %.100q", payload)}
+}
+
+func (d *floorDialect) leave(dst []byte) []byte { return dst }
+
+func (d *floorDialect) answers() bool { return true }
+
+func (d *floorDialect) channel(_, room int) string { return strconv.Itoa(room) }

@@ -1,9 +1,10 @@
 // Package load is the engine behind "letshare-server load": a client that opens very many
 // connections, makes them talk, and checks every single delivery.
 //
-// It knows only the wire, like any client, in three dialects: Ably's protocol, LetShare's
-// own at /ws, and a bare TCP one for the baseline, which is the physical limit that results are
-// compared with (one write syscall for each delivery, nothing else).
+// It knows only the wire, like any client, in four dialects: Ably's protocol, LetShare's
+// own at /ws, and two for what results are compared with. The baseline, over bare TCP, is the
+// physical limit: one write syscall for each delivery, nothing else. The floor is a WebSocket server
+// of the usual kind without any features. Neither is tuned.
 //
 // Every published message carries a marker: fixed-width digits that say which room and publisher
 // it is from, its sequence number, and when it was meant to be sent. A receiver finds the marker
@@ -19,6 +20,10 @@
 // Connections live in loops: one thread and one epoll set each, non-blocking sockets, no goroutine
 // and no buffer for a connection that is idle. A room belongs to one loop, so loops share nothing
 // while they run. Phases (connect, publish, hold, leave) are run by the engine one after the other;
-// between them the loops' state may be read. Nothing outlives Main, and the only process that is
-// started is the baseline's server, the same program again.
+// between them the loops' state may be read; a sampler reads only atomics and /proc. Nothing outlives
+// Main. The processes that it starts are the same program again: the baseline's server, the floor's,
+// and with --own-server a whole server for each run.
+//
+// The scenario bench runs all targets that docs/performance.md has, in turns where figures are
+// compared, and fills in the table there.
 package load

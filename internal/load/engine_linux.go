@@ -192,8 +192,12 @@ func (e *engine) connect(ctx context.Context) error {
 	return e.each(ctx, (*loop).connect)
 }
 
-// publish lets the groups publish for d, and waits for what is under way.
-func (e *engine) publish(ctx context.Context, d time.Duration) error {
+// publish lets the groups publish for d, or until so many deliveries were caused if deliveries is not
+// zero, and waits for what is under way.
+func (e *engine) publish(ctx context.Context, d time.Duration, deliveries int64) error {
+	for _, l := range e.loops {
+		l.quota = (deliveries + int64(len(e.loops)) - 1) / int64(len(e.loops))
+	}
 	start := e.now() + int64(5*time.Millisecond)
 	return e.each(ctx, func(l *loop) error { return l.publishFor(start, d) })
 }
@@ -222,6 +226,14 @@ func (e *engine) leave() {
 	}
 }
 
+// done is how many deliveries and acknowledgements came so far.
+func (e *engine) done() (n uint64) {
+	for _, l := range e.loops {
+		n += l.done.Load()
+	}
+	return n
+}
+
 func (e *engine) now() int64 { return int64(time.Since(e.base)) }
 
 // tally sums what the loops counted.
@@ -236,6 +248,7 @@ func (e *engine) tally() tally {
 		}
 		t.connectTimes.add(&l.connectTimes)
 		t.lag = max(t.lag, l.lag)
+		t.busiest = max(t.busiest, l.busiest)
 		if l.dialect.answers() {
 			for _, c := range l.conns {
 				if c.pub != nil {
@@ -269,7 +282,7 @@ func (e *engine) tally() tally {
 // restart forgets what was measured, not what was verified: numbers of the messages go on.
 func (e *engine) restart() {
 	for _, l := range e.loops {
-		l.lag = 0
+		l.lag, l.busiest = 0, 0
 		l.counts.frameBytes, l.counts.frames, l.counts.reads = 0, 0, 0
 		for _, s := range l.groups {
 			s.latency = histogram{}
@@ -283,6 +296,7 @@ type tally struct {
 	errors       []string
 	connectTimes histogram
 	lag          time.Duration
+	busiest      float64 // share of its time that the busiest thread ran
 	groups       []groupTally
 }
 

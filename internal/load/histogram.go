@@ -74,4 +74,15 @@ func (h *histogram) latency() Latency {
 	}
 }
 
+// curve is the distribution as points to draw, closer to each other the nearer they are to its end.
+func (h *histogram) curve() (points []Percentile) {
+	if h.total == 0 {
+		return nil
+	}
+	for missing := 100.; missing*float64(h.total) >= 100; missing *= 0.8 {
+		points = append(points, Percentile{100 - missing, micros(h.percentile(100 - missing))})
+	}
+	return append(points, Percentile{100, micros(h.max)})
+}
+
 func micros(d time.Duration) float64 { return float64(d) / 1e3 }

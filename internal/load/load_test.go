@@ -159,7 +159,7 @@ func TestAcknowledgementsAreReadWithoutDecoding(t *testing.T) {
 
 func TestPublishersFramesHaveTheSizeAskedFor(t *testing.T) {
 	for _, d := range []dialect{
-		&ablyDialect{format: wire.JSON}, &ablyDialect{format: wire.MsgPack}, &letshareDialect{}, bareDialect{},
+		&ablyDialect{format: wire.JSON}, &ablyDialect{format: wire.MsgPack}, &letshareDialect{}, bareDialect{}, &floorDialect{},
 	} {
 		for _, want := range []int{240, 300, 1000, 50_000} {
 			if _, got := payloadFor(d, "L0000-000000", want); got != want {
@@ -171,7 +171,7 @@ func TestPublishersFramesHaveTheSizeAskedFor(t *testing.T) {
 
 func TestPresetsAreValid(t *testing.T) {
 	for _, p := range presets {
-		for _, args := range expand([]string{p.name, "--key", "a.b:c", "--duration", "7s"}) {
+		for _, args := range expand([]string{p.name, "--own-server", "--duration", "7s"}) {
 			o, err := parse(args, t.Output())
 			if err != nil {
 				t.Errorf("%s: %v", p.name, err)
@@ -195,6 +195,11 @@ func TestWrongUseNamesTheFix(t *testing.T) {
 		{"idle --key k --url wss://127.0.0.1 --ca nowhere.pem", "nowhere.pem"},
 		{"idle --key k --url wss://127.0.0.1 --ca doc.go", "no certificate"},
 		{"fanout --key k --rate lots", "50%"},
+		{"fanout --key k --deliveries -1", "--deliveries"},
+		{"fanout --own-server --env NAME", "NAME=value"},
+		{"empty", "--pid"},
+		{"allocs --key k", "--pprof"},
+		{"bench --own-server", "--own-server"},
 		{"fanout --key k --members 2 --publishers 3", "--members"},
 		{"fanout --key k --rooms 0", "--rooms"},
 		{"fanout --key k --rooms 2 surplus", "surplus"},

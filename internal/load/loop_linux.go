@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -34,6 +35,7 @@ type loop struct {
 
 	publishing  bool
 	end         int64 // of publishing
+	quota       int64 // deliveries to cause before publishing ends early; zero means any number
 	outstanding int64 // deliveries and acknowledgements still to come
 	givenUp     int64 // those of them that an earlier phase waited for in vain
 	opening     int   // handshakes under way
@@ -45,6 +47,10 @@ type loop struct {
 	firstErrors  []string
 	connectTimes histogram
 	lag          time.Duration // the most that a message was sent behind its time
+	busiest      float64       // share of a phase's time that the thread ran, the largest of all phases
+
+	// done is how many deliveries and acknowledgements came; others may read it at any time.
+	done atomic.Uint64
 }
 
 // groupState is one loop's part of a group.
@@ -142,6 +148,7 @@ func (l *loop) spin(done func() bool) error {
 	defer runtime.UnlockOSThread()
 	armed := int64(0)
 	l.now = l.e.now()
+	defer l.watchThread(l.now, threadUsage())
 	for {
 		if l.e.stop.Load() {
 			return errStopped
@@ -182,6 +189,13 @@ func (l *loop) spin(done func() bool) error {
 			}
 			l.flush()
 		}
+	}
+}
+
+// watchThread notes how busy the thread was in a phase that began at start.
+func (l *loop) watchThread(start int64, before time.Duration) {
+	if took := l.e.now() - start; took > int64(200*time.Millisecond) {
+		l.busiest = max(l.busiest, float64(threadUsage()-before)/float64(took))
 	}
 }
 
@@ -500,6 +514,7 @@ func (l *loop) delivered(c *conn, m *marker, rest []byte) bool {
 	s.last = l.now
 	l.progress = l.now
 	l.outstanding--
+	l.done.Add(1)
 	if int(m.slot) < len(r.slots) {
 		if r.slots[m.slot]--; r.slots[m.slot] == 0 {
 			r.free = append(r.free, m.slot)
@@ -541,6 +556,9 @@ func (l *loop) acknowledged(c *conn, e event) {
 	s := l.groups[c.room.group]
 	s.acks += uint64(e.count)
 	l.outstanding -= e.count
+	if l.e.spec.groups[c.room.group].acks {
+		l.done.Add(uint64(e.count))
+	}
 	l.progress = l.now
 	for range e.count {
 		if l.e.spec.groups[c.room.group].acks {
@@ -594,6 +612,11 @@ func (l *loop) send(p *publisher, slot uint32, intended int64) {
 		l.outstanding++
 	}
 	l.lag = max(l.lag, time.Duration(l.now-intended))
+	if l.quota > 0 {
+		if l.quota = max(l.quota-int64(n), 0); l.quota == 0 {
+			l.publishing, l.end = false, l.now
+		}
+	}
 }
 
 // publishDue sends what the open loops have due and returns when the next is, or zero.
@@ -664,7 +687,7 @@ func (l *loop) drain(end int64, start func()) error {
 			return false
 		}
 		if l.publishing {
-			if l.now >= end {
+			if l.now >= l.end {
 				l.publishing = false
 			} else if l.now-l.progress > int64(l.e.spec.timeout) && l.outstanding > l.givenUp {
 				l.publishing = false
@@ -674,7 +697,7 @@ func (l *loop) drain(end int64, start func()) error {
 			return false
 		}
 		// Stay a little longer than the last delivery: a second copy would come now.
-		idle := l.now - max(l.progress, end)
+		idle := l.now - max(l.progress, l.end)
 		return (l.outstanding <= l.givenUp && idle > int64(50*time.Millisecond)) || idle > int64(l.e.spec.timeout)
 	})
 	l.givenUp = l.outstanding

@@ -26,7 +26,10 @@ scenarios
   mixed     small rooms (--rooms, --members, --rate) alone, then beside one of --big-members
   acks      --publishers, each with --inflight publishes not yet acknowledged (ably only)
   connect   open --connections, --concurrency at a time; CPU per connection, with or without --attach
+  empty     nobody connects; RSS of the server
+  allocs    allocations of the server for each delivery, from rooms of two sizes
   baseline  the physical limit: L1 (one write for each delivery) and L8 (8 frames in each write)
+  bench     all targets of docs/performance.md on servers of its own, beside L1 and a featureless server
 
 presets: a scenario with flags; flags behind the name win
 %s
@@ -41,6 +44,7 @@ var presets = []struct {
 	runs []string // arguments of each run
 }{
 	{"p1", []string{"idle --connections 10000 --members 10 --duration 10s"}},
+	{"p3", []string{"empty"}},
 	{"p4", []string{"fanout --rooms 1 --members 1000 --inflight 1 --with-baseline"}},
 	{"p5", []string{"fanout --rooms 1 --members 1000 --inflight 16 --with-baseline"}},
 	{"p6", []string{"fanout --rooms 200 --members 50 --rate 50% --with-baseline"}},
@@ -48,8 +52,10 @@ var presets = []struct {
 	{"p8", []string{"acks --publishers 64 --inflight 1"}},
 	{"p9", []string{"connect --connections 5000 --attach=false", "connect --connections 5000 --attach"}},
 	{"p10", []string{"fanout --rooms 200 --members 50 --rate 400"}},
+	{"p11", []string{"allocs --members 1000"}},
 	{"p14", []string{"fanout --rooms 20 --members 50 --inflight 1 --with-baseline", "fanout --rooms 200 --members 50 --inflight 1 --with-baseline"}},
-	{"p15", []string{"idle --connections 10000 --members 10 --talk 3 --waves 3 --duration 5s"}},
+	{"p15", []string{"idle --connections 10000 --members 10 --talk 3 --rate 5000 --waves 3 --pause 5m --duration 5s"}},
+	{"verify", []string{"fanout --rooms 20 --members 50 --publishers 2 --inflight 4 --deliveries 24000000 --flat --env LETSHARE_LIMITS_LOG_BYTES=16777216"}},
 }
 
 // What the digits of a marker can hold.
@@ -88,10 +94,13 @@ type options struct {
 	bigInflight int
 	talk        int
 	waves       int
+	deliveries  int64
+	flat        bool
 
 	duration    time.Duration
 	warmup      time.Duration
 	settle      time.Duration
+	pause       time.Duration
 	timeout     time.Duration
 	rounds      int
 	loops       int
@@ -102,9 +111,17 @@ type options struct {
 	baseline     string
 	withBaseline bool
 	json         string
+	html         string
+	pprof        string // host:port
+	own          bool
+	env          []string
+	out          string
+	commit       string
+	quick        bool
 
 	// Of the baseline's server.
 	serve bool
+	floor bool
 	frame int
 	batch int
 
@@ -142,7 +159,11 @@ func run(ctx context.Context, self, args []string, stdout, stderr io.Writer) int
 		}
 		o.self = self
 		if o.serve {
-			if err := serveBaseline(stdout, o.frame, o.batch, o.echo); err != nil {
+			serve := func() error { return serveBaseline(stdout, o.frame, o.batch, o.echo) }
+			if o.floor {
+				serve = func() error { return serveFloor(os.Stdin, stdout) }
+			}
+			if err := serve(); err != nil {
 				fmt.Fprintln(stderr, "load baseline:", err)
 				return 1
 			}
@@ -152,23 +173,13 @@ func run(ctx context.Context, self, args []string, stdout, stderr io.Writer) int
 		if o.json == "-" {
 			text = stderr
 		}
-		report := &Report{Scenario: o.scenario, Dialect: o.dialectName()}
-		if err := runScenario(ctx, o, report, stderr); err != nil {
-			if ctx.Err() != nil {
-				err = errors.New("interrupted")
-			}
-			report.problem("%v", err)
-		}
-		report.summarize()
-		report.write(text)
-		doc.Runs = append(doc.Runs, report)
-		if o.json != "" {
-			if err := writeJSON(o.json, stdout, &doc); err != nil && o.json != "-" {
-				fmt.Fprintln(stderr, "load:", err)
+		for _, report := range o.measure(ctx, &doc, text, stderr) {
+			if report.Failed {
 				code = 1
 			}
 		}
-		if report.Failed {
+		if err := o.save(&doc, stdout); err != nil {
+			fmt.Fprintln(stderr, "load:", err)
 			code = 1
 		}
 		if ctx.Err() != nil {
@@ -176,6 +187,43 @@ func run(ctx context.Context, self, args []string, stdout, stderr io.Writer) int
 		}
 	}
 	return code
+}
+
+// measure runs the scenario, adds what came of it to doc, and prints it to text.
+func (o *options) measure(ctx context.Context, doc *document, text, stderr io.Writer) []*Report {
+	if o.scenario == "bench" {
+		doc.Bench = &Bench{}
+		return runBench(ctx, o, doc, text, stderr)
+	}
+	report := &Report{Scenario: o.scenario, Dialect: o.dialectName()}
+	if err := runScenario(ctx, o, report, stderr); err != nil {
+		if ctx.Err() != nil {
+			err = errors.New("interrupted")
+		}
+		report.problem("%v", err)
+	}
+	report.summarize()
+	report.write(text)
+	doc.Runs = append(doc.Runs, report)
+	return doc.Runs[len(doc.Runs)-1:]
+}
+
+// save writes the files that were asked for.
+func (o *options) save(doc *document, stdout io.Writer) error {
+	if o.json != "" {
+		if err := writeJSON(o.json, stdout, doc); err != nil {
+			return err
+		}
+	}
+	if o.html != "" {
+		if err := os.WriteFile(o.html, charts(doc), 0o644); err != nil {
+			return err
+		}
+	}
+	if o.out != "" && doc.Bench != nil {
+		return doc.Bench.putInto(o.out)
+	}
+	return nil
 }
 
 // expand replaces a preset's name by what it stands for.
@@ -220,9 +268,12 @@ func parse(args []string, stderr io.Writer) (*options, error) {
 	f.IntVar(&o.bigInflight, "big-inflight", 1, "mixed: messages under way in the big room")
 	f.IntVar(&o.talk, "talk", 0, "idle: messages that each connection publishes before it is idle")
 	f.IntVar(&o.waves, "waves", 1, "idle: how often all come, hold and leave")
+	f.Int64Var(&o.deliveries, "deliveries", 0, "fanout, allocs: end a round after so many, and not after --duration")
+	f.BoolVar(&o.flat, "flat", false, "fanout: fail if the server's memory grows during a round")
 	f.DurationVar(&o.duration, "duration", 5*time.Second, "of a round, or of holding")
 	f.DurationVar(&o.warmup, "warmup", time.Second, "publishing that is verified but not measured, before each round")
 	f.DurationVar(&o.settle, "settle", 2*time.Second, "rest before memory is read")
+	f.DurationVar(&o.pause, "pause", 0, "idle: more rest after each wave")
 	f.DurationVar(&o.timeout, "timeout", 10*time.Second, "how long nothing may happen where something must")
 	f.IntVar(&o.rounds, "rounds", 0, "how often to measure (3 with a baseline, otherwise 1)")
 	f.IntVar(&o.loops, "loops", 1, "threads")
@@ -232,9 +283,23 @@ func parse(args []string, stderr io.Writer) (*options, error) {
 	f.StringVar(&o.baseline, "baseline", "", "compare with L1: CPU seconds per million deliveries, or a report in JSON")
 	f.BoolVar(&o.withBaseline, "with-baseline", false, "fanout: measure L1 between the server's rounds")
 	f.StringVar(&o.json, "json", "", "write the report as JSON to a file, or to stdout (-)")
+	f.StringVar(&o.html, "html", "", "write the report with charts to a file, which needs nothing else")
+	f.StringVar(&o.pprof, "pprof", "", "the server's debug.pprof_address (allocs)")
+	f.BoolVar(&o.own, "own-server", false, "start a server for each run, and end it: --url, --pid and credentials are its")
+	f.Func("env", "`NAME=value` in the environment of --own-server; may be repeated", func(v string) error {
+		if !strings.Contains(v, "=") {
+			return errors.New("NAME=value")
+		}
+		o.env = append(o.env, v)
+		return nil
+	})
+	f.StringVar(&o.out, "out", "", "bench: put the table between the marks of this Markdown file")
+	f.StringVar(&o.commit, "commit", "", "bench: what to call the version in the table")
+	f.BoolVar(&o.quick, "quick", false, "bench: try everything in seconds; the figures mean nothing")
 	visible := map[string]bool{}
 	f.VisitAll(func(fl *flag.Flag) { visible[fl.Name] = true })
 	f.BoolVar(&o.serve, "serve", false, "")
+	f.BoolVar(&o.floor, "floor", false, "")
 	f.IntVar(&o.frame, "frame", 0, "")
 	f.IntVar(&o.batch, "batch", 1, "")
 
@@ -295,12 +360,14 @@ func (o *options) check() error {
 		return fmt.Errorf("at most %d rooms and connections", maxRooms)
 	case max(o.inflight, o.bigInflight) > maxInflight:
 		return fmt.Errorf("at most %d messages under way", maxInflight)
+	case o.deliveries < 0:
+		return errors.New("--deliveries must not be negative")
 	case o.publishers > maxPublishers:
 		return fmt.Errorf("at most %d publishers", maxPublishers)
 	}
 	if o.rounds == 0 {
 		o.rounds = 1
-		if o.withBaseline || o.scenario == "baseline" {
+		if (o.withBaseline || o.scenario == "baseline" || o.scenario == "bench") && !o.quick {
 			o.rounds = 3
 		}
 	}
@@ -313,9 +380,23 @@ func (o *options) check() error {
 	switch o.scenario {
 	case "baseline":
 		return nil
+	case "bench":
+		if o.own {
+			return errors.New("bench starts its own servers by itself: leave --own-server out")
+		}
+		return nil
+	case "empty":
+		if o.pid == 0 && !o.own {
+			return errors.New("--pid is missing: whose memory?")
+		}
+		return nil
+	case "allocs":
+		if o.pprof == "" && !o.own {
+			return errors.New("--pprof is missing: the server's debug.pprof_address")
+		}
 	case "idle", "fanout", "mixed", "acks", "connect":
 	default:
-		return fmt.Errorf("no scenario or preset %q: there are idle, fanout, mixed, acks, connect, baseline and the presets", o.scenario)
+		return fmt.Errorf("no scenario or preset %q: there are idle, fanout, mixed, acks, connect, empty, allocs, baseline, bench and the presets", o.scenario)
 	}
 	switch o.scenario {
 	case "fanout", "mixed":
@@ -328,14 +409,14 @@ func (o *options) check() error {
 		if o.format != "json" && o.format != "msgpack" {
 			return fmt.Errorf("--format %q: json or msgpack", o.format)
 		}
-		if o.key == "" {
+		if o.key == "" && !o.own {
 			return errors.New("--key is missing: appId.keyId:secret, which a server in local mode prints when it starts")
 		}
 	case "letshare":
 		if o.scenario == "acks" {
 			return errors.New("LetShare's protocol has no acknowledgements: use --dialect ably")
 		}
-		if o.token == "" && o.secret == "" {
+		if o.token == "" && o.secret == "" && !o.own {
 			return errors.New("--token or --jwt-secret is missing: the secret is the server's jwt.secret")
 		}
 		o.echo = false // the protocol never echoes
@@ -344,6 +425,9 @@ func (o *options) check() error {
 		}
 	default:
 		return fmt.Errorf("--dialect %q: ably or letshare", o.dialect)
+	}
+	if o.own {
+		return nil
 	}
 	return o.resolve()
 }

@@ -52,6 +52,25 @@ func ownUsage() usage {
 	return usage{time.Duration(r.Utime.Nano()), time.Duration(r.Stime.Nano()), time.Now()}
 }
 
+// residentSet is what a process occupies in KiB, give or take the kernel's batches, or zero. Unlike
+// processMemory it does not make the process wait.
+func residentSet(pid int) int64 {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))
+	fields := strings.Fields(string(b))
+	if err != nil || len(fields) < 2 {
+		return 0
+	}
+	pages, _ := strconv.ParseInt(fields[1], 10, 64)
+	return pages * int64(os.Getpagesize()) / 1024
+}
+
+// threadUsage is the CPU time of the calling thread.
+func threadUsage() time.Duration {
+	var r unix.Rusage
+	_ = unix.Getrusage(unix.RUSAGE_THREAD, &r) // fails only for a bad pointer
+	return time.Duration(r.Utime.Nano() + r.Stime.Nano())
+}
+
 // memory is what a process occupies, in KiB.
 type memory struct {
 	rss, peak, private int64
@@ -70,6 +89,12 @@ func processMemory(pid int) (memory, error) {
 		m.private = procField(rollup, "Private_Clean:") + procField(rollup, "Private_Dirty:")
 	}
 	return m, nil
+}
+
+// restartPeak makes the kernel forget the most that a process occupied so far. It reports whether
+// it could.
+func restartPeak(pid int) bool {
+	return os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", pid), []byte("5"), 0) == nil
 }
 
 // writeCalls is the kernel's count of a process's write system calls, or -1 if it does not say.

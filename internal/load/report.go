@@ -28,6 +28,8 @@ type Report struct {
 	P99Ratio float64 `json:"p99Ratio,omitempty"`
 
 	Memory *Memory `json:"memory,omitempty"`
+	Flat   *Flat   `json:"flat,omitempty"`
+	Allocs *Allocs `json:"allocs,omitempty"`
 
 	Notes  []string `json:"notes,omitempty"` // what a reader must know to judge the figures
 	Failed bool     `json:"failed"`
@@ -52,6 +54,7 @@ type Round struct {
 	ToolCPU       float64 `json:"toolCpuSeconds"`
 	ToolUser      float64 `json:"toolUserSeconds"`
 	ToolPerMil    float64 `json:"toolCpuSecondsPerMillion"`
+	ToolBusiest   float64 `json:"toolBusiestThreadPercent"`
 	SentLate      float64 `json:"sentLateMaxMicros"` // behind the open loop's schedule
 	Pings         uint64  `json:"pings"`
 
@@ -65,6 +68,24 @@ type Round struct {
 
 	WriteCalls       uint64 `json:"writeCalls,omitempty"` // of the baseline, counted by itself
 	KernelWriteCalls int64  `json:"kernelWriteCalls,omitempty"`
+
+	Samples     []Sample     `json:"samples,omitempty"`
+	Percentiles []Percentile `json:"percentiles,omitempty"`
+}
+
+// Sample is what was read at one time of a round: figures of the time since the sample before.
+type Sample struct {
+	At        float64 `json:"atSeconds"` // since the round began
+	PerSecond float64 `json:"perSecond"` // deliveries or acknowledgements
+	CPU       float64 `json:"cpuPercent"`
+	ToolCPU   float64 `json:"toolCpuPercent"`
+	RSS       int64   `json:"rssKiB"`
+}
+
+// Percentile is one point of a distribution.
+type Percentile struct {
+	Percent float64 `json:"percent"`
+	Micros  float64 `json:"micros"`
 }
 
 // Latency is from the intended time of sending to the read that brought the delivery, in µs.
@@ -83,16 +104,32 @@ type Memory struct {
 	Left          int64   `json:"afterLeavingKiB"`
 	Peak          int64   `json:"peakKiB"`
 	PerConnection float64 `json:"perConnectionKiB"` // after holding, without the empty server
-	Threads       int64   `json:"threads"`
-	HoldCPU       float64 `json:"holdCpuPercent"`
-	Waves         []Wave  `json:"waves,omitempty"`
+	// PeakPerConnection is the most that was occupied at any time, without the empty server.
+	PeakPerConnection float64 `json:"peakPerConnectionKiB"`
+	Threads           int64   `json:"threads"`
+	HoldCPU           float64 `json:"holdCpuPercent"`
+	Waves             []Wave  `json:"waves,omitempty"`
+}
+
+// Flat is the server's memory in a run where it did not grow, in KiB.
+type Flat struct {
+	SecondQuarter int64 `json:"secondQuarterKiB"` // the most of it
+	SecondHalf    int64 `json:"secondHalfKiB"`    // the most of it
+}
+
+// Allocs is how often the server allocated, as the Go run-time counts.
+type Allocs struct {
+	PerPublish      float64 `json:"perPublish"`      // in a small room, deliveries included
+	PerPublishLarge float64 `json:"perPublishLarge"` // in a large one
+	// PerDelivery is what the members that the large room has more cost, each.
+	PerDelivery float64 `json:"perDelivery"`
 }
 
 // Wave is the server's memory in one of several waves of clients, in KiB.
 type Wave struct {
 	Held int64 `json:"heldKiB"`
 	Left int64 `json:"leftKiB"`
-	Peak int64 `json:"peakKiB"` // since the server began
+	Peak int64 `json:"peakKiB"` // in the wave
 }
 
 func (r *Round) wrong() uint64 {
@@ -147,7 +184,7 @@ func (r *Report) median(kind string) *Round {
 
 func medianRound(kind string, of []Round) Round {
 	m := of[0]
-	m.Kind = kind
+	m.Kind, m.Samples, m.Percentiles = kind, nil, nil
 	for _, field := range []func(*Round) *float64{
 		func(r *Round) *float64 { return &r.Seconds },
 		func(r *Round) *float64 { return &r.PerSecond },
@@ -162,6 +199,7 @@ func medianRound(kind string, of []Round) Round {
 		func(r *Round) *float64 { return &r.CPUPerMillion },
 		func(r *Round) *float64 { return &r.ToolCPU },
 		func(r *Round) *float64 { return &r.ToolPerMil },
+		func(r *Round) *float64 { return &r.ToolBusiest },
 		func(r *Round) *float64 { return &r.SentLate },
 	} {
 		values := make([]float64, len(of))
@@ -208,8 +246,17 @@ func (r *Report) write(w io.Writer) {
 	if r.P99Ratio > 0 {
 		fmt.Fprintf(w, "p99 of the small rooms beside the big one: %.2f x alone\n", r.P99Ratio)
 	}
-	if m := r.Memory; m != nil {
+	if m := r.Memory; m != nil && r.Scenario == "empty" {
+		fmt.Fprintf(w, "server RSS: %.1f MiB, peak %.1f MiB, %d threads\n", mib(m.Empty), mib(m.Peak), m.Threads)
+	} else if m != nil {
 		r.writeMemory(w, m)
+	}
+	if a := r.Allocs; a != nil {
+		fmt.Fprintf(w, "allocations per delivery: %.3f; per publish: %.1f in the small room, %.1f in the large one\n", a.PerDelivery, a.PerPublish, a.PerPublishLarge)
+	}
+	if f := r.Flat; f != nil {
+		fmt.Fprintf(w, "server RSS is flat: at most %.1f MiB in the second quarter of the run, %.1f MiB in its second half (allowed: x %.2f + %.0f MiB)\n",
+			mib(f.SecondQuarter), mib(f.SecondHalf), flatFactor, mib(flatKiB))
 	}
 	for _, n := range r.Notes {
 		fmt.Fprintf(w, "note: %s\n", n)
@@ -228,7 +275,7 @@ func (r *Report) write(w io.Writer) {
 	case wrong.wrong() > 0:
 		fmt.Fprintf(w, "WRONG: %d lost, %d duplicated, %d reordered, %d strays, %d unacknowledged, %d bad acknowledgements, %d failures\n",
 			wrong.Lost, wrong.Duplicated, wrong.Reordered, wrong.Strays, wrong.Unacked, wrong.BadAcks, wrong.Failures)
-	case !r.Failed:
+	case !r.Failed && len(r.Rounds) > 0:
 		fmt.Fprintln(w, "verified: nothing lost, duplicated, reordered or refused")
 	}
 	for _, e := range r.Errors {
@@ -268,9 +315,9 @@ func (r *Report) writeRounds(w io.Writer) {
 func (r *Report) writeMemory(w io.Writer, m *Memory) {
 	fmt.Fprintf(w, "server RSS: empty %.1f MiB, connected %.1f MiB, after holding %.1f MiB, after leaving %.1f MiB, peak %.1f MiB, %d threads\n",
 		mib(m.Empty), mib(m.Connected), mib(m.After), mib(m.Left), mib(m.Peak), m.Threads)
-	fmt.Fprintf(w, "RSS per connection: %.2f KiB; server CPU while holding: %.1f %%\n", m.PerConnection, m.HoldCPU)
+	fmt.Fprintf(w, "RSS per connection: %.2f KiB, at the peak %.2f KiB; server CPU while holding: %.1f %%\n", m.PerConnection, m.PeakPerConnection, m.HoldCPU)
 	for i, wave := range m.Waves {
-		fmt.Fprintf(w, "wave %d: held %.1f MiB, left %.1f MiB, peak so far %.1f MiB\n", i+1, mib(wave.Held), mib(wave.Left), mib(wave.Peak))
+		fmt.Fprintf(w, "wave %d: held %.1f MiB, left %.1f MiB, peak %.1f MiB\n", i+1, mib(wave.Held), mib(wave.Left), mib(wave.Peak))
 	}
 }
 
@@ -278,7 +325,8 @@ func mib(kib int64) float64 { return float64(kib) / 1024 }
 
 // document is what --json writes and --baseline reads.
 type document struct {
-	Runs []*Report `json:"runs"`
+	Runs  []*Report `json:"runs"`
+	Bench *Bench    `json:"bench,omitempty"`
 }
 
 func writeJSON(name string, stdout io.Writer, d *document) error {

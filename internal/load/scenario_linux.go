@@ -6,14 +6,29 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"strconv"
 	"time"
 
 	"letshare-server/internal/wire"
 )
 
 func runScenario(ctx context.Context, o *options, r *Report, stderr io.Writer) error {
+	if o.own {
+		server, err := startOwn(ctx, o.serverCommand(), o.env, o.scenario == "allocs")
+		if err != nil {
+			return err
+		}
+		defer server.stop()
+		if err := server.use(o); err != nil {
+			return err
+		}
+	}
 	r.Shape = o.shape()
 	switch o.scenario {
+	case "empty":
+		return o.empty(ctx, r)
+	case "allocs":
+		return o.allocs(ctx, r)
 	case "idle":
 		return o.idle(ctx, r)
 	case "fanout":
@@ -41,6 +56,10 @@ func (o *options) shape() string {
 		return fmt.Sprintf("rooms of %d, %d messages each before, held for %v", o.members, o.talk, o.duration)
 	case "acks":
 		return fmt.Sprintf("%d publishers, %d in flight each, %d-byte frames", o.publishers, o.inflight, o.bytes)
+	case "empty":
+		return fmt.Sprintf("%v after its start", o.settle)
+	case "allocs":
+		return fmt.Sprintf("rooms of %d and of %d, %d-byte frames", smallRoom, o.members, o.bytes)
 	case "connect":
 		if o.attach {
 			return fmt.Sprintf("%d at a time, each entering a room", o.concurrency)
@@ -60,6 +79,9 @@ func (o *options) spec(groups ...groupSpec) engineSpec {
 		host:    o.host,
 		tls:     o.tls,
 		dialect: func() dialect {
+			if o.dialect == "floor" {
+				return &floorDialect{echo: o.echo}
+			}
 			if o.dialect == "letshare" {
 				return newLetshareDialect(o.token, o.secret, o.users, now)
 			}
@@ -103,9 +125,9 @@ func opened(ctx context.Context, spec engineSpec) (*engine, error) {
 
 // measure publishes for warmup, which is only verified, and then for d, which is measured. The
 // process's CPU time is taken from before the first message until the last has been delivered.
-func measure(ctx context.Context, e *engine, kind string, pid int, warmup, d time.Duration, r *Report) (Round, error) {
+func measure(ctx context.Context, e *engine, kind string, pid int, warmup, d time.Duration, deliveries int64, r *Report) (Round, error) {
 	if warmup > 0 {
-		if err := e.publish(ctx, warmup); err != nil {
+		if err := e.publish(ctx, warmup, 0); err != nil {
 			return Round{}, err
 		}
 	}
@@ -118,11 +140,16 @@ func measure(ctx context.Context, e *engine, kind string, pid int, warmup, d tim
 			return Round{}, err
 		}
 	}
+	if deliveries > 0 {
+		d = mostDuration
+	}
+	samples := startSamples(e, pid)
 	own, start := ownUsage(), e.now()
-	if err := e.publish(ctx, d); err != nil {
+	err = e.publish(ctx, d, deliveries)
+	round := Round{Kind: kind, Samples: samples.end()}
+	if err != nil {
 		return Round{}, err
 	}
-	round := Round{Kind: kind}
 	if pid > 0 {
 		after, err := processUsage(pid)
 		if err != nil {
@@ -151,12 +178,13 @@ func measure(ctx context.Context, e *engine, kind string, pid int, warmup, d tim
 	}
 	round.Seconds = float64(last-start) / 1e9
 	round.PerSecond = ratio(float64(done), round.Seconds)
-	round.Latency = a.latency.latency()
+	round.Latency, round.Percentiles = a.latency.latency(), a.latency.curve()
 	round.FrameBytes = ratio(float64(after.counts.frameBytes), float64(after.counts.frames))
 	round.PerRead = ratio(float64(all), float64(after.counts.reads))
 	round.CPUPerMillion = ratio((round.CPUUser+round.CPUSystem)*1e6, float64(all))
 	round.ToolPerMil = ratio(round.ToolCPU*1e6, float64(all))
 	round.SentLate = micros(after.lag)
+	round.ToolBusiest = 100 * after.busiest
 	round.check(&after)
 	if last == 0 || done == 0 {
 		r.problem("%s: nothing was delivered", kind)
@@ -165,11 +193,18 @@ func measure(ctx context.Context, e *engine, kind string, pid int, warmup, d tim
 	if late := after.lag; late > 10*time.Millisecond {
 		r.Notes = append(r.Notes, fmt.Sprintf("%s: the tool sent up to %v late, which counts as latency: the machine is too busy", kind, late.Round(time.Millisecond)))
 	}
+	if after.busiest > 0.9 {
+		r.Notes = append(r.Notes, fmt.Sprintf("%s: a thread of the tool was busy for %.0f %% of the time: what comes per second may be "+
+			"the tool's limit and not the server's (--loops gives it more threads); CPU per delivery is right all the same", kind, round.ToolBusiest))
+	}
 	if o := round.CPUUser + round.CPUSystem; pid > 0 && o < 0.2 {
 		r.Notes = append(r.Notes, fmt.Sprintf("%s: only %.2f s of CPU time at a resolution of 0.01 s: measure longer", kind, o))
 	}
 	return round, nil
 }
+
+// mostDuration is that of a run which ends by itself.
+const mostDuration = 24 * time.Hour
 
 // check fills in what went wrong since the engine began.
 func (o *Round) check(t *tally) {
@@ -208,7 +243,7 @@ func (o *options) serverRound(ctx context.Context, kind string, spec engineSpec,
 	}
 	defer e.leave()
 	r.Connections = max(r.Connections, e.conns)
-	return measure(ctx, e, kind, o.pid, warmup, d, r)
+	return measure(ctx, e, kind, o.pid, warmup, d, o.deliveries, r)
 }
 
 // baselineRound measures L1, or L8 if batch is 8, with messages of so many bytes.
@@ -216,7 +251,8 @@ func (o *options) baselineRound(ctx context.Context, kind string, group groupSpe
 	bare := bareDialect{}
 	_, frame = payloadFor(bare, "", frame)
 	batch := max(group.batch, 1)
-	server, err := startBaseline(ctx, o.self, frame, batch, o.echo, stderr)
+	server, err := startBaseline(ctx, o.self, stderr, "--frame", strconv.Itoa(frame), "--batch", strconv.Itoa(batch),
+		"--echo="+strconv.FormatBool(o.echo))
 	if err != nil {
 		return Round{}, err
 	}
@@ -227,7 +263,7 @@ func (o *options) baselineRound(ctx context.Context, kind string, group groupSpe
 		}
 	}()
 	spec := o.spec(group)
-	spec.address, spec.dialect, spec.frameBytes = server.address, func() dialect { return bare }, frame
+	spec.address, spec.tls, spec.dialect, spec.frameBytes = server.address, nil, func() dialect { return bare }, frame
 	e, err := opened(ctx, spec)
 	if err != nil {
 		return Round{}, err
@@ -235,7 +271,7 @@ func (o *options) baselineRound(ctx context.Context, kind string, group groupSpe
 	defer e.leave()
 	r.Connections = max(r.Connections, e.conns)
 	writes := writeCalls(server.pid)
-	round, err = measure(ctx, e, kind, server.pid, warmup, d, r)
+	round, err = measure(ctx, e, kind, server.pid, warmup, d, 0, r)
 	if err != nil {
 		return Round{}, err
 	}
@@ -262,6 +298,21 @@ func (o *options) baselineRound(ctx context.Context, kind string, group groupSpe
 		r.problem("%s: its server counted %d write calls, the kernel %d", kind, counts.Writes, kernel)
 	}
 	return round, nil
+}
+
+// onFloor runs f with options for a floor server that lives as long.
+func (o *options) onFloor(ctx context.Context, stderr io.Writer, f func(*options) error) error {
+	server, err := startBaseline(ctx, o.self, stderr, "--floor")
+	if err != nil {
+		return err
+	}
+	floor := *o
+	floor.dialect, floor.address, floor.host, floor.pid = "floor", server.address, server.address.String(), server.pid
+	err = f(&floor)
+	if _, ended := server.end(); err == nil {
+		err = ended
+	}
+	return err
 }
 
 func (o *options) fanout(ctx context.Context, r *Report, stderr io.Writer) error {
@@ -300,6 +351,9 @@ func (o *options) fanout(ctx context.Context, r *Report, stderr io.Writer) error
 			return err
 		}
 		r.Rounds = append(r.Rounds, round)
+		if o.flat {
+			r.checkFlat(&round)
+		}
 	}
 	return nil
 }
@@ -308,7 +362,7 @@ func (o *options) fanout(ctx context.Context, r *Report, stderr io.Writer) error
 func (o *options) probe(ctx context.Context, r *Report) (frame int, err error) {
 	group := groupSpec{rooms: 1, members: 2, publishers: 1, inflight: 1}
 	quiet := *o
-	quiet.pid = 0
+	quiet.pid, quiet.deliveries = 0, 0
 	round, err := quiet.serverRound(ctx, "probe", o.spec(group), 200*time.Millisecond, 0, r)
 	if err != nil {
 		return 0, err
@@ -360,6 +414,70 @@ func (o *options) baselines(ctx context.Context, r *Report, stderr io.Writer) er
 	return nil
 }
 
+// serverCommand is the command line that runs a server of the same build.
+func (o *options) serverCommand() []string { return []string{o.self[0], "serve"} }
+
+// empty reads the memory of a server to which nobody is connected.
+func (o *options) empty(ctx context.Context, r *Report) error {
+	if err := wait(ctx, o.settle); err != nil {
+		return err
+	}
+	now, err := processMemory(o.pid)
+	r.Memory = &Memory{Empty: now.rss, Connected: now.rss, After: now.rss, Left: now.rss, Peak: now.peak, Threads: now.threads}
+	return err
+}
+
+// smallRoom is the size of the room that a large one is compared with. Both have a goroutine for the
+// fan-out, which rooms of up to 64 do without, so that what a publish costs by itself is the same in both,
+// and the difference is the deliveries'.
+const smallRoom = 100
+
+// allocs publishes in a small room and in one of so many members, one message at a time.
+func (o *options) allocs(ctx context.Context, r *Report) error {
+	if o.members <= smallRoom {
+		return fmt.Errorf("allocs: --members must be more than %d", smallRoom)
+	}
+	perPublish := make(map[int]float64)
+	for _, members := range []int{smallRoom, o.members} {
+		e, err := opened(ctx, o.spec(groupSpec{name: "room", rooms: 1, members: members, publishers: 1, inflight: 1}))
+		if err != nil {
+			return err
+		}
+		round, n, err := o.allocsRound(ctx, e, fmt.Sprintf("of %d", members), r)
+		e.leave()
+		if err != nil {
+			return err
+		}
+		r.Connections = max(r.Connections, e.conns)
+		r.Rounds = append(r.Rounds, round)
+		perPublish[members] = ratio(float64(n), float64(round.Published))
+	}
+	small, large := perPublish[smallRoom], perPublish[o.members]
+	r.Allocs = &Allocs{PerPublish: small, PerPublishLarge: large, PerDelivery: max(large-small, 0) / float64(o.members-smallRoom)}
+	return nil
+}
+
+func (o *options) allocsRound(ctx context.Context, e *engine, kind string, r *Report) (Round, uint64, error) {
+	if err := e.publish(ctx, o.warmup, 0); err != nil { // pools fill
+		return Round{}, 0, err
+	}
+	// Telling them allocates too: as much the second time.
+	first, err := mallocs(ctx, o.pprof)
+	if err != nil {
+		return Round{}, 0, err
+	}
+	before, err := mallocs(ctx, o.pprof)
+	if err != nil {
+		return Round{}, 0, err
+	}
+	round, err := measure(ctx, e, kind, o.pid, 0, o.duration, o.deliveries, r)
+	if err != nil {
+		return Round{}, 0, err
+	}
+	after, err := mallocs(ctx, o.pprof)
+	return round, max(after-before, before-first) - (before - first), err
+}
+
 func (o *options) mixed(ctx context.Context, r *Report) error {
 	rate, percent, err := o.messageRate()
 	if err != nil {
@@ -409,22 +527,29 @@ func (o *options) silent() []groupSpec {
 }
 
 func (o *options) connects(ctx context.Context, r *Report) error {
-	spec := o.spec(o.silent()...)
-	spec.join = o.attach || o.dialect == "letshare" // LetShare says nothing before the room
-	if err := raiseFiles(o.connections); err != nil {
-		return err
-	}
 	for range o.rounds {
-		e := newEngine(spec)
-		r.Connections = e.conns
-		round, err := o.connectRound(ctx, e, r)
-		e.leave()
+		round, err := o.connectOnce(ctx, "server", r)
 		if err != nil {
 			return err
 		}
 		r.Rounds = append(r.Rounds, round)
 	}
 	return nil
+}
+
+// connectOnce opens all connections and closes them.
+func (o *options) connectOnce(ctx context.Context, kind string, r *Report) (Round, error) {
+	spec := o.spec(o.silent()...)
+	spec.join = o.attach || o.dialect != "ably" // the others say nothing before the room
+	if err := raiseFiles(o.connections); err != nil {
+		return Round{}, err
+	}
+	e := newEngine(spec)
+	defer e.leave()
+	r.Connections = e.conns
+	round, err := o.connectRound(ctx, e, r)
+	round.Kind = kind
+	return round, err
 }
 
 func (o *options) connectRound(ctx context.Context, e *engine, r *Report) (Round, error) {
@@ -495,9 +620,17 @@ func (o *options) idle(ctx context.Context, r *Report) error {
 	if err := read(&m.Empty); err != nil {
 		return err
 	}
+	if o.pid > 0 && !restartPeak(o.pid) {
+		r.Notes = append(r.Notes, "the server's peak cannot be read for each wave: it is the most since the server began")
+	}
 	if used, err := processUsage(o.pid); err == nil && used.total() > time.Second {
 		r.Notes = append(r.Notes, "the server has worked before: memory that it kept is used again, and RSS per connection looks too small; start it anew")
 	}
+	peak := int64(0) // of all waves
+	defer func() {
+		m.Peak = max(m.Peak, peak)
+		m.PeakPerConnection = ratio(float64(m.Peak-m.Empty), float64(r.Connections))
+	}()
 	for range o.waves {
 		wave := Wave{}
 		round, err := o.idleWave(ctx, o.spec(groups...), rate, read, m, &wave, r)
@@ -505,15 +638,19 @@ func (o *options) idle(ctx context.Context, r *Report) error {
 			return err
 		}
 		r.Rounds = append(r.Rounds, round)
-		if err := wait(ctx, o.settle); err != nil {
+		if err := wait(ctx, o.settle+o.pause); err != nil {
 			return err
 		}
 		if err := read(&wave.Left); err != nil {
 			return err
 		}
 		wave.Peak, m.Left = m.Peak, wave.Left
+		peak = max(peak, m.Peak)
 		if o.waves > 1 {
 			m.Waves = append(m.Waves, wave)
+			if o.pid > 0 {
+				restartPeak(o.pid)
+			}
 		}
 	}
 	return nil

@@ -107,16 +107,17 @@ func (s *testServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, `{"error":"who?"}`, http.StatusUnauthorized)
 		return
 	}
-	conn, rest, err := socket.Upgrade(w, r)
+	o, err := socket.Upgrade(w, r)
 	if err != nil {
 		return
 	}
-	c.conn = conn
+	c.conn = o.Conn
+	_, _ = c.conn.Write(o.Answer) // a tool that has left is no concern here
 	s.mu.Lock()
 	s.conns[c] = struct{}{}
 	host, _, _ := net.SplitHostPort(r.RemoteAddr)
 	s.hosts[host]++
-	s.wg.Go(func() { c.serve(rest) })
+	s.wg.Go(func() { c.serve(o.Buffered) })
 	s.mu.Unlock()
 }
 

@@ -8,6 +8,7 @@ package metrics
 
 import (
 	"context"
+	"sort"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -46,6 +47,9 @@ type Metrics struct {
 	exceeded   [limit.Names]atomic.Int64
 	rate       rate
 
+	commitSeconds, commitAppends histogram
+	commitsFailed                atomic.Int64
+
 	certificateFailures atomic.Int64
 	certificateEnds     atomic.Int64 // seconds since 1970
 
@@ -62,11 +66,24 @@ type Held struct {
 	LogBytes    int64 // of the memory engine's channels: messages, members and overheads
 	IDBytes     int64 // of the ids by which the memory engine knows what is sent again
 	Evicted     int64 // messages dropped before their time for want of room, since the start
+
+	Storage *Storage // nil: there is no database
+}
+
+// Storage is what the database holds now.
+type Storage struct {
+	FileBytes    int64 // of its pages, used and free
+	FreeBytes    int64 // of those that are free, to be used again
+	WaitingBytes int64 // of what waits to be committed
 }
 
 // New returns metrics that count from now on.
 func New() *Metrics {
-	return &Metrics{started: time.Now(), refused: make(map[string]int64), held: func() Held { return Held{} }}
+	return &Metrics{
+		started: time.Now(), refused: make(map[string]int64), held: func() Held { return Held{} },
+		commitSeconds: newHistogram(.0005, .001, .002, .005, .01, .02, .05, .1, .2, .5, 1, 2, 5),
+		commitAppends: newHistogram(1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096),
+	}
 }
 
 // Watch names what is asked for the figures of Held. It is called before anything is served.
@@ -130,6 +147,52 @@ func (m *Metrics) SlowConsumerClosed() { m.slowClosed.Add(1) }
 
 // LimitExceeded counts what a limit has refused, dropped or ended.
 func (m *Metrics) LimitExceeded(n limit.Name) { m.exceeded[n].Add(1) }
+
+// Committed counts publishes that are durable together, and how long that took.
+func (m *Metrics) Committed(appends int, took time.Duration) {
+	m.commitSeconds.observe(took.Seconds())
+	m.commitAppends.observe(float64(appends))
+}
+
+// CommitFailed counts what the disk refused.
+func (m *Metrics) CommitFailed() { m.commitsFailed.Add(1) }
+
+// histogram counts values by size.
+type histogram struct {
+	bounds []float64 // immutable
+
+	mu     sync.Mutex
+	counts []uint64 // of values up to the bound, and not to the one before
+	count  uint64
+	sum    float64
+}
+
+func newHistogram(bounds ...float64) histogram {
+	return histogram{bounds: bounds, counts: make([]uint64, len(bounds))}
+}
+
+func (h *histogram) observe(v float64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if i := sort.SearchFloat64s(h.bounds, v); i < len(h.counts) {
+		h.counts[i]++
+	}
+	h.count++
+	h.sum += v
+}
+
+// cumulative is what Prometheus wants: for each bound the number of values up to it.
+func (h *histogram) cumulative() (count uint64, sum float64, buckets map[float64]uint64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	buckets = make(map[float64]uint64, len(h.bounds))
+	upTo := uint64(0)
+	for i, b := range h.bounds {
+		upTo += h.counts[i]
+		buckets[b] = upTo
+	}
+	return h.count, h.sum, buckets
+}
 
 // CertificateFailed counts a certificate that could not be read, ordered or renewed.
 func (m *Metrics) CertificateFailed() { m.certificateFailures.Add(1) }

@@ -91,7 +91,12 @@ func busy() *Metrics {
 	m.Refused("token")
 	m.Refused("token")
 	m.SessionRefused(40101)
-	m.Watch(func() Held { return Held{Sessions: 1, OutboxBytes: 2, LogBytes: 3, IDBytes: 4, Evicted: 5} })
+	m.Watch(func() Held {
+		return Held{Sessions: 1, OutboxBytes: 2, LogBytes: 3, IDBytes: 4, Evicted: 5, Storage: &Storage{6, 7, 8}}
+	})
+	m.Committed(3, 3*time.Millisecond)
+	m.Committed(5000, time.Minute)
+	m.CommitFailed()
 	m.StreamRefused(40160)
 	return m
 }
@@ -210,6 +215,10 @@ func TestTheTextFormIsWhatScrapersExpect(t *testing.T) {
 		{"letshare_log_bytes", nil, 3},
 		{"letshare_id_bytes", nil, 4},
 		{"letshare_messages_evicted_total", nil, 5},
+		{"letshare_storage_commits_failed_total", nil, 1},
+		{"letshare_storage_file_bytes", nil, 6},
+		{"letshare_storage_free_bytes", nil, 7},
+		{"letshare_storage_waiting_bytes", nil, 8},
 		{"letshare_limit_exceeded_total", []string{"limit=max_message_bytes"}, 1},
 		{"letshare_limit_exceeded_total", []string{"limit=channel_messages_per_second"}, 0},
 	} {
@@ -220,6 +229,23 @@ func TestTheTextFormIsWhatScrapersExpect(t *testing.T) {
 	for _, name := range []string{"letshare_memory_heap_bytes", "letshare_memory_system_bytes", "letshare_goroutines"} {
 		if value(name) <= 0 {
 			t.Errorf("%s is not positive", name)
+		}
+	}
+	for name, want := range map[string]struct {
+		sum    float64
+		within map[float64]uint64
+	}{
+		"letshare_storage_commit_seconds":   {60.003, map[float64]uint64{.002: 0, .005: 1, 5: 1}},
+		"letshare_storage_commit_publishes": {5003, map[float64]uint64{2: 0, 4: 1, 4096: 1}},
+	} {
+		h := families[name].GetMetric()[0].GetHistogram()
+		if h.GetSampleCount() != 2 || h.GetSampleSum() != want.sum {
+			t.Errorf("%s: got %v", name, h)
+		}
+		for _, b := range h.GetBucket() {
+			if n, asked := want.within[b.GetUpperBound()]; asked && n != b.GetCumulativeCount() {
+				t.Errorf("%s: %d up to %v, want %d", name, b.GetCumulativeCount(), b.GetUpperBound(), n)
+			}
 		}
 	}
 	value("letshare_uptime_seconds")

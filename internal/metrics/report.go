@@ -157,6 +157,12 @@ var (
 	logBytes         = desc("log_bytes", "Bytes of limits.log_bytes in use: messages, presence members and overheads.")
 	idBytes          = desc("id_bytes", "Bytes of the ids by which what is sent again is known.")
 	evictedTotal     = desc("messages_evicted_total", "Messages dropped before their time for want of room.")
+	commitSeconds    = desc("storage_commit_seconds", "Seconds that transactions of the database took, until they were durable.")
+	commitAppends    = desc("storage_commit_publishes", "Publishes that one transaction of the database made durable.")
+	failedTotal      = desc("storage_commits_failed_total", "Transactions of the database that failed; their publishes were refused.")
+	storageBytes     = desc("storage_file_bytes", "Bytes of the database's pages, used and free.")
+	storageFree      = desc("storage_free_bytes", "Bytes of the database's pages that are free.")
+	storageWaiting   = desc("storage_waiting_bytes", "Bytes of publishes that wait to be committed.")
 	exceededTotal    = desc("limit_exceeded_total", "Times that a limit has refused, dropped or ended something.", "limit")
 	certificateFails = desc("certificate_failures_total", "Certificates that could not be read, ordered or renewed.")
 	certificateEnds  = desc("certificate_not_after_seconds", "When the first certificate ends, in seconds since 1970; 0 without one.")
@@ -203,6 +209,18 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	gauge(logBytes, float64(held.LogBytes))
 	gauge(idBytes, float64(held.IDBytes))
 	counter(evictedTotal, float64(held.Evicted))
+	if st := held.Storage; st != nil {
+		histogram := func(d *prometheus.Desc, h *histogram) {
+			count, sum, buckets := h.cumulative()
+			out <- prometheus.MustNewConstHistogram(d, count, sum, buckets)
+		}
+		histogram(commitSeconds, &m.commitSeconds)
+		histogram(commitAppends, &m.commitAppends)
+		counter(failedTotal, float64(m.commitsFailed.Load()))
+		gauge(storageBytes, float64(st.FileBytes))
+		gauge(storageFree, float64(st.FreeBytes))
+		gauge(storageWaiting, float64(st.WaitingBytes))
+	}
 	for n := range limit.Names {
 		counter(exceededTotal, float64(m.exceeded[n].Load()), n.String())
 	}

@@ -245,6 +245,14 @@ func (o *Outbox) Close() {
 	_ = o.stream.Close()
 }
 
+// Abort is Close, but what the peer has not taken yet of what was written is lost, too.
+func (o *Outbox) Abort() {
+	o.mu.Lock()
+	o.dropLocked()
+	o.settleUnlock()
+	_ = o.stream.Abort()
+}
+
 // Overdue breaks the outbox if bytes have waited for MaxAge without any being taken, and reports
 // whether it did. The owner's timer calls it.
 func (o *Outbox) Overdue() bool {

@@ -15,20 +15,17 @@ const (
 	memoryInterval = 10 * time.Second // between two times
 	quietTicks     = 2                // in a row
 	quietBytes     = 1 << 20          // allocated in one tick at most
-	leastBytes     = 4 << 20          // allocated since the last time: worth the effort
+	leastBytes     = 4 << 20          // allocated or forgotten since the last time: worth the effort
 )
 
-// returnMemory gives free memory back whenever the process has been quiet, until ctx ends.
-func returnMemory(ctx context.Context) error {
+// returnMemory gives free memory back whenever the process has been quiet, until ctx ends. kept is how
+// many bytes of messages and ids are remembered: what is forgotten is garbage that nobody's
+// allocations would have collected.
+func returnMemory(ctx context.Context, kept func() int64) error {
 	samples := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}}
 	tick := time.NewTicker(memoryTick)
 	defer tick.Stop()
-	var (
-		allocated uint64 // at the last tick
-		returned  uint64 // of it when memory was last given back
-		last      time.Time
-		quiet     int
-	)
+	var m idleness
 	for {
 		select {
 		case <-ctx.Done():
@@ -36,14 +33,32 @@ func returnMemory(ctx context.Context) error {
 		case <-tick.C:
 		}
 		metrics.Read(samples)
-		now := samples[0].Value.Uint64()
-		if quiet++; now-allocated > quietBytes {
-			quiet = 0
-		}
-		allocated = now
-		if quiet >= quietTicks && now-returned > leastBytes && time.Since(last) >= memoryInterval {
+		if m.worthwhile(samples[0].Value.Uint64(), kept(), time.Now()) {
 			debug.FreeOSMemory()
-			returned, last = now, time.Now()
 		}
 	}
+}
+
+// idleness finds the times at which it is worth to give memory back.
+type idleness struct {
+	allocated uint64 // at the last tick
+	returned  uint64 // of it when memory was last given back
+	kept      int64  // the most since then
+	last      time.Time
+	quiet     int
+}
+
+// worthwhile is asked at each tick, with the bytes that were allocated since the process began and those
+// that are kept now.
+func (m *idleness) worthwhile(allocated uint64, kept int64, now time.Time) bool {
+	if m.quiet++; allocated-m.allocated > quietBytes {
+		m.quiet = 0
+	}
+	m.allocated, m.kept = allocated, max(m.kept, kept)
+	if m.quiet < quietTicks || now.Sub(m.last) < memoryInterval ||
+		allocated-m.returned <= leastBytes && m.kept-kept <= leastBytes {
+		return false
+	}
+	m.returned, m.kept, m.last = allocated, kept, now
+	return true
 }

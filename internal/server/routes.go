@@ -160,13 +160,14 @@ func isUp(w http.ResponseWriter, _ *http.Request) {
 // isUpgradable opens a WebSocket and closes it: SDKs look whether the network lets one
 // through, with the option wsConnectivityCheckUrl.
 func (d *doors) isUpgradable(w http.ResponseWriter, r *http.Request) {
-	conn, _, err := socket.Upgrade(w, r)
+	opening, err := socket.Upgrade(w, r)
 	if err != nil {
 		return // it has answered
 	}
+	conn := opening.Conn
 	defer conn.Close()
 	_ = conn.SetWriteDeadline(time.Now().Add(5 * time.Second))
-	_, _ = conn.Write(socket.AppendClose(nil, socket.CloseNormal, "")) // the peer is gone if this fails
+	_, _ = conn.Write(socket.AppendClose(opening.Answer, socket.CloseNormal, "")) // the peer is gone if this fails
 }
 
 // health answers /health and /health/live with 200 while the process runs, and

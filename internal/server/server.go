@@ -24,7 +24,7 @@ import (
 	"letshare-server/internal/directory"
 	directorymemory "letshare-server/internal/directory/memory"
 	"letshare-server/internal/engine"
-	enginememory "letshare-server/internal/engine/memory"
+	"letshare-server/internal/engine/disk"
 	"letshare-server/internal/guard"
 	"letshare-server/internal/hub"
 	"letshare-server/internal/letshare"
@@ -67,6 +67,9 @@ type Server struct {
 	control  *control.API
 	stats    *stats.Counters
 	engine   engine.Engine
+	disk     *disk.Store         // nil without storage.dir
+	open     bool                // disk is
+	kept     func() metrics.Held // by the engine
 	dir      directory.Directory
 	revoked  *auth.Revocations
 	auth     *auth.Authenticator
@@ -128,10 +131,6 @@ func build(c config.Config, secrets config.Secrets, log *slog.Logger, wrap func(
 	s.guard = guard.New(guard.Options{Limits: s.limits, Proxies: proxies, HeaderTime: headerTime})
 
 	node := directory.Node{Name: "n1", Incarnation: rand.Text()}
-	store := enginememory.NewStore(enginememory.Options{
-		LogBytes: int64(c.Limits.LogBytes),
-		Policy:   s.policy,
-	})
 	records := directorymemory.NewStore(directorymemory.Options{})
 	if file := c.AppsFile(); file != "" {
 		if err := records.KeepApps(file); err != nil {
@@ -141,7 +140,7 @@ func build(c config.Config, secrets config.Secrets, log *slog.Logger, wrap func(
 		log.Warn("apps of the control API end with this process: set data_dir to keep them")
 	}
 	st := wrap(stores{
-		engine:    store.Node(node.Name),
+		engine:    s.buildEngine(node.Name),
 		directory: records.Node(node),
 		stats:     stats.NewMemory(stats.MemoryOptions{}),
 	})
@@ -157,7 +156,7 @@ func build(c config.Config, secrets config.Secrets, log *slog.Logger, wrap func(
 	})
 
 	s.wheel = socket.NewWheel()
-	s.poller = socket.NewPoller(socket.PollerOptions{})
+	s.poller = socket.NewPoller(socket.PollerOptions{Epoll: c.Server.Poller == "epoll"})
 	waiting := outbox.NewBudget(int64(c.Limits.OutboxTotalBytes))
 	out := outbox.Options{
 		MaxBytes: c.Limits.OutboxBytes,
@@ -223,9 +222,9 @@ func build(c config.Config, secrets config.Secrets, log *slog.Logger, wrap func(
 	s.doors.setPaths()
 	s.doors.setOrigins(c)
 	s.metrics.Watch(func() metrics.Held {
-		kept := store.Stats()
-		return metrics.Held{Sessions: s.sessions.Kept(), OutboxBytes: waiting.Used(),
-			LogBytes: kept.Bytes, IDBytes: kept.IDBytes, Evicted: kept.Evicted}
+		held := s.kept()
+		held.Sessions, held.OutboxBytes = s.sessions.Kept(), waiting.Used()
+		return held
 	})
 	s.http = &http.Server{
 		Handler:           s.doors,
@@ -244,7 +243,8 @@ func build(c config.Config, secrets config.Secrets, log *slog.Logger, wrap func(
 		if s.certs, err = newCertificates(c.TLS.CertFile, c.TLS.KeyFile, log, s.metrics); err != nil {
 			return nil, err
 		}
-		s.http.TLSConfig = &tls.Config{GetCertificate: s.certs.get}
+		// Named, or HTTP/2 is not ready if plaintext at another port happens to be served first.
+		s.http.TLSConfig = &tls.Config{GetCertificate: s.certs.get, NextProtos: []string{"h2", "http/1.1"}}
 	}
 	if len(c.TLS.ACME.Domains) > 0 {
 		s.ordered = newOrderedCertificates(c, log, s.metrics)
@@ -375,8 +375,8 @@ func (s *Server) namespace(app, channel string) auth.Namespace {
 	return auth.Namespace{}
 }
 
-// persistedRetention is the storage period of persisted namespaces, as far as the memory
-// budget allows.
+// persistedRetention is the storage period of persisted namespaces, as far as the budget
+// allows: limits.log_bytes in memory, storage.max_bytes on disk.
 const persistedRetention = 24 * time.Hour
 
 // lastRetention is for how long the last message of channels with persist_last stays.
@@ -494,15 +494,33 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 			}
 		})
 	}
-	if err := s.refresh(ctx); err != nil {
+	closeListeners := func() {
 		_ = l.Close()
 		if s.secure != nil {
 			_ = s.secure.Close()
 		}
+	}
+	if err := s.Open(); err != nil {
+		closeListeners()
 		return err
 	}
+	if err := s.refresh(ctx); err != nil {
+		closeListeners()
+		return errors.Join(err, s.Close())
+	}
 	s.warnOfHidden()
-	run("engine", s.engine.Run)
+	// The engine ends after everybody who appends, and the hub after the engine, which delivers.
+	storing, stopStoring := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopStoring()
+	var stored sync.WaitGroup
+	stored.Go(func() {
+		if err := s.engine.Run(storing); err != nil {
+			failed <- fmt.Errorf("engine: %w", err)
+		}
+	})
+	if s.disk != nil {
+		run("commands", s.commands)
+	}
 	run("directory", s.dir.Run)
 	run("hub", s.hub.Run)
 	run("sessions", s.sessions.Run)
@@ -511,9 +529,14 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 	run("timer wheel", s.wheel.Run)
 	run("metrics", s.metrics.Run)
 	run("statistics", s.stats.Run)
-	run("memory", returnMemory)
+	run("memory", func(ctx context.Context) error {
+		return returnMemory(ctx, func() int64 { held := s.kept(); return held.LogBytes + held.IDBytes })
+	})
 	if s.sandbox != nil {
 		run("sandbox", s.sandbox.Run)
+	}
+	if address := s.config.Debug.PprofAddress; address != "" {
+		run("profiles", func(ctx context.Context) error { return s.serveProfiles(ctx, address) })
 	}
 	polling, stopPolling := context.WithCancel(work)
 	defer stopPolling()
@@ -548,10 +571,12 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 	_ = s.http.Close() // nothing is served any more
 	stopPolling()
 	doors.Wait()
-	s.hub.Close()
 	stop()
 	wg.Wait()
-	return err
+	stopStoring()
+	stored.Wait()
+	s.hub.Close()
+	return errors.Join(err, s.Close())
 }
 
 // drain stops taking clients and tells those who are there to go elsewhere, spread over the

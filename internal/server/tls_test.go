@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -51,7 +52,7 @@ func trusting(t *testing.T, pool *x509.CertPool) map[string]*http.Client {
 	for name, h2 := range map[string]bool{"HTTP/1.1": false, "HTTP/2.0": true} {
 		transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}, ForceAttemptHTTP2: h2}
 		t.Cleanup(transport.CloseIdleConnections)
-		clients[name] = &http.Client{Transport: transport, Timeout: 20 * time.Second}
+		clients[name] = &http.Client{Transport: transport, Timeout: patience}
 	}
 	return clients
 }
@@ -119,7 +120,7 @@ func TestPlaintextIsServedBesideTLS(t *testing.T) {
 	})
 	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}}
 	t.Cleanup(transport.CloseIdleConnections)
-	client := &http.Client{Transport: transport, Timeout: 20 * time.Second}
+	client := &http.Client{Transport: transport, Timeout: patience}
 	for base, want := range map[string]int{"http://" + s.addr: http.StatusForbidden, "https://" + s.TLSAddr().String(): http.StatusOK} {
 		for path, want := range map[string]int{"/channels/safe:a/messages?key=" + testKey: want, "/time": http.StatusOK} {
 			r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, base+path, nil)
@@ -161,6 +162,46 @@ func TestPlaintextIsServedBesideTLS(t *testing.T) {
 		if conn, err := net.Dial("tcp", addr); err == nil {
 			_ = conn.Close()
 			t.Errorf("%s is still open", addr)
+		}
+	}
+}
+
+// The listeners share one http.Server, which makes itself ready for HTTP/2 when the first of them is served.
+func TestHTTP2IsSpokenWhicheverListenerIsServedFirst(t *testing.T) {
+	certFile, keyFile, pool := certify(t, t.TempDir(), 1)
+	for _, order := range [][]string{{"http", "https"}, {"https", "http"}} {
+		cfg := config.Default(config.Local)
+		cfg.DataDir = t.TempDir()
+		cfg.TLS = config.TLS{CertFile: certFile, KeyFile: keyFile, Port: "0"}
+		s, err := New(cfg, config.Secrets{DefaultApp: "app"}, slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var serving sync.WaitGroup
+		for _, scheme := range order {
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			serving.Go(func() {
+				if err := s.serve(l, scheme == "https"); !errors.Is(err, http.ErrServerClosed) {
+					t.Error(err)
+				}
+			})
+			res, err := trusting(t, pool)["HTTP/2.0"].Get(scheme + "://" + l.Addr().String() + "/time")
+			if err != nil {
+				t.Errorf("%v: %s: %v", order, scheme, err)
+				continue
+			}
+			_ = res.Body.Close()
+			if want := map[string]int{"http": 1, "https": 2}[scheme]; res.StatusCode != http.StatusOK || res.ProtoMajor != want {
+				t.Errorf("%v: %s: %s %s", order, scheme, res.Proto, res.Status)
+			}
+		}
+		_ = s.http.Close()
+		serving.Wait()
+		if err := s.Close(); err != nil {
+			t.Error(err)
 		}
 	}
 }
@@ -286,7 +327,7 @@ func TestATLSOnlyNamespaceRefusesPlaintext(t *testing.T) {
 		})
 		transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}}
 		t.Cleanup(transport.CloseIdleConnections)
-		client, scheme := &http.Client{Transport: transport, Timeout: 20 * time.Second}, "http"
+		client, scheme := &http.Client{Transport: transport, Timeout: patience}, "http"
 		if secure {
 			scheme = "https"
 		}

@@ -98,8 +98,16 @@ func (a *attachment) attached(flags wire.Flags) *wire.ProtocolMessage {
 	}
 }
 
+// deltas reports whether the client asked for deltas.
+func (a *attachment) deltas() bool { return a.params["delta"] == "vcdiff" }
+
 // wholeAppends reports whether the client wants appends as updates with all of the message.
 func (a *attachment) wholeAppends() bool { return a.params["appendMode"] == "full" }
+
+// change is what the hub is told of modes that were allowed, and of what the client asks for now.
+func (a *attachment) change(modes pubsub.Mode) *hub.Change {
+	return &hub.Change{Modes: modes, NoEcho: a.noEcho, WholeAppends: a.wholeAppends(), Deltas: a.deltas()}
+}
 
 // allowed is which of the modes asked for a grant allows.
 func (a *attachment) allowed(grant *auth.Grant, asked pubsub.Mode) (pubsub.Mode, error) {
@@ -180,9 +188,11 @@ func (s *Session) attach(pm *wire.ProtocolMessage) {
 		NoEcho:       a.noEcho,
 		WholeAppends: a.wholeAppends(),
 		Beside:       s.beside(name),
+		Deltas:       a.deltas(),
 		Form:         s.transport.Form(pm.Channel),
 		Receiver:     a,
 	}
+	s.deltas = s.deltas || request.Deltas
 	if s.limits().ConnectionOutbound > 0 {
 		s.rated() // before others ask for it
 		request.Limited = true
@@ -193,8 +203,8 @@ func (s *Session) attach(pm *wire.ProtocolMessage) {
 		return
 	}
 	s.attachments = append(s.attachments, a)
-	attached, backlog := a.begin(ctx, pm, &params)
 	occupancy, err := a.hub.ShowOccupancy(ctx, params.occupancy, a.hub.Position())
+	attached, backlog := a.begin(ctx, pm, &params) // after that, for it is sent before
 	var frames [][]byte
 	if err == nil {
 		frames, err = a.withMembers(ctx, attached, false, append(backlog, occupancy...)...)
@@ -243,7 +253,8 @@ func (s *Session) reattach(a *attachment, asked pubsub.Mode, params *channelPara
 	}
 	a.asked, a.params = asked, params.effective
 	a.noEcho = !s.echo || params.noEcho
-	err = a.announce(&hub.Change{Modes: modes, NoEcho: a.noEcho, WholeAppends: a.wholeAppends()}, a.changed, false, func(ctx context.Context, at pubsub.Serial) ([][]byte, error) {
+	s.deltas = s.deltas || a.deltas()
+	err = a.announce(a.change(modes), a.changed, false, func(ctx context.Context, at pubsub.Serial) ([][]byte, error) {
 		return a.hub.ShowOccupancy(ctx, params.occupancy, at)
 	})
 	if err != nil {

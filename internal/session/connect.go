@@ -23,8 +23,8 @@ type Request struct {
 }
 
 // Open authenticates the request and opens a session on transport: CONNECTED is queued when
-// it returns (RTN6). On an error nothing was queued; the caller answers with an
-// ERROR and closes. Errors are *pubsub.Error.
+// it returns (RTN6), which is within directoryTimeout (RTN14c). On an error nothing was queued; the
+// caller answers with an ERROR and closes. Errors are *pubsub.Error.
 func (m *Manager) Open(ctx context.Context, r *Request, transport Transport) (*Session, error) {
 	s, err := m.begin(ctx, r, transport)
 	if err != nil {

@@ -305,8 +305,7 @@ func (l *line) says(pms ...*wire.ProtocolMessage) {
 	for _, pm := range pms {
 		l.session.Handle(&l.turn, pm)
 	}
-	l.session.EndTurn()
-	l.turn.End()
+	l.session.EndTurn(&l.turn)
 }
 
 // only returns the one message that was sent.

@@ -19,8 +19,7 @@ type channelParams struct {
 	occupancy hub.OccupancyView
 }
 
-// known are the names of channelParams.effective. Delta compression may be asked for, and
-// full messages are an answer to it.
+// known are the names of channelParams.effective.
 var known = map[string]bool{"modes": true, "echo": true, "rewind": true, "rewindLimit": true, "delta": true, "occupancy": true, "appendMode": true}
 
 // readParams takes the parameters of an ATTACH, which win over those in the channel's

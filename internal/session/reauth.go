@@ -56,7 +56,7 @@ func (s *Session) reauthorize(pm *wire.ProtocolMessage) {
 			s.transport.End(&a.gate, channelError(a.channel, pubsub.ErrorFor(err)))
 			continue
 		case a.withhold(grant) || modes != before:
-			if err := a.announce(&hub.Change{Modes: modes, NoEcho: a.noEcho, WholeAppends: a.wholeAppends()}, a.changed, false, nil); err != nil {
+			if err := a.announce(a.change(modes), a.changed, false, nil); err != nil {
 				a.hub.Detach()
 				s.transport.End(&a.gate, a.unavailable(err))
 				continue

@@ -182,6 +182,7 @@ type Session struct {
 	committed  bool // the key of the transport before is dead
 	closed     bool // nothing more is taken from the transport
 	ended      bool // the connection is not to be resumed
+	deltas     bool // it was attached with deltas somewhere
 	returned   bool // the connection was resumed when its members' time was over
 
 	maxIdle       uint32      // ms, as told to the client
@@ -277,8 +278,17 @@ func (s *Session) acknowledged(turn *hub.Turn, pm *wire.ProtocolMessage) {
 	}
 }
 
-// EndTurn sends what Handle left to be joined: acknowledgements.
-func (s *Session) EndTurn() { s.acks.endTurn(s) }
+// EndTurn sends what Handle left to be joined: acknowledgements, and behind them what was
+// published, so that they leave together with the connection's own echo. A client that takes
+// deltas gets its echo first, if the room is small: if it cannot decode that, it asks to be
+// attached anew (RTL18c) before it publishes what it would not decode either.
+func (s *Session) EndTurn(turn *hub.Turn) {
+	if s.deltas {
+		turn.End()
+	}
+	s.acks.endTurn(s)
+	turn.End()
+}
 
 // pingDelay holds the answer to a ping back: the JavaScript SDK measures in whole
 // milliseconds and takes 0 for no answer.

@@ -71,8 +71,7 @@ func TestAcknowledgementsAreCompleteInOrderAndNeverSpanAGap(t *testing.T) {
 					store.take(random.IntN(held))()
 				}
 			}
-			l.session.EndTurn()
-			l.turn.End()
+			l.session.EndTurn(&l.turn)
 			for store.held() > 0 && random.IntN(3) > 0 {
 				store.take(random.IntN(store.held()))()
 			}

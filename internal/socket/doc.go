@@ -6,7 +6,9 @@
 // goroutine with its first 2 KiB stack and no buffer: it waits inside syscall.RawConn.Read, takes
 // a pooled buffer only for the attempt to read, and ends when there are bytes. A goroutine of
 // Workers, whose stack is warm, feeds them to the application and parks a fresh one afterwards. So
-// no parked goroutine ever runs application code, and its stack stays small. TLS is a Stream over
+// no parked goroutine ever runs application code, and its stack stays small. With PollerOptions.Epoll
+// it has no goroutine either: the socket is in an epoll set of the Poller's own, whose events one
+// goroutine takes for all and tells to the Workers, who read. TLS is a Stream over
 // such a stream, if its listener went through ForTLS. Everything else is carried by a portable stream
 // with a reader goroutine of its own.
 //

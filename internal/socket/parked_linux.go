@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"unsafe"
@@ -15,9 +14,6 @@ const parkable = true
 
 // fullReads is how many full buffers one stream may feed before waiting tasks get a turn.
 const fullReads = 4
-
-// maxVector is IOV_MAX.
-const maxVector = 1024
 
 // parked is a TCP socket whose reader waits in Go's netpoller without a buffer.
 //
@@ -196,59 +192,13 @@ func (s *parked) finish(err error) {
 	p.live.Done()
 }
 
-// writeOp is one attempt to write, pooled with its callback so that an attempt allocates nothing.
-type writeOp struct {
-	one []byte
-	iov []syscall.Iovec
-	n   int
-	err error
-	run func(fd uintptr) bool
-}
-
-var writeOps = sync.Pool{New: func() any {
-	op := new(writeOp)
-	op.run = op.write
-	return op
-}}
-
-func (op *writeOp) write(fd uintptr) bool {
-	for {
-		var n int
-		var err error
-		if len(op.iov) > 0 {
-			r, _, errno := syscall.Syscall(syscall.SYS_WRITEV, fd, uintptr(unsafe.Pointer(&op.iov[0])), uintptr(len(op.iov)))
-			if n = int(r); errno != 0 {
-				n, err = 0, errno
-			}
-		} else {
-			n, err = syscall.Write(int(fd), op.one)
-		}
-		switch {
-		case err == nil:
-			op.n = n
-		case err == syscall.EINTR:
-			continue
-		case err == syscall.EAGAIN:
-			op.n = 0
-		default:
-			op.n, op.err = 0, err
-		}
-		return true
-	}
-}
-
 // do runs op on s and gives it back.
 func (s *parked) do(op *writeOp) (int, error) {
-	op.n, op.err = 0, nil
-	err := s.raw.Write(op.run)
-	if err == nil {
-		err = op.err
+	rawErr := s.raw.Write(op.run)
+	n, err := op.done()
+	if rawErr != nil {
+		err = rawErr
 	}
-	n := op.n
-	op.one = nil
-	clear(op.iov)
-	op.iov = op.iov[:0]
-	writeOps.Put(op)
 	if err != nil {
 		return n, closedError(err)
 	}
@@ -274,18 +224,9 @@ func (s *parked) TryWritev(bufs [][]byte) (int64, error) {
 			return total, net.ErrClosed
 		}
 		op := writeOps.Get().(*writeOp)
-		want := 0
-		for len(bufs) > 0 && len(op.iov) < maxVector {
-			if b := bufs[0]; len(b) > 0 {
-				v := syscall.Iovec{Base: &b[0]}
-				v.SetLen(len(b))
-				op.iov = append(op.iov, v)
-				want += len(b)
-			}
-			bufs = bufs[1:]
-		}
-		if want == 0 {
-			writeOps.Put(op)
+		var want int
+		if bufs, want = op.take(bufs); want == 0 {
+			_, _ = op.done()
 			break
 		}
 		n, err := s.do(op)
@@ -370,8 +311,6 @@ func (s *parked) shutdown(how int, reset bool) error {
 	}
 	return err
 }
-
-func (s *parked) RemoteAddr() net.Addr { return s.conn.RemoteAddr() }
 
 // parkedList is the streams of a poller, linked through themselves.
 type parkedList struct{ first *parked }

@@ -17,6 +17,9 @@ type PollerOptions struct {
 	// zero leaves it to the kernel. It bounds what a peer that stops reading keeps of the
 	// kernel's memory.
 	SendBuffer int
+	// Epoll puts plain TCP sockets into private epoll sets instead of parking a goroutine for
+	// each. It does nothing on other systems than Linux.
+	Epoll bool
 }
 
 // idleBuffers is how many read buffers are kept when nothing is read.
@@ -28,6 +31,8 @@ type Poller struct {
 	workers *Workers
 	own     bool // workers are run by Run
 	buffers buffers
+	failed  chan error // why no events come any more
+	epoll   epollSets
 	records buffers // of what is encrypted at a time
 
 	// live counts streams until their Feeder knows the end, and goroutines that wait for
@@ -51,6 +56,7 @@ func NewPoller(opts PollerOptions) *Poller {
 		opts.SendBuffer = 256 << 10
 	}
 	p := &Poller{
+		failed:   make(chan error, 1),
 		opts:     opts,
 		workers:  opts.Workers,
 		buffers:  buffers{size: opts.ReadBuffer, keep: idleBuffers},
@@ -75,7 +81,8 @@ func (p *Poller) Len() int {
 }
 
 // Run blocks until ctx ends, then closes the streams that are left and returns when each Feeder
-// has had its Closed and every goroutine that the poller started is done.
+// has had its Closed and every goroutine that the poller started is done. It does the same, and
+// returns an error, if the system refuses to tell of events any more.
 func (p *Poller) Run(ctx context.Context) error {
 	var own sync.WaitGroup
 	stopOwn := func() {}
@@ -84,21 +91,27 @@ func (p *Poller) Run(ctx context.Context) error {
 		stopOwn = cancel
 		own.Go(func() { _ = p.workers.Run(workersCtx) })
 	}
-	<-ctx.Done()
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-p.failed:
+	}
 	p.mu.Lock()
 	p.closed = true
 	left := p.members.all()
 	for s := range p.portable {
 		left = append(left, outermost(s, s.feeder))
 	}
+	left = append(left, p.epoll.streamsLocked()...)
 	p.mu.Unlock()
 	for _, s := range left {
 		_ = s.Close()
 	}
 	p.live.Wait()
+	p.epoll.close()
 	stopOwn()
 	own.Wait()
-	return nil
+	return err
 }
 
 // outermost is the stream of TLS over s, if s feeds one, or else s.
@@ -113,8 +126,9 @@ func outermost(s Stream, f Feeder) Stream {
 // kept until fed) and then with what arrives. Calls of f may begin before Add returns. After an
 // error conn is closed and f is never called.
 //
-// A *net.TCPConn becomes a parked stream on Linux, and so does the one under a *tls.Conn that came
-// through ForTLS, when its handshake is done. Every other connection becomes a portable one.
+// A *net.TCPConn becomes a parked stream on Linux, or one of an epoll set, and so does the one under a
+// *tls.Conn that came through ForTLS, when its handshake is done. Every other connection becomes a
+// portable one.
 func (p *Poller) Add(conn net.Conn, initial []byte, f Feeder) (Stream, error) {
 	if over, ok := conn.(*tls.Conn); ok {
 		if l, ok := over.NetConn().(*link); ok && over.ConnectionState().HandshakeComplete {
@@ -122,6 +136,9 @@ func (p *Poller) Add(conn net.Conn, initial []byte, f Feeder) (Stream, error) {
 		}
 	}
 	if tcp, ok := conn.(*net.TCPConn); ok && parkable {
+		if p.opts.Epoll {
+			return p.addEpolled(tcp, initial, f)
+		}
 		return p.addParked(tcp, initial, f)
 	}
 	return p.addPortable(conn, initial, f)

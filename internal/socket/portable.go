@@ -225,8 +225,8 @@ func (s *portable) Abort() error {
 	s.closed = true
 	s.mu.Unlock()
 	under := underneath(s.conn)
-	if tcp, ok := under.(*net.TCPConn); ok {
-		_ = tcp.SetLinger(0) // otherwise the kernel keeps what the peer does not take
+	if c, ok := under.(interface{ SetLinger(seconds int) error }); ok { // a *net.TCPConn, or what is like one
+		_ = c.SetLinger(0) // otherwise the kernel keeps what the peer does not take
 	}
 	return under.Close()
 }
@@ -258,5 +258,3 @@ func underneath(conn net.Conn) net.Conn {
 		conn = over.NetConn()
 	}
 }
-
-func (s *portable) RemoteAddr() net.Addr { return s.conn.RemoteAddr() }

@@ -421,5 +421,3 @@ func (s *secured) CloseWrite() error {
 	_ = s.sendLocked()
 	return nil
 }
-
-func (s *secured) RemoteAddr() net.Addr { return s.below.RemoteAddr() }

@@ -32,9 +32,6 @@ type Stream interface {
 
 	// CloseWrite tells the peer that no more bytes follow, while its own are still fed.
 	CloseWrite() error
-
-	// RemoteAddr is the address of the peer.
-	RemoteAddr() net.Addr
 }
 
 // Feeder is what a Stream feeds. Its calls come from a worker, never two at a time.

@@ -6,9 +6,12 @@ import (
 	"crypto/sha256"
 	"crypto/tls"
 	"errors"
+	"flag"
 	"io"
 	"math/rand/v2"
 	"net"
+	"os"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -17,7 +20,7 @@ import (
 	"letshare-server/internal/socket"
 )
 
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // recorder is a Feeder that notes everything and watches the contract.
 type recorder struct {
@@ -127,6 +130,19 @@ func (l hiding) Accept() (net.Conn, error) {
 type kind struct {
 	listen func(net.Listener) net.Listener
 	dial   func(address string) (net.Conn, error)
+	epoll  bool
+}
+
+// with is opts for this kind.
+func (k kind) with(opts socket.PollerOptions) socket.PollerOptions {
+	opts.Epoll = k.epoll
+	return opts
+}
+
+// onEpoll is k over epoll sets.
+func (k kind) onEpoll() kind {
+	k.epoll = true
+	return k
 }
 
 // accept takes a connection that is ready for the poller.
@@ -169,24 +185,35 @@ func tcpPair(t testing.TB) (server, client net.Conn) { return parkedKind.pair(t)
 
 func dialTCP(address string) (net.Conn, error) { return net.Dial("tcp", address) }
 
-var parkedKind = kind{func(l net.Listener) net.Listener { return l }, dialTCP}
+var (
+	parkedKind   = kind{listen: func(l net.Listener) net.Listener { return l }, dial: dialTCP}
+	epollKind    = parkedKind.onEpoll()
+	portableKind = kind{listen: func(l net.Listener) net.Listener { return hiding{l} }, dial: dialTCP}
+)
 
 // onEach runs a test on each implementation.
 func onEach(t *testing.T, f func(t *testing.T, k kind)) {
-	t.Run("parked", func(t *testing.T) { f(t, parkedKind) })
-	t.Run("portable", func(t *testing.T) { f(t, kind{func(l net.Listener) net.Listener { return hiding{l} }, dialTCP}) })
+	onTCP(t, f)
+	t.Run("portable", func(t *testing.T) { f(t, portableKind) })
 	t.Run("TLS 1.3", func(t *testing.T) { f(t, tlsKind(tls.VersionTLS13, socket.ForTLS)) })
+	t.Run("TLS 1.3 over epoll", func(t *testing.T) { f(t, tlsKind(tls.VersionTLS13, socket.ForTLS).onEpoll()) })
 	t.Run("TLS 1.2", func(t *testing.T) { f(t, tlsKind(tls.VersionTLS12, socket.ForTLS)) })
 	t.Run("portable TLS", func(t *testing.T) {
 		f(t, tlsKind(tls.VersionTLS13, func(l net.Listener) net.Listener { return socket.ForTLS(hiding{l}) }))
 	})
 }
 
+// onTCP runs a test on those for plain TCP.
+func onTCP(t *testing.T, f func(t *testing.T, k kind)) {
+	t.Run("parked", func(t *testing.T) { f(t, parkedKind) })
+	t.Run("epoll", func(t *testing.T) { f(t, epollKind) })
+}
+
 // tlsKind is connections of one version of TLS; below prepares those that it runs over.
 func tlsKind(version uint16, below func(net.Listener) net.Listener) kind {
 	return kind{
-		func(l net.Listener) net.Listener { return tls.NewListener(below(l), serverTLS) },
-		func(address string) (net.Conn, error) {
+		listen: func(l net.Listener) net.Listener { return tls.NewListener(below(l), serverTLS) },
+		dial: func(address string) (net.Conn, error) {
 			c := clientTLS.Clone()
 			c.MaxVersion = version
 			return tls.Dial("tcp", address, c)
@@ -196,7 +223,7 @@ func tlsKind(version uint16, below func(net.Listener) net.Listener) kind {
 
 func TestInitialBytesComeFirstAndTheEndLast(t *testing.T) {
 	onEach(t, func(t *testing.T, k kind) {
-		p := running(t, socket.PollerOptions{})
+		p := running(t, k.with(socket.PollerOptions{}))
 		server, client := k.pair(t)
 		r := newRecorder()
 		if _, err := client.Write([]byte("world")); err != nil {
@@ -219,7 +246,7 @@ func TestInitialBytesComeFirstAndTheEndLast(t *testing.T) {
 
 func TestManyBytesArriveInOrderInBothDirections(t *testing.T) {
 	onEach(t, func(t *testing.T, k kind) {
-		p := running(t, socket.PollerOptions{ReadBuffer: 4096})
+		p := running(t, k.with(socket.PollerOptions{ReadBuffer: 4096}))
 		const n = 5 << 20
 		data := make([]byte, n)
 		rng := rand.NewChaCha8([32]byte{1})
@@ -289,7 +316,7 @@ func TestManyBytesArriveInOrderInBothDirections(t *testing.T) {
 
 func TestAFeedersErrorEndsTheStream(t *testing.T) {
 	onEach(t, func(t *testing.T, k kind) {
-		p := running(t, socket.PollerOptions{})
+		p := running(t, k.with(socket.PollerOptions{}))
 		server, client := k.pair(t)
 		r := newRecorder()
 		no := errors.New("no")
@@ -309,7 +336,7 @@ func TestAFeedersErrorEndsTheStream(t *testing.T) {
 
 func TestCloseStillDeliversAndMayBeCalledAgain(t *testing.T) {
 	onEach(t, func(t *testing.T, k kind) {
-		p := running(t, socket.PollerOptions{})
+		p := running(t, k.with(socket.PollerOptions{}))
 		server, client := k.pair(t)
 		r := newRecorder()
 		s, err := p.Add(server, nil, r)
@@ -343,7 +370,7 @@ func TestCloseStillDeliversAndMayBeCalledAgain(t *testing.T) {
 
 func TestCloseWriteEndsOneDirection(t *testing.T) {
 	onEach(t, func(t *testing.T, k kind) {
-		p := running(t, socket.PollerOptions{})
+		p := running(t, k.with(socket.PollerOptions{}))
 		server, client := k.pair(t)
 		r := newRecorder()
 		s, err := p.Add(server, nil, r)
@@ -366,25 +393,27 @@ func TestCloseWriteEndsOneDirection(t *testing.T) {
 }
 
 func TestAbortResetsAPeerThatDoesNotRead(t *testing.T) {
-	p := running(t, socket.PollerOptions{})
-	server, client := tcpPair(t)
-	r := newRecorder()
-	s, err := p.Add(server, nil, r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	fill(t, s)
-	waiting := make(chan struct{})
-	s.WhenWritable(func() { close(waiting) })
-	_ = s.Abort()
-	if err := r.end(t); !errors.Is(err, net.ErrClosed) && err != io.EOF {
-		t.Fatalf("ended with %v", err)
-	}
-	<-waiting
-	_ = client.SetReadDeadline(time.Now().Add(patience))
-	if _, err := io.Copy(io.Discard, client); err == nil {
-		t.Fatal("the peer saw an ordinary end")
-	}
+	onTCP(t, func(t *testing.T, k kind) {
+		p := running(t, k.with(socket.PollerOptions{}))
+		server, client := tcpPair(t)
+		r := newRecorder()
+		s, err := p.Add(server, nil, r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fill(t, s)
+		waiting := make(chan struct{})
+		s.WhenWritable(func() { close(waiting) })
+		_ = s.Abort()
+		if err := r.end(t); !errors.Is(err, net.ErrClosed) && err != io.EOF {
+			t.Fatalf("ended with %v", err)
+		}
+		<-waiting
+		_ = client.SetReadDeadline(time.Now().Add(patience))
+		if _, err := io.Copy(io.Discard, client); err == nil {
+			t.Fatal("the peer saw an ordinary end")
+		}
+	})
 }
 
 // fill writes until the kernel takes no more.
@@ -406,7 +435,7 @@ func fill(t *testing.T, s socket.Stream) (total int) {
 
 func TestWritableIsToldWhenThePeerReadsAgain(t *testing.T) {
 	onEach(t, func(t *testing.T, k kind) {
-		p := running(t, socket.PollerOptions{})
+		p := running(t, k.with(socket.PollerOptions{}))
 		server, client := k.pair(t)
 		s, err := p.Add(server, nil, newRecorder())
 		if err != nil {
@@ -434,70 +463,74 @@ func TestWritableIsToldWhenThePeerReadsAgain(t *testing.T) {
 }
 
 func TestWritingAllocatesNothing(t *testing.T) {
-	p := running(t, socket.PollerOptions{})
-	server, client := tcpPair(t)
-	var wg sync.WaitGroup
-	wg.Go(func() { _, _ = io.Copy(io.Discard, client) })
-	s, err := p.Add(server, nil, newRecorder())
-	if err != nil {
-		t.Fatal(err)
-	}
-	b := []byte("frame")
-	bufs := [][]byte{b, b, b}
-	if n := testing.AllocsPerRun(200, func() { _, _ = s.TryWrite(b) }); n != 0 && !raceEnabled {
-		t.Errorf("%v allocations per TryWrite", n)
-	}
-	if n := testing.AllocsPerRun(200, func() { _, _ = s.TryWritev(bufs) }); n != 0 && !raceEnabled {
-		t.Errorf("%v allocations per TryWritev", n)
-	}
-	_ = s.Close()
-	wg.Wait()
+	onTCP(t, func(t *testing.T, k kind) {
+		p := running(t, k.with(socket.PollerOptions{}))
+		server, client := tcpPair(t)
+		var wg sync.WaitGroup
+		wg.Go(func() { _, _ = io.Copy(io.Discard, client) })
+		s, err := p.Add(server, nil, newRecorder())
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := []byte("frame")
+		bufs := [][]byte{b, b, b}
+		if n := testing.AllocsPerRun(200, func() { _, _ = s.TryWrite(b) }); n != 0 && !raceEnabled {
+			t.Errorf("%v allocations per TryWrite", n)
+		}
+		if n := testing.AllocsPerRun(200, func() { _, _ = s.TryWritev(bufs) }); n != 0 && !raceEnabled {
+			t.Errorf("%v allocations per TryWritev", n)
+		}
+		_ = s.Close()
+		wg.Wait()
+	})
 }
 
 func TestOneFloodingPeerDoesNotStarveOthers(t *testing.T) {
-	workers := socket.NewWorkers(socket.WorkersOptions{Soft: 1, Max: 1})
-	ctx, cancel := context.WithCancel(context.Background())
-	var wg sync.WaitGroup
-	wg.Go(func() { _ = workers.Run(ctx) })
-	t.Cleanup(func() { cancel(); wg.Wait() })
-	p := running(t, socket.PollerOptions{Workers: workers, ReadBuffer: 4096})
-	flooded, flooder := tcpPair(t)
-	wg.Go(func() {
-		for b := make([]byte, 1<<20); ; {
-			if _, err := flooder.Write(b); err != nil {
-				return
+	onTCP(t, func(t *testing.T, k kind) {
+		workers := socket.NewWorkers(socket.WorkersOptions{Soft: 1, Max: 1})
+		ctx, cancel := context.WithCancel(context.Background())
+		var wg sync.WaitGroup
+		wg.Go(func() { _ = workers.Run(ctx) })
+		t.Cleanup(func() { cancel(); wg.Wait() })
+		p := running(t, k.with(socket.PollerOptions{Workers: workers, ReadBuffer: 4096}))
+		flooded, flooder := tcpPair(t)
+		wg.Go(func() {
+			for b := make([]byte, 1<<20); ; {
+				if _, err := flooder.Write(b); err != nil {
+					return
+				}
 			}
+		})
+		flood := newRecorder()
+		flood.onFeed = func([]byte) error {
+			flood.mu.Lock()
+			flood.got = flood.got[:0]
+			flood.mu.Unlock()
+			return nil
 		}
-	})
-	flood := newRecorder()
-	flood.onFeed = func([]byte) error {
-		flood.mu.Lock()
-		flood.got = flood.got[:0]
-		flood.mu.Unlock()
-		return nil
-	}
-	if _, err := p.Add(flooded, nil, flood); err != nil {
-		t.Fatal(err)
-	}
-	for range 20 {
-		quiet, peer := tcpPair(t)
-		r := newRecorder()
-		if _, err := p.Add(quiet, nil, r); err != nil {
+		if _, err := p.Add(flooded, nil, flood); err != nil {
 			t.Fatal(err)
 		}
-		_, _ = peer.Write([]byte("x"))
-		await(t, "the quiet peer's turn", func() bool { return r.len() == 1 })
-		_ = peer.Close()
-		r.end(t)
-	}
-	_ = flooder.Close()
-	flood.end(t)
+		for range 20 {
+			quiet, peer := tcpPair(t)
+			r := newRecorder()
+			if _, err := p.Add(quiet, nil, r); err != nil {
+				t.Fatal(err)
+			}
+			_, _ = peer.Write([]byte("x"))
+			await(t, "the quiet peer's turn", func() bool { return r.len() == 1 })
+			_ = peer.Close()
+			r.end(t)
+		}
+		_ = flooder.Close()
+		flood.end(t)
+	})
 }
 
 func TestRunEndsAllStreamsAndRefusesNewOnes(t *testing.T) {
 	onEach(t, func(t *testing.T, k kind) {
 		t.Parallel() // goodbyes of TLS wait for those who do not read
-		p := socket.NewPoller(socket.PollerOptions{})
+		p := socket.NewPoller(k.with(socket.PollerOptions{}))
 		ctx, cancel := context.WithCancel(context.Background())
 		var wg sync.WaitGroup
 		wg.Go(func() { _ = p.Run(ctx) })
@@ -537,18 +570,22 @@ func TestRunEndsAllStreamsAndRefusesNewOnes(t *testing.T) {
 	})
 }
 
+var churn = flag.Int("churn", 600, "connections that come and go")
+
 // Streams come, talk and go while others close them from all sides; nothing may be lost, called
 // twice or left over.
 func TestStreamsStandChurn(t *testing.T) {
 	onEach(t, func(t *testing.T, k kind) {
-		p := running(t, socket.PollerOptions{ReadBuffer: 512})
+		descriptors := openDescriptors(t)
+		p := running(t, k.with(socket.PollerOptions{ReadBuffer: 512}))
 		ln, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer ln.Close()
 		tln := k.listen(ln)
-		const each, drivers = 150, 4
+		const drivers = 4
+		each := *churn / drivers
 		var wg sync.WaitGroup
 		var ends atomic.Int64
 		wg.Go(func() {
@@ -579,7 +616,7 @@ func TestStreamsStandChurn(t *testing.T) {
 					}
 					msg := bytes.Repeat([]byte("m"), 1+r.IntN(3000))
 					_ = c.SetDeadline(time.Now().Add(patience))
-					switch r.IntN(4) {
+					switch r.IntN(6) {
 					case 0: // goes without a word
 					case 1:
 						_, _ = c.Write(msg)
@@ -592,14 +629,37 @@ func TestStreamsStandChurn(t *testing.T) {
 						msg[len(msg)-1] = '!' // asks the other side to close
 						_, _ = c.Write(msg)
 						_, _ = io.Copy(io.Discard, c)
+					case 4:
+						_, _ = c.Write(msg)
+						if tcp, ok := c.(*net.TCPConn); ok {
+							_ = tcp.SetLinger(0)
+						}
+					case 5:
+						msg[len(msg)-1] = '?' // asks the other side to abort
+						_, _ = c.Write(msg)
+						_, _ = io.Copy(io.Discard, c)
 					}
 					_ = c.Close()
 				}
 			})
 		}
 		wg.Wait()
-		await(t, "all ends", func() bool { return ends.Load() == each*drivers && p.Len() == 0 })
+		await(t, "all ends", func() bool { return ends.Load() == int64(each*drivers) && p.Len() == 0 })
+		// The listener's, and what the run-time and the layer need once.
+		await(t, "all descriptors to be closed", func() bool { return openDescriptors(t) < descriptors+20 })
 	})
+}
+
+// openDescriptors is how many this process has; zero on systems that do not tell.
+func openDescriptors(t *testing.T) int {
+	if runtime.GOOS != "linux" {
+		return 0
+	}
+	all, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(all)
 }
 
 type echoFeeder struct {
@@ -612,29 +672,93 @@ func (e *echoFeeder) Feed(b []byte) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	_, _ = e.s.TryWrite(b)
-	if b[len(b)-1] == '!' {
+	switch b[len(b)-1] {
+	case '!':
 		go e.s.Close()
 		return e.s.Close()
+	case '?':
+		go e.s.CloseWrite()
+		return e.s.Abort()
 	}
 	return nil
 }
 func (e *echoFeeder) FeedEnd()     {}
 func (e *echoFeeder) Closed(error) { e.ends.Add(1) }
 
+// Writers that have not noticed the end of their stream write on while the number of its descriptor
+// is given to new sockets: no byte may arrive at another peer than its own.
+func TestBytesNeverReachTheNextSocketWithTheSameDescriptor(t *testing.T) {
+	onTCP(t, func(t *testing.T, k kind) {
+		p := running(t, k.with(socket.PollerOptions{}))
+		rng := rand.New(rand.NewPCG(1, 2))
+		var wg sync.WaitGroup
+		for i := range 150 {
+			tag := byte(i % 0x80)
+			server, client := tcpPair(t)
+			r := newRecorder()
+			s, err := p.Add(server, nil, r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			wg.Go(func() { // the writer
+				b := bytes.Repeat([]byte{tag}, 100)
+				for ended := 0; ended < 200; {
+					n, err := s.TryWritev([][]byte{b, b})
+					if _, err2 := s.TryWrite(b); err != nil || err2 != nil {
+						ended++
+					} else if n == 0 {
+						ready := make(chan struct{})
+						s.WhenWritable(func() { close(ready) })
+						<-ready
+					}
+				}
+			})
+			wg.Go(func() { // the peer
+				_ = client.SetReadDeadline(time.Now().Add(patience))
+				b := make([]byte, 4096)
+				for {
+					n, err := client.Read(b)
+					if i := bytes.IndexFunc(b[:n], func(c rune) bool { return c != rune(tag) }); i >= 0 {
+						t.Errorf("connection %d got bytes of another", i)
+					}
+					if err != nil {
+						_ = client.Close()
+						return
+					}
+				}
+			})
+			switch rng.IntN(3) {
+			case 0:
+				wg.Go(func() { _ = s.Close() })
+			case 1:
+				wg.Go(func() { _ = s.Abort() })
+			case 2:
+				wg.Go(func() { _ = client.Close() })
+			}
+			wg.Go(func() { <-r.closed })
+		}
+		wg.Wait()
+	})
+}
+
 func BenchmarkTryWrite(b *testing.B) {
-	p := running(b, socket.PollerOptions{})
-	server, client := tcpPair(b)
-	var wg sync.WaitGroup
-	wg.Go(func() { _, _ = io.Copy(io.Discard, client) })
-	s, err := p.Add(server, nil, newRecorder())
-	if err != nil {
-		b.Fatal(err)
+	for name, k := range map[string]kind{"parked": parkedKind, "epoll": epollKind} {
+		b.Run(name, func(b *testing.B) {
+			p := running(b, k.with(socket.PollerOptions{}))
+			server, client := tcpPair(b)
+			var wg sync.WaitGroup
+			wg.Go(func() { _, _ = io.Copy(io.Discard, client) })
+			s, err := p.Add(server, nil, newRecorder())
+			if err != nil {
+				b.Fatal(err)
+			}
+			frame := make([]byte, 300)
+			b.ReportAllocs()
+			for b.Loop() {
+				_, _ = s.TryWrite(frame)
+			}
+			_ = s.Close()
+			wg.Wait()
+		})
 	}
-	frame := make([]byte, 300)
-	b.ReportAllocs()
-	for b.Loop() {
-		_, _ = s.TryWrite(frame)
-	}
-	_ = s.Close()
-	wg.Wait()
 }

@@ -1,6 +1,7 @@
 package socket
 
 import (
+	"bytes"
 	"crypto/sha1"
 	"encoding/base64"
 	"errors"
@@ -17,62 +18,60 @@ var ErrNotWebSocket = errors.New("socket: not a WebSocket handshake")
 // acceptGUID is the constant of RFC 6455, 1.3.
 const acceptGUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
-// upgradeTimeout bounds the writing of the answer where it might block (anything but plain TCP,
-// whose empty send buffer always takes it).
-const upgradeTimeout = 5 * time.Second
-
 // notOurs are header fields a handler may have set that would contradict the answer.
 var notOurs = map[string]bool{
 	"Connection": true, "Content-Length": true, "Content-Type": true, "Transfer-Encoding": true, "Upgrade": true,
 	"Sec-Websocket-Accept": true, "Sec-Websocket-Extensions": true, "Sec-Websocket-Protocol": true,
 }
 
-// Upgrade answers a WebSocket handshake (RFC 6455, 4.2) with 101 and takes the connection over
-// from net/http. buffered is what the peer sent after the handshake and was read already; it is a
-// copy, so that nothing of net/http's stays in use. No deadline is left on conn. Fields in
-// w.Header() are sent along; extensions and subprotocols are declined. Who may connect (Origin) is
-// the caller's to decide before.
+// Opening is a connection that Upgrade has taken over from net/http.
+type Opening struct {
+	Conn net.Conn // without a deadline
+
+	// Answer is what the peer waits for: 101. It is for the owner of Conn to write, before
+	// anything else, so that it can leave together with what comes first.
+	Answer []byte
+
+	// Buffered is what the peer sent after the handshake and was read already. It is a copy, so
+	// that nothing of net/http's stays in use.
+	Buffered []byte
+}
+
+// Upgrade accepts a WebSocket handshake (RFC 6455, 4.2) and takes the connection over. Fields in
+// w.Header() are part of the answer; extensions and subprotocols are declined. Who may connect
+// (Origin) is the caller's to decide before.
 //
 // After an error the request has been answered: 426 for another version of the protocol, 405 and
 // 400 for what is no handshake (ErrNotWebSocket), 500 if the connection cannot be taken over.
-func Upgrade(w http.ResponseWriter, r *http.Request) (conn net.Conn, buffered []byte, err error) {
+func Upgrade(w http.ResponseWriter, r *http.Request) (*Opening, error) {
 	key, err := checkHandshake(w, r)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	conn, rw, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		http.Error(w, "cannot switch protocols", http.StatusInternalServerError)
-		return nil, nil, fmt.Errorf("socket: hijack: %w", err)
+		return nil, fmt.Errorf("socket: hijack: %w", err)
 	}
+	if err := conn.SetDeadline(time.Time{}); err != nil {
+		_ = conn.Close()
+		return nil, fmt.Errorf("socket: hijack: %w", err)
+	}
+	o := &Opening{Conn: conn}
 	if n := rw.Reader.Buffered(); n > 0 {
 		b, _ := rw.Reader.Peek(n)
-		buffered = append(make([]byte, 0, n), b...)
+		o.Buffered = append(make([]byte, 0, n), b...)
 	}
-	var answer strings.Builder
-	answer.Grow(256)
+	answer := bytes.NewBuffer(make([]byte, 0, 256))
 	answer.WriteString("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ")
 	answer.WriteString(acceptKey(key))
 	answer.WriteString("\r\n")
 	if h := w.Header(); len(h) > 0 {
-		_ = h.WriteSubset(&answer, notOurs) // a Builder does not fail
+		_ = h.WriteSubset(answer, notOurs) // a Buffer does not fail
 	}
 	answer.WriteString("\r\n")
-	_, tcp := conn.(*net.TCPConn)
-	deadline := time.Time{}
-	if !tcp {
-		deadline = time.Now().Add(upgradeTimeout)
-	}
-	if err = conn.SetDeadline(deadline); err == nil {
-		if _, err = conn.Write([]byte(answer.String())); err == nil && !tcp {
-			err = conn.SetDeadline(time.Time{})
-		}
-	}
-	if err != nil {
-		_ = conn.Close()
-		return nil, nil, fmt.Errorf("socket: answer handshake: %w", err)
-	}
-	return conn, buffered, nil
+	o.Answer = answer.Bytes()
+	return o, nil
 }
 
 // checkHandshake returns the request's key, or answers it and says what is wrong.

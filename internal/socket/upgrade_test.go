@@ -36,16 +36,18 @@ func request(method string, replace map[string]string) string {
 
 func TestHandshakesAreAnsweredAsTheRFCSays(t *testing.T) {
 	type result struct {
-		conn     net.Conn
-		buffered []byte
-		err      error
+		*socket.Opening
+		err error
 	}
 	results := make(chan result, 1)
 	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Node", "a\r\nb")
 		w.Header().Set("Content-Length", "5")
-		conn, buffered, err := socket.Upgrade(w, r)
-		results <- result{conn, buffered, err}
+		o, err := socket.Upgrade(w, r)
+		if err == nil {
+			_, _ = o.Conn.Write(o.Answer)
+		}
+		results <- result{o, err}
 	}))
 	defer web.Close()
 	cases := []struct {
@@ -91,7 +93,7 @@ func TestHandshakesAreAnsweredAsTheRFCSays(t *testing.T) {
 				t.Error("the right version is not named")
 			}
 			if tc.status != 101 {
-				if !errors.Is(got.err, socket.ErrNotWebSocket) || got.conn != nil {
+				if !errors.Is(got.err, socket.ErrNotWebSocket) || got.Opening != nil {
 					t.Fatalf("%+v", got)
 				}
 				return
@@ -99,17 +101,17 @@ func TestHandshakesAreAnsweredAsTheRFCSays(t *testing.T) {
 			if got.err != nil {
 				t.Fatal(got.err)
 			}
-			defer got.conn.Close()
+			defer got.Conn.Close()
 			h := resp.Header
 			if h.Get("Sec-WebSocket-Accept") != "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" || h.Get("Upgrade") != "websocket" ||
 				h.Get("Connection") != "Upgrade" || h.Get("Content-Length") != "" || h.Get("Sec-WebSocket-Extensions") != "" || h.Get("X-Node") != "a  b" {
 				t.Fatalf("answered %v", h)
 			}
-			if string(got.buffered) != "more" && len(got.buffered) != 0 {
-				t.Fatalf("buffered %q", got.buffered)
+			if string(got.Buffered) != "more" && len(got.Buffered) != 0 {
+				t.Fatalf("buffered %q", got.Buffered)
 			}
-			if cap(got.buffered) > 8 {
-				t.Fatalf("buffered bytes pin %d", cap(got.buffered))
+			if cap(got.Buffered) > 8 {
+				t.Fatalf("buffered bytes pin %d", cap(got.Buffered))
 			}
 		})
 	}
@@ -119,7 +121,7 @@ func TestAConnectionThatCannotBeTakenOverIsAnswered500(t *testing.T) {
 	r := httptest.NewRequest("GET", "/", nil)
 	r.Header = http.Header{"Upgrade": {"websocket"}, "Connection": {"Upgrade"}, "Sec-Websocket-Version": {"13"}, "Sec-Websocket-Key": {"dGhlIHNhbXBsZSBub25jZQ=="}}
 	w := httptest.NewRecorder()
-	if _, _, err := socket.Upgrade(w, r); err == nil || errors.Is(err, socket.ErrNotWebSocket) || w.Code != 500 {
+	if _, err := socket.Upgrade(w, r); err == nil || errors.Is(err, socket.ErrNotWebSocket) || w.Code != 500 {
 		t.Fatalf("%v, status %d", err, w.Code)
 	}
 }

@@ -540,3 +540,23 @@ func TestAllocationStaysInProportionToTheSource(t *testing.T) {
 		}
 	}
 }
+
+// What a client sends is decoded at a constant cost, however long it is: the ids, names and data that
+// are kept, and the message that holds them.
+func TestDecodingAPublishCostsTheSameHoweverLongItIs(t *testing.T) {
+	for _, f := range []wire.Format{wire.JSON, wire.MsgPack} {
+		for _, n := range []int{10, 300, 60_000} {
+			frame := wire.Append(nil, f, &wire.ProtocolMessage{Action: wire.ActionMessage, Channel: "room", HasMsgSerial: true, MsgSerial: 7,
+				Messages: []*pubsub.Message{{Name: "n", Data: pubsub.Text(strings.Repeat("x", n))}}})
+			var pm wire.ProtocolMessage
+			allocs := testing.AllocsPerRun(100, func() {
+				if err := wire.DecodeInto(&pm, f, frame); err != nil {
+					t.Fatal(err)
+				}
+			})
+			if allocs > 4 {
+				t.Errorf("%s with %d bytes: %v allocations, want 4", f, n, allocs)
+			}
+		}
+	}
+}

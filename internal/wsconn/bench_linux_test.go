@@ -2,6 +2,7 @@ package wsconn_test
 
 import (
 	"bytes"
+	"flag"
 	"fmt"
 	"net"
 	"os"
@@ -86,13 +87,25 @@ func rss() int {
 	return resident * os.Getpagesize()
 }
 
+var benchmarkLayer = flag.String("layer", layers[0].name, "layer of the benchmarks")
+
+func benchmarked(b *testing.B) layer {
+	for _, on := range layers {
+		if on.name == *benchmarkLayer {
+			return on
+		}
+	}
+	b.Fatalf("no layer is called %s", *benchmarkLayer)
+	return layer{}
+}
+
 // BenchmarkIdleConnection reports what 5,000 idle connections cost the server's side, each: the
 // clients are bare descriptors. Run it with -benchtime=1x and alone.
 func BenchmarkIdleConnection(b *testing.B) {
 	const n = 5000
 	for b.Loop() {
 		g := new(gathering)
-		h := serve(b, wsconn.Settings{}, func(chan<- wsconn.End) wsconn.Handler { return &member{g: g} })
+		h := serveOn(b, benchmarked(b), wsconn.Settings{}, func(chan<- wsconn.End) wsconn.Handler { return &member{g: g} })
 		fds := make([]int, 0, n)
 		for range 100 { // warm what is shared
 			fds = append(fds, rawClient(b, h.addr))
@@ -142,7 +155,7 @@ func BenchmarkIdleConnection(b *testing.B) {
 // BenchmarkConnect is a whole connection: TCP, upgrade, one message each way, close. The clients'
 // half is in it.
 func BenchmarkConnect(b *testing.B) {
-	h := serveEcho(b, wsconn.Settings{})
+	h := serveEchoOn(b, benchmarked(b), wsconn.Settings{})
 	hello := masked(socket.OpText, "hello")
 	buf := make([]byte, 100)
 	begin := cpu()
@@ -167,7 +180,7 @@ func BenchmarkFanOut(b *testing.B) {
 		b.Run(fmt.Sprintf("%dInFlight", inFlight), func(b *testing.B) {
 			g := new(gathering)
 			stats := new(outbox.Stats)
-			h := serve(b, wsconn.Settings{Outbox: outbox.Options{Stats: stats}}, func(chan<- wsconn.End) wsconn.Handler { return &member{g: g} })
+			h := serveOn(b, benchmarked(b), wsconn.Settings{Outbox: outbox.Options{Stats: stats}}, func(chan<- wsconn.End) wsconn.Handler { return &member{g: g} })
 			fds := make([]int, n)
 			for i := range fds {
 				fds[i] = rawClient(b, h.addr)

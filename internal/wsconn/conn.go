@@ -101,7 +101,6 @@ var pingFrame = []byte{0x89, 0x00}
 type Conn struct {
 	server  *Server
 	handler Handler
-	stream  socket.Stream
 	out     outbox.Outbox
 	timer   socket.Timer
 
@@ -112,9 +111,8 @@ type Conn struct {
 	// below. Lock order: turn, then mu. It is never taken by the wheel or by those who put.
 	turn      sync.Mutex
 	assembler socket.Assembler
-	pong      []byte // the answer to the latest ping, until the end of the turn
-	discarded int    // bytes read while lingering
-	gave      bool   // messages were given, and TurnEnd not yet
+	seldom    *seldom // nil while there is nothing in it
+	gave      bool    // messages were given, and TurnEnd not yet
 
 	// mu guards the fields below.
 	mu       sync.Mutex
@@ -122,7 +120,13 @@ type Conn struct {
 	closed   bool         // Closed has been called, or is about to be
 	pinged   socket.Ticks // when the last ping was put
 	deadline socket.Ticks // when the socket is closed at the latest; zero unless on the way
-	end      End
+	end      *End         // nil while running
+}
+
+// seldom is what most connections do without most of the time. It is guarded by turn.
+type seldom struct {
+	pong      []byte // the answer to the latest ping, until the next message or the end of the turn
+	discarded int    // bytes read while lingering
 }
 
 // Server holds what all connections of a door share.
@@ -140,21 +144,22 @@ func NewServer(poller *socket.Poller, wheel *socket.Wheel, settings Settings) *S
 	return s
 }
 
-// Serve takes over conn, which Upgrade returned with buffered, and gives its messages to h. After
-// an error conn is closed and h is never called.
-func (s *Server) Serve(conn net.Conn, buffered []byte, h Handler) (*Conn, error) {
+// Serve takes over what Upgrade returned, and gives the messages to h. The handshake's answer leaves
+// with what Opened sends, in one write. After an error the connection is closed and h is never
+// called.
+func (s *Server) Serve(o *socket.Opening, h Handler) (*Conn, error) {
 	c := &Conn{server: s, handler: h}
 	c.assembler = socket.NewAssembler(&s.set.Assembler)
 	c.lastRead.Store(uint32(s.wheel.Now()))
 	// The stream may begin to feed before Add returns; it waits here until Opened has.
 	c.turn.Lock()
 	defer c.turn.Unlock()
-	stream, err := s.poller.Add(conn, buffered, (*feeder)(c))
+	stream, err := s.poller.Add(o.Conn, o.Buffered, (*feeder)(c))
 	if err != nil {
 		return nil, err
 	}
-	c.stream = stream
 	c.out.Init(stream, &s.set.Outbox, (*owner)(c))
+	c.out.QueueQuiet(o.Answer)
 	h.Opened(c)
 	c.out.Flush()
 	s.wheel.ScheduleSooner(&c.timer, (*expirer)(c), c.untilDue())
@@ -163,9 +168,6 @@ func (s *Server) Serve(conn net.Conn, buffered []byte, h Handler) (*Conn, error)
 
 // Outbox is where everything for the peer is put, as whole frames.
 func (c *Conn) Outbox() *outbox.Outbox { return &c.out }
-
-// RemoteAddr is the address of the socket's other end.
-func (c *Conn) RemoteAddr() net.Addr { return c.stream.RemoteAddr() }
 
 // Soon has f run as the handler's calls do, between two of them, and TurnEnd follows it. It is not
 // called if the connection is on its way to the end by then.
@@ -192,8 +194,7 @@ func (c *Conn) Close(code int, reason string) {
 // Abort closes the socket at once; what is queued is lost.
 func (c *Conn) Abort() {
 	c.begin(End{Cause: ServerClosed, Code: socket.CloseAbnormal}, ending)
-	_ = c.stream.Abort()
-	c.out.Close()
+	c.out.Abort()
 }
 
 // begin enters a phase on the way to the end and notes its cause. It returns false, and does
@@ -206,7 +207,7 @@ func (c *Conn) begin(end End, to phase) bool {
 		return false
 	}
 	c.phase = to
-	c.end = end
+	c.end = &end
 	wheel, timeout := c.server.wheel, c.server.set.CloseTimeout
 	c.deadline = wheel.Now() + socket.Ticks((timeout+socket.TickLength-1)/socket.TickLength)
 	if !c.closed {
@@ -242,8 +243,11 @@ func (f *feeder) Feed(b []byte) error {
 	defer c.turn.Unlock()
 	switch c.currentPhase() {
 	case lingering, ending:
-		c.discarded += len(b)
-		if c.discarded > c.server.set.LingerBytes {
+		if c.seldom == nil {
+			c.seldom = new(seldom)
+		}
+		c.seldom.discarded += len(b)
+		if c.seldom.discarded > c.server.set.LingerBytes {
 			return errLingered
 		}
 		return nil
@@ -278,12 +282,19 @@ func (f *feeder) FeedEnd() {
 	if c.partial.Load() != half {
 		c.partial.Store(half)
 	}
-	if c.pong != nil {
-		c.out.QueueQuiet(c.pong)
-		c.pong = nil
-	}
+	c.answerPing()
 	c.endTurn()
 	c.out.Flush()
+}
+
+// answerPing queues the answer to the latest ping. turn is held.
+func (c *Conn) answerPing() {
+	if c.seldom != nil && c.seldom.pong != nil {
+		c.out.QueueQuiet(c.seldom.pong)
+		if c.seldom.pong = nil; c.seldom.discarded == 0 {
+			c.seldom = nil
+		}
+	}
 }
 
 // endTurn tells the handler, if it was given anything. turn is held.
@@ -301,7 +312,7 @@ func (f *feeder) Closed(err error) {
 	c.mu.Lock()
 	c.closed = true
 	if c.phase == running {
-		c.end = End{Cause: PeerGone, Code: socket.CloseAbnormal}
+		c.end = &End{Cause: PeerGone, Code: socket.CloseAbnormal}
 		if errors.Is(err, net.ErrClosed) {
 			c.end.Cause = ServerClosed
 		}
@@ -310,7 +321,7 @@ func (f *feeder) Closed(err error) {
 		c.end.Err = err
 	}
 	c.phase = ending
-	end := c.end
+	end := *c.end
 	c.mu.Unlock()
 	c.server.wheel.Stop(&c.timer)
 	c.assembler.Reset()
@@ -327,6 +338,7 @@ var errEnding = errors.New("wsconn: closing")
 func (s *sink) Message(op socket.Opcode, payload []byte) error {
 	c := (*Conn)(s)
 	if c.currentPhase() == running {
+		c.answerPing() // before what the message brings about
 		c.gave = true
 		c.handler.Message(op, payload)
 	}
@@ -338,13 +350,13 @@ func (s *sink) Control(op socket.Opcode, payload []byte) error {
 	switch op {
 	case socket.OpPing:
 		// Only the latest of several needs an answer (RFC 6455, 5.5.3).
-		c.pong = socket.AppendFrame(c.pong[:0:0], socket.OpPong, payload)
+		c.seldom = &seldom{pong: socket.AppendFrame(nil, socket.OpPong, payload)}
 	case socket.OpClose:
 		code, reason, err := socket.ParseClose(payload)
 		if err != nil {
 			return err
 		}
-		c.pong = nil
+		c.seldom = nil
 		c.endTurn()
 		end := End{Cause: PeerClosed, Code: code, Reason: reason}
 		if c.begin(end, ending) {
@@ -367,7 +379,7 @@ type owner Conn
 func (o *owner) Slow(r outbox.Reason) {
 	c := (*Conn)(o)
 	c.begin(End{Cause: Slow, Code: socket.CloseAbnormal, Slow: r}, ending)
-	_ = c.stream.Abort()
+	c.out.Abort()
 }
 
 // Failed notes why the stream is about to close.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/coder/websocket"
 
+	"letshare-server/internal/outbox"
 	"letshare-server/internal/socket"
 	"letshare-server/internal/wsconn"
 )
@@ -18,10 +19,8 @@ import (
 var sizes = []int{0, 1, 125, 126, 127, 65535, 65536, 500_000}
 
 func TestMessagesOfAllSizesComeBackToAnotherImplementation(t *testing.T) {
-	for name, overTLS := range map[string]bool{"plain": false, "TLS": true} {
-		t.Run(name, func(t *testing.T) {
-			testMessagesOfAllSizes(t, serveOver(t, overTLS, wsconn.Settings{}, func(ends chan<- wsconn.End) wsconn.Handler { return &echo{ended: ends} }))
-		})
+	for _, on := range layers {
+		t.Run(on.name, func(t *testing.T) { testMessagesOfAllSizes(t, serveEchoOn(t, on, wsconn.Settings{})) })
 	}
 }
 
@@ -76,26 +75,28 @@ func testMessagesOfAllSizes(t *testing.T, h *host) {
 }
 
 func TestServerCloseReachesAnotherImplementation(t *testing.T) {
-	h := serve(t, wsconn.Settings{}, func(ends chan<- wsconn.End) wsconn.Handler { return &closer{echo{ended: ends}} })
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	c, _, err := websocket.Dial(ctx, h.url, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.CloseNow()
-	_ = c.Write(ctx, websocket.MessageText, []byte("go"))
-	if _, b, err := c.Read(ctx); err != nil || string(b) != "last" {
-		t.Fatalf("%q %v", b, err)
-	}
-	_, _, err = c.Read(ctx)
-	var ce websocket.CloseError
-	if !errors.As(err, &ce) || ce.Code != 4000 || ce.Reason != "enough" {
-		t.Fatalf("closed with %v", err)
-	}
-	if e := h.end(t); e.Cause != wsconn.ServerClosed || e.Code != 4000 {
-		t.Fatalf("ended with %+v", e)
-	}
+	onTCP(t, func(t *testing.T, on layer) {
+		h := serveOn(t, on, wsconn.Settings{}, func(ends chan<- wsconn.End) wsconn.Handler { return &closer{echo{ended: ends}} })
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		c, _, err := websocket.Dial(ctx, h.url, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.CloseNow()
+		_ = c.Write(ctx, websocket.MessageText, []byte("go"))
+		if _, b, err := c.Read(ctx); err != nil || string(b) != "last" {
+			t.Fatalf("%q %v", b, err)
+		}
+		_, _, err = c.Read(ctx)
+		var ce websocket.CloseError
+		if !errors.As(err, &ce) || ce.Code != 4000 || ce.Reason != "enough" {
+			t.Fatalf("closed with %v", err)
+		}
+		if e := h.end(t); e.Cause != wsconn.ServerClosed || e.Code != 4000 {
+			t.Fatalf("ended with %+v", e)
+		}
+	})
 }
 
 // closer ends the connection at the first message.
@@ -133,24 +134,31 @@ func TestBreachesOfTheProtocolAreToldWithACloseFrame(t *testing.T) {
 		{"one byte too many in fragments", append(fragment(socket.OpText, false, big), fragment(socket.OpContinuation, true, "!")...), 1009},
 		{"many bytes too many", masked(socket.OpBinary, strings.Repeat(big, 8)), 1009},
 	}
-	h := serveEcho(t, wsconn.Settings{})
-	for _, tc := range cases {
-		t.Run(tc.name, func(t *testing.T) {
-			p := dial(t, h.addr)
-			p.write(tc.send)
-			p.expectClose(tc.code)
-			_ = p.conn.Close()
-			if e := h.end(t); e.Cause != wsconn.ProtocolError || e.Code != tc.code {
-				t.Fatalf("ended with %+v", e)
-			}
-		})
+	for _, on := range layers {
+		h := serveEchoOn(t, on, wsconn.Settings{})
+		for _, tc := range cases {
+			t.Run(on.name+"/"+tc.name, func(t *testing.T) {
+				p := h.dial(t)
+				p.write(tc.send)
+				p.expectClose(tc.code)
+				_ = p.conn.Close()
+				if e := h.end(t); e.Cause != wsconn.ProtocolError || e.Code != tc.code {
+					t.Fatalf("ended with %+v", e)
+				}
+			})
+		}
 	}
 }
 
 func TestFragmentsAreJoinedAndControlFramesBetweenThemAnsweredAtOnce(t *testing.T) {
-	h := serveEcho(t, wsconn.Settings{})
+	for _, on := range layers {
+		t.Run(on.name, func(t *testing.T) { testFragments(t, serveEchoOn(t, on, wsconn.Settings{})) })
+	}
+}
+
+func testFragments(t *testing.T, h *host) {
 	// The first frames come in the same packet as the handshake.
-	p := dial(t, h.addr, append(fragment(socket.OpText, false, "\xe4\xbd"), masked(socket.OpPing, "are you there")...)...)
+	p := h.dial(t, append(fragment(socket.OpText, false, "\xe4\xbd"), masked(socket.OpPing, "are you there")...)...)
 	p.expect(socket.OpPong, "are you there")
 	p.write(fragment(socket.OpContinuation, false, "\xa0"))
 	p.write(fragment(socket.OpContinuation, true, "!"))
@@ -173,46 +181,52 @@ func TestFragmentsAreJoinedAndControlFramesBetweenThemAnsweredAtOnce(t *testing.
 }
 
 func TestOfSeveralPingsInOneReadTheLatestIsAnswered(t *testing.T) {
-	h := serveEcho(t, wsconn.Settings{})
-	var many []byte
-	for i := range 50 {
-		many = append(many, masked(socket.OpPing, fmt.Sprint(i))...)
-	}
-	p := dial(t, h.addr)
-	p.write(append(many, masked(socket.OpText, "end")...))
-	pongs := 0
-	for last := ""; ; {
-		f, ok := p.next()
-		if !ok {
-			t.Fatal("ended")
+	onTCP(t, func(t *testing.T, on layer) {
+		h := serveEchoOn(t, on, wsconn.Settings{})
+		var many []byte
+		for i := range 50 {
+			many = append(many, masked(socket.OpPing, fmt.Sprint(i))...)
 		}
-		if f.op == socket.OpPong {
-			pongs, last = pongs+1, f.payload
+		p := dial(t, h.addr)
+		p.write(append(many, masked(socket.OpText, "end")...))
+		pongs := 0
+		for last := ""; ; {
+			f, ok := p.next()
+			if !ok {
+				t.Fatal("ended")
+			}
+			if f.op == socket.OpPong {
+				pongs, last = pongs+1, f.payload
+			}
+			if last == "49" {
+				break
+			}
 		}
-		if last == "49" {
-			break
+		if pongs > 25 {
+			t.Fatalf("%d pongs for 50 pings", pongs)
 		}
-	}
-	if pongs > 25 {
-		t.Fatalf("%d pongs for 50 pings", pongs)
-	}
+	})
 }
 
 func TestInvalidTextIsTheApplicationsToAnswerIfAllowed(t *testing.T) {
-	h := serveEcho(t, wsconn.Settings{Assembler: socket.AssemblerOptions{AllowInvalidUTF8: true}})
-	p := dial(t, h.addr)
-	p.write(masked(socket.OpText, "a\xff"))
-	p.expect(socket.OpText, "a\xff")
+	onTCP(t, func(t *testing.T, on layer) {
+		h := serveEchoOn(t, on, wsconn.Settings{Assembler: socket.AssemblerOptions{AllowInvalidUTF8: true}})
+		p := dial(t, h.addr)
+		p.write(masked(socket.OpText, "a\xff"))
+		p.expect(socket.OpText, "a\xff")
+	})
 }
 
 func TestTheHandlerMaySayWhyBeforeAnOversizedMessageClosesTheConnection(t *testing.T) {
-	h := serve(t, wsconn.Settings{Assembler: socket.AssemblerOptions{MaxMessageBytes: 100}}, func(ends chan<- wsconn.End) wsconn.Handler {
-		return &explainer{echo{ended: ends}}
+	onTCP(t, func(t *testing.T, on layer) {
+		h := serveOn(t, on, wsconn.Settings{Assembler: socket.AssemblerOptions{MaxMessageBytes: 100}}, func(ends chan<- wsconn.End) wsconn.Handler {
+			return &explainer{echo{ended: ends}}
+		})
+		p := dial(t, h.addr)
+		p.write(masked(socket.OpText, strings.Repeat("x", 101)))
+		p.expect(socket.OpText, "too big")
+		p.expectClose(1009)
 	})
-	p := dial(t, h.addr)
-	p.write(masked(socket.OpText, strings.Repeat("x", 101)))
-	p.expect(socket.OpText, "too big")
-	p.expectClose(1009)
 }
 
 type explainer struct{ echo }
@@ -222,12 +236,38 @@ func (e *explainer) Oversize() {
 }
 
 func TestACloseThatThePeerDoesNotAnswerEndsAfterCloseTimeout(t *testing.T) {
-	h := serve(t, wsconn.Settings{CloseTimeout: 300 * time.Millisecond}, func(ends chan<- wsconn.End) wsconn.Handler { return &closer{echo{ended: ends}} })
-	p := dial(t, h.addr)
-	p.write(masked(socket.OpText, "go"))
-	p.expect(socket.OpText, "last")
-	p.expectClose(4000) // and the stream's end, although no close frame was sent
-	if e := h.end(t); e.Cause != wsconn.ServerClosed {
-		t.Fatalf("ended with %+v", e)
+	onTCP(t, func(t *testing.T, on layer) {
+		h := serveOn(t, on, wsconn.Settings{CloseTimeout: 300 * time.Millisecond}, func(ends chan<- wsconn.End) wsconn.Handler { return &closer{echo{ended: ends}} })
+		p := dial(t, h.addr)
+		p.write(masked(socket.OpText, "go"))
+		p.expect(socket.OpText, "last")
+		p.expectClose(4000) // and the stream's end, although no close frame was sent
+		if e := h.end(t); e.Cause != wsconn.ServerClosed {
+			t.Fatalf("ended with %+v", e)
+		}
+	})
+}
+
+// greeter has something to say as soon as there is a connection.
+type greeter struct{ echo }
+
+func (g *greeter) Opened(c *wsconn.Conn) {
+	g.echo.Opened(c)
+	c.Outbox().Put(socket.AppendFrame(nil, socket.OpText, []byte("hello")))
+}
+
+func TestTheHandshakesAnswerLeavesWithTheFirstFrame(t *testing.T) {
+	for _, on := range layers {
+		t.Run(on.name, func(t *testing.T) {
+			stats := new(outbox.Stats)
+			h := serveOn(t, on, wsconn.Settings{Outbox: outbox.Options{Stats: stats}}, func(ends chan<- wsconn.End) wsconn.Handler {
+				return &greeter{echo{ended: ends}}
+			})
+			h.dial(t).expect(socket.OpText, "hello")
+			await(t, "two buffers to be written", func() bool { return stats.Buffers.Load() == 2 })
+			if n := stats.Writes.Load(); n != 1 {
+				t.Errorf("in %d writes", n)
+			}
+		})
 	}
 }

@@ -41,7 +41,7 @@ func BenchmarkEcho(b *testing.B) {
 		}
 	}
 	b.Run("wsconn", func(b *testing.B) {
-		h := serveEcho(b, wsconn.Settings{})
+		h := serveEchoOn(b, benchmarked(b), wsconn.Settings{})
 		fds := make([]int, n)
 		for i := range fds {
 			fds[i] = rawClient(b, h.addr)

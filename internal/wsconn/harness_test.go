@@ -2,6 +2,7 @@ package wsconn_test
 
 import (
 	"context"
+	"crypto/tls"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -15,7 +16,7 @@ import (
 )
 
 // patience bounds waiting for what must happen; nothing waits for it when all is well.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // echo sends every message back.
 type echo struct {
@@ -42,6 +43,7 @@ type host struct {
 	wheel  *socket.Wheel
 	ends   chan wsconn.End
 	client *http.Client // trusts the certificate
+	tls    bool
 }
 
 // run starts poller and wheel, and ends them with the test.
@@ -53,22 +55,41 @@ func run(t testing.TB, poller *socket.Poller, wheel *socket.Wheel) {
 	t.Cleanup(func() { cancel(); wg.Wait() })
 }
 
-func serve(t testing.TB, settings wsconn.Settings, door func(ends chan<- wsconn.End) wsconn.Handler) *host {
-	return serveOver(t, false, settings, door)
+// layer is one kind of sockets that connections stand on.
+type layer struct {
+	name   string
+	tls    bool
+	poller socket.PollerOptions
 }
 
-func serveOver(t testing.TB, overTLS bool, settings wsconn.Settings, door func(ends chan<- wsconn.End) wsconn.Handler) *host {
-	h := &host{poller: socket.NewPoller(socket.PollerOptions{}), wheel: socket.NewWheel(), ends: make(chan wsconn.End, 20000)}
+// layers are all of them. What a client sees must be the same on each.
+var layers = []layer{
+	{name: "parked"},
+	{name: "epoll", poller: socket.PollerOptions{Epoll: true}},
+	{name: "TLS", tls: true},
+}
+
+// onTCP runs a test on those without TLS.
+func onTCP(t *testing.T, f func(t *testing.T, on layer)) {
+	for _, on := range layers {
+		if !on.tls {
+			t.Run(on.name, func(t *testing.T) { f(t, on) })
+		}
+	}
+}
+
+func serveOn(t testing.TB, on layer, settings wsconn.Settings, door func(ends chan<- wsconn.End) wsconn.Handler) *host {
+	h := &host{poller: socket.NewPoller(on.poller), wheel: socket.NewWheel(), ends: make(chan wsconn.End, 20000+*churn)}
 	run(t, h.poller, h.wheel)
 	server := wsconn.NewServer(h.poller, h.wheel, settings)
 	web := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		conn, buffered, err := socket.Upgrade(w, r)
+		opening, err := socket.Upgrade(w, r)
 		if err != nil {
 			return
 		}
-		_, _ = server.Serve(conn, buffered, door(h.ends))
+		_, _ = server.Serve(opening, door(h.ends))
 	}))
-	if overTLS {
+	if on.tls {
 		web.StartTLS()
 	} else {
 		web.Start()
@@ -76,12 +97,13 @@ func serveOver(t testing.TB, overTLS bool, settings wsconn.Settings, door func(e
 	h.client = web.Client()
 	t.Cleanup(web.Close)
 	h.url = "ws" + strings.TrimPrefix(web.URL, "http")
-	h.addr = strings.TrimPrefix(web.URL, "http://")
+	h.addr = web.Listener.Addr().String()
+	h.tls = on.tls
 	return h
 }
 
-func serveEcho(t testing.TB, settings wsconn.Settings) *host {
-	return serve(t, settings, func(ends chan<- wsconn.End) wsconn.Handler { return &echo{ended: ends} })
+func serveEchoOn(t testing.TB, on layer, settings wsconn.Settings) *host {
+	return serveOn(t, on, settings, func(ends chan<- wsconn.End) wsconn.Handler { return &echo{ended: ends} })
 }
 
 // end waits for the next connection's end.
@@ -125,6 +147,24 @@ func dial(t testing.TB, addr string, more ...byte) *peer {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return shake(t, conn, more)
+}
+
+// dial is the same over whatever the host speaks.
+func (h *host) dial(t testing.TB, more ...byte) *peer {
+	t.Helper()
+	if !h.tls {
+		return dial(t, h.addr, more...)
+	}
+	conn, err := tls.Dial("tcp", h.addr, h.client.Transport.(*http.Transport).TLSClientConfig)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return shake(t, conn, more)
+}
+
+func shake(t testing.TB, conn net.Conn, more []byte) *peer {
+	t.Helper()
 	t.Cleanup(func() { _ = conn.Close() })
 	_ = conn.SetDeadline(time.Now().Add(patience))
 	if _, err := conn.Write(append([]byte(handshake), more...)); err != nil {
@@ -157,6 +197,7 @@ func (p *peer) next() (f frame, ok bool) {
 	p.t.Helper()
 	buf := make([]byte, 64<<10)
 	for len(p.got) == 0 {
+		_ = p.conn.SetReadDeadline(time.Now().Add(patience))
 		n, err := p.conn.Read(buf)
 		if n > 0 {
 			if ferr := p.asm.Feed(buf[:n], p); ferr != nil {

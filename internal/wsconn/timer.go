@@ -31,9 +31,10 @@ func (e *expirer) Expire() {
 		// The peer had its time. What the kernel has taken is still delivered, unless the
 		// outbox is stuck: then so is the kernel.
 		if c.out.Queued() > 0 {
-			_ = c.stream.Abort()
+			c.out.Abort()
+		} else {
+			c.out.Close()
 		}
-		c.out.Close()
 		return
 	}
 	c.mu.Unlock()

@@ -93,7 +93,7 @@ func inBubble(t *testing.T, settings wsconn.Settings, f func(b *bubble)) {
 		wg.Go(func() { _ = wheel.Run(ctx) })
 		near, far := net.Pipe()
 		b := &bubble{begin: time.Now(), peer: &peer{t: t, conn: far, asm: socket.NewAssembler(&socket.AssemblerOptions{Client: true})}}
-		if _, err := wsconn.NewServer(poller, wheel, settings).Serve(near, nil, b); err != nil {
+		if _, err := wsconn.NewServer(poller, wheel, settings).Serve(&socket.Opening{Conn: near}, b); err != nil {
 			t.Fatal(err)
 		}
 		f(b)

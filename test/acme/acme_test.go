@@ -116,7 +116,7 @@ func start(t *testing.T, dir string, environ []string, name string, args ...stri
 		_ = p.cmd.Process.Signal(syscall.SIGTERM)
 		select {
 		case <-p.done:
-		case <-time.After(30 * time.Second):
+		case <-time.After(time.Minute):
 			t.Errorf("%s did not stop", name)
 			_ = p.cmd.Process.Kill()
 			<-p.done
@@ -188,7 +188,7 @@ func startAuthority(t *testing.T, http01, tlsALPN01 string, life time.Duration) 
 	a := &authority{directory: "https://localhost:" + api + "/dir", trust: certFile}
 	a.process = start(t, dir, []string{"PEBBLE_VA_NOSLEEP=1", "PEBBLE_WFE_NONCEREJECT=0", "PEBBLE_AUTHZREUSE=0"},
 		"pebble", "-config", file, "-dnsserver", "127.0.0.1:"+dns)
-	client := &http.Client{Transport: &http.Transport{TLSClientConfig: c.Client()}, Timeout: 10 * time.Second}
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: c.Client()}, Timeout: time.Minute}
 	t.Cleanup(client.CloseIdleConnections)
 	await(t, "Pebble", func() error {
 		res, err := client.Get("https://localhost:" + management + "/roots/0")
@@ -247,7 +247,7 @@ func (s *server) start(t *testing.T) {
 // certificate does a handshake with a name, and returns what the server has for it.
 func (s *server) certificate(name string) (*x509.Certificate, error) {
 	d := tls.Dialer{Config: &tls.Config{ServerName: name, RootCAs: s.a.roots}}
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	conn, err := d.DialContext(ctx, "tcp", "127.0.0.1:"+s.tls)
 	if err != nil {

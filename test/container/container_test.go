@@ -177,7 +177,7 @@ func start(t *testing.T, img image, top string, env ...string) *instance {
 	case <-listening:
 	case <-s.done:
 		t.Fatalf("the server ended at once:\n%s", s.out)
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		_ = s.cmd.Process.Kill()
 		t.Fatal("the server did not begin to listen")
 	}

@@ -23,7 +23,14 @@ func TestTheExamplesOfTheRESTPageWork(t *testing.T) {
 	}
 	s := start(t, settings{file: "apps:\n  - id: docsapp\n    keys:\n" +
 		"      - {id: k1, secret: a-secret-of-the-examples}\n" +
-		"      - {id: k2, secret: another-secret-of-the-examples, revocable: true}\n"})
+		"      - {id: k2, secret: another-secret-of-the-examples, revocable: true}\n" +
+		"    namespaces:\n      - {id: mutable, mutable_messages: true}\n"})
+	const key = "KEY=docsapp.k1:a-secret-of-the-examples"
+	published, err := runExample(t, s, `curl -u "$KEY" -d '{"data":"Hel"}' http://localhost:8080/channels/mutable:demo/messages`, key)
+	var receipt struct{ Serials []string }
+	if err != nil || json.Unmarshal(published, &receipt) != nil || len(receipt.Serials) != 1 {
+		t.Fatalf("%v: %s", err, published)
+	}
 	cases := []struct {
 		has    string // in the example
 		answer string // a pattern that the whole answer matches
@@ -35,6 +42,7 @@ func TestTheExamplesOfTheRESTPageWork(t *testing.T) {
 		{"/messages\n", `\[{"successCount":2,"failureCount":0,"results":\[{"channel":"demo",.*{"channel":"demo2",.*}\]}\]`},
 		{"/presence?channels=", `{"successCount":2,"failureCount":0,"results":\[{"channel":"demo","presence":\[\]},.*\]}`},
 		{"/channels/demo/messages?", `\[{.*"name":"greeting",.*"encoding":"json".*},{.*"name":"greeting",.*"data":"hi".*}\]`},
+		{"/channels/mutable:demo/messages/$SERIAL", `{"versionSerial":"[^"]+"}`},
 		{"/channels/demo\n", `{"channelId":"demo",.*"connections":0,.*}`},
 		{"/channels?prefix=", `\[{"channelId":"demo",.*},{"channelId":"demo2",.*}\]`},
 		{"/channels/demo/presence\n", `\[\]`},
@@ -51,7 +59,7 @@ func TestTheExamplesOfTheRESTPageWork(t *testing.T) {
 			continue
 		}
 		if out, err := runExample(t, s, example,
-			"KEY=docsapp.k1:a-secret-of-the-examples", "REVOCABLE_KEY=docsapp.k2:another-secret-of-the-examples"); err != nil {
+			key, "REVOCABLE_KEY=docsapp.k2:another-secret-of-the-examples", "SERIAL="+receipt.Serials[0]); err != nil {
 			t.Errorf("%v: %s\n%s", err, out, example)
 		} else if !json.Valid(out) || !regexp.MustCompile("(?s)^"+c.answer+"$").Match(out) {
 			t.Errorf("the answer is %s\n%s", out, example)

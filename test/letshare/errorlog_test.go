@@ -27,7 +27,7 @@ func TestErrorsLogHoldsJSONLines(t *testing.T) {
 	c.send("nonsense")
 	c.expectError()
 	s.request(t, "GET", "/health")
-	eventually(t, 5*time.Second, "two entries are in errors.log", func() bool { return len(s.entries(t)) >= 2 })
+	eventually(t, patience, "two entries are in errors.log", func() bool { return len(s.entries(t)) >= 2 })
 	for _, e := range s.entries(t) {
 		if keys(e) != "fields level message timestamp" {
 			t.Errorf("an entry has the keys %q: %v", keys(e), e)
@@ -63,7 +63,7 @@ func TestErrorsLogKeepsTheNewestEntries(t *testing.T) {
 		c.send("nonsense")
 		c.expectError()
 	}
-	eventually(t, 10*time.Second, "errors.log holds the newest 5", func() bool {
+	eventually(t, patience, "errors.log holds the newest 5", func() bool {
 		all := s.entries(t)
 		if len(all) != 5 {
 			return false
@@ -144,7 +144,7 @@ func TestManyBadRequestsAreNotManyRewrites(t *testing.T) {
 	if rewrites, most := <-counted, 5+int(took/(100*time.Millisecond)); rewrites > most {
 		t.Errorf("errors.log was rewritten %d times in %v, want %d at most", rewrites, took, most)
 	}
-	eventually(t, 5*time.Second, "errors.log has its size", func() bool { return len(s.entries(t)) <= 200 })
+	eventually(t, patience, "errors.log has its size", func() bool { return len(s.entries(t)) <= 200 })
 }
 
 func TestTheServerWorksWithALogThatCannotBeWritten(t *testing.T) {
@@ -177,7 +177,7 @@ func TestTheServerWorksWithALogThatCannotBeWritten(t *testing.T) {
 			}
 			s.request(t, "GET", "/ws?token=x", handshake...)
 			if name != "the directory is read-only" || os.Geteuid() != 0 { // root may write anywhere
-				eventually(t, 5*time.Second, "the server says that the log cannot be written", func() bool {
+				eventually(t, patience, "the server says that the log cannot be written", func() bool {
 					return strings.Contains(s.output(), "errors.log cannot be written")
 				})
 			}

@@ -116,7 +116,7 @@ func TestTheCountersOfMetricsAreTrue(t *testing.T) {
 	}
 	check := func(what string, total, active, rooms, messages float64) {
 		t.Helper()
-		eventually(t, time.Second, "the counters are right: "+what, func() bool { return right(total, active, rooms, messages) })
+		eventually(t, patience, "the counters are right: "+what, func() bool { return right(total, active, rooms, messages) })
 	}
 	checkAtOnce := func(what string, total, active, rooms, messages float64) {
 		t.Helper()

@@ -19,7 +19,7 @@ import (
 )
 
 // patience bounds every wait for something that must happen. All is well long before.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 var (
 	program string    // path of the server's binary

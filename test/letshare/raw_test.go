@@ -10,7 +10,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 )
 
 // peer writes and reads frames byte by byte, for what no library would send.
@@ -188,7 +187,7 @@ func (p *peer) expectEnd() {
 	} else if !errors.Is(err, io.EOF) && !errors.Is(err, syscall.ECONNRESET) {
 		p.t.Fatalf("the stream should end: %v", err)
 	}
-	eventually(p.t, 10*time.Second, "TCP is closed in both directions", func() bool {
+	eventually(p.t, patience, "TCP is closed in both directions", func() bool {
 		_, err := p.conn.Write([]byte{0x8A, 0x80, 0, 0, 0, 0})
 		return err != nil
 	})

@@ -84,13 +84,13 @@ func TestAPeerThatEndsItsTCPStreamFreesItsPlace(t *testing.T) {
 		p.subscribe("room")
 		end(p)
 		c := s.connect(t, "bert")
-		eventually(t, 5*time.Second, "the place is free after "+name, func() bool {
+		eventually(t, 20*time.Second, "the place is free after "+name, func() bool {
 			c.send(`{"type":"subscribe","channel":"room"}`)
 			m := c.next()
 			return m["type"] == "subscribed"
 		})
 		c.close()
-		eventually(t, 5*time.Second, "the place is free after a close", func() bool { return s.metrics(t)["total_rooms"] == 0 })
+		eventually(t, 20*time.Second, "the place is free after a close", func() bool { return s.metrics(t)["total_rooms"] == 0 })
 	}
 }
 

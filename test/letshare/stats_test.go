@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"net/url"
 	"testing"
-	"time"
 )
 
 // Who comes through this door is counted in the statistics of the default app.
@@ -21,7 +20,7 @@ func TestMembersAreInTheStatistics(t *testing.T) {
 		"connections.all.opened": 2, "channels.opened": 1,
 		"messages.inbound.realtime.messages.count": 1, "messages.outbound.realtime.messages.count": 1, "messages.all.all.count": 2,
 	}
-	eventually(t, 10*time.Second, "the statistics are right", func() bool {
+	eventually(t, patience, "the statistics are right", func() bool {
 		var hours []struct{ Entries map[string]float64 }
 		r := s.request(t, "GET", "/stats?unit=hour&key="+url.QueryEscape(ablyKey))
 		if err := json.Unmarshal([]byte(r.body), &hours); err != nil || r.status != 200 {

@@ -22,6 +22,23 @@ type client struct {
 	line   carrier
 	format string
 	closed bool // the end has been seen
+	early  []early
+}
+
+// early is a frame that came before the ACK that the transcript has in front of it.
+type early struct {
+	v    any
+	text string
+}
+
+// next is receive, but first there is what came early.
+func (c *client) next(ctx context.Context) (v any, text string, code int, err error) {
+	if len(c.early) > 0 {
+		first := c.early[0]
+		c.early = c.early[1:]
+		return first.v, first.text, 0, nil
+	}
+	return c.receive(ctx)
 }
 
 // carrier carries frames.

@@ -22,7 +22,8 @@
 //	C   the client sends this
 //	C+  the same, but together with the client's next line, in one write
 //	C~  the client sends these bytes, whatever they are
-//	S   the server's next frame is this
+//	S   the server's next frame is this; an ACK may also come behind messages and presence that
+//	    follow it here, since another goroutine may deliver to the channel at that moment
 //	X   the server closes the WebSocket with this code, or ends the comet transport
 //	!   something happens: "drain" stops the server, "wait" says that time passes, "cut 1"
 //	    takes client 1 its socket, "connect 2" connects client 2, which had not been, and

@@ -37,7 +37,7 @@ type test struct {
 }
 
 // patience is how long a test waits for a notice.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 func expectError(t *testing.T, what string, got, want error) {
 	t.Helper()

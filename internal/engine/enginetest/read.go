@@ -157,7 +157,12 @@ func exactUnknown(t *testing.T, h Harness) {
 			continue
 		}
 		for _, channel := range []pubsub.ChannelID{ch, {App: "app", Name: ch.Name + "-empty-" + what}} {
-			if _, err := h.B.Read(t.Context(), channel, engine.Query{After: p, Exact: true, Limit: 9}); !errors.Is(err, engine.ErrGone) {
+			_, err := h.B.Read(t.Context(), channel, engine.Query{After: p, Exact: true, Limit: 9})
+			// A store of several parts may have an epoch for each of them.
+			if elsewhere := channel != ch || p.Epoch() != epoch; elsewhere && errors.Is(err, engine.ErrForeign) {
+				continue
+			}
+			if !errors.Is(err, engine.ErrGone) {
 				t.Errorf("%s (%q): got %v, want ErrGone", what, p, err)
 			}
 		}

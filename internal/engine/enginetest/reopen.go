@@ -11,6 +11,7 @@ import (
 var reopenTests = []test{
 	{"WhatWasAcknowledgedInAPersistedNamespaceIsThereAgain", reopenKeeps},
 	{"TheLastMessageIsThereAgain", reopenKeepsLast},
+	{"ATransientRecordEndsWithTheProcess", reopenForgets},
 	{"AReopenedStoreNeverClaimsAContinuityThatItCannotHave", reopenContinuity},
 }
 
@@ -58,6 +59,48 @@ func reopenKeepsLast(t *testing.T, h Harness) {
 	expectTexts(t, "log", page.Entries, "two")
 	if page.Entries[0].Serial != last {
 		t.Errorf("serial %q, was %q", page.Entries[0].Serial, last)
+	}
+}
+
+func reopenForgets(t *testing.T, h Harness) {
+	if h.Reopen == nil {
+		t.Skip("nothing outlives the store")
+	}
+	ch := channel(t, namespaceKept)
+	member, fixture := key(engine.RecordPresence, "conn:member"), key(engine.RecordPresence, "fixture:member")
+	a := messages(ch, "both enter")
+	a.Puts = []engine.Put{
+		{RecordKey: member, Value: []byte("m"), Entry: 0, Transient: true},
+		{RecordKey: fixture, Value: []byte("f"), Entry: 0},
+	}
+	do(t, h.A, a)
+	for _, k := range []engine.RecordKey{member, fixture} {
+		if _, ok := record(t, h.B, ch, k); !ok {
+			t.Errorf("%s is not there", k.Key)
+		}
+	}
+	shared := h.Shared
+	h = h.Reopen(t)
+	if shared {
+		if _, ok := record(t, h.A, ch, member); !ok {
+			t.Error("a transient record is gone, although other processes use the store")
+		}
+		return
+	}
+	if r, ok := record(t, h.A, ch, member); ok {
+		t.Errorf("a transient record is there again: %+v", r)
+	}
+	if page, err := h.B.Records(t.Context(), ch, engine.RecordPresence, "", 10); err != nil || len(page) != 1 || page[0].Key != fixture.Key {
+		t.Errorf("records: %+v, %v", page, err)
+	}
+	// It does not count, and its key is free.
+	again := messages(ch, "enters again")
+	again.Bounds = []engine.Bound{{Space: engine.RecordPresence, MaxRecords: 2}}
+	again.Preconditions = []engine.Precondition{{RecordKey: member}}
+	again.Puts = a.Puts[:1]
+	do(t, h.A, again)
+	if _, ok := record(t, h.B, ch, member); !ok {
+		t.Error("it cannot be put again")
 	}
 }
 

@@ -384,8 +384,8 @@ func fullKeepsLast(t *testing.T, h Harness) {
 	}
 	// What others need is not taken from them.
 	ch := channel(t, "")
-	if r := try(t, h.A, messages(ch, strings.Repeat(payload, 20))); !errors.Is(r.Err, engine.ErrFull) {
-		t.Errorf("a large message of another channel: got %v, want ErrFull", r.Err)
+	if r := try(t, h.A, messages(ch, strings.Repeat(payload, 20))); r.Err != nil && !errors.Is(r.Err, engine.ErrFull) {
+		t.Errorf("a large message of another channel: got %v, want ErrFull, or that there is room of its own", r.Err)
 	}
 	if got := all(t, h.B, kept[0]); len(got) == 0 || text(got[len(got)-1])[0] != 'y' {
 		t.Error("the last message is gone")

@@ -24,6 +24,9 @@ type Harness struct {
 	// Advance moves the store's clock on.
 	Advance func(time.Duration)
 
+	// Shared says that other processes use the store too: transient records outlive one.
+	Shared bool
+
 	// Trim drops what is too old, as Run does from time to time.
 	Trim func()
 
@@ -74,7 +77,7 @@ type test struct {
 }
 
 // patience is how long a test waits for what must come.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // channel names a channel of this test, in the default namespace or the given one.
 func channel(t *testing.T, namespace string) pubsub.ChannelID {

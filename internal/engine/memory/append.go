@@ -2,40 +2,68 @@ package memory
 
 import (
 	"errors"
+	"math"
 	"time"
 
 	"letshare-server/internal/engine"
 	"letshare-server/internal/pubsub"
 )
 
-var errNoSuchEntry = errors.New("engine: a put refers to an entry that the append does not have")
+var (
+	errNoSuchEntry    = errors.New("engine: a put refers to an entry that the append does not have")
+	errTooManyEntries = errors.New("engine: too many entries in one append")
+)
 
 // trimPerAppend is how many entries an Append drops for the one that it adds, so that a log
 // shrinks although Run is late, and no Append waits for long.
 const trimPerAppend = 16
 
-// Append does a on this goroutine; done has been called when it returns.
+// Append does a on this goroutine; done has been called when it returns. If the channel is
+// backed, its Backing does both.
 func (e *Engine) Append(a *engine.Append, done func(engine.Result)) {
-	done(e.store.append(a))
+	if r, here := e.store.tryAppend(a); here {
+		done(r)
+	} else {
+		e.store.opts.Backing.Append(a, done)
+	}
 }
 
-func (s *Store) append(a *engine.Append) engine.Result {
+// valid fails if a could not be done at any time.
+func valid(a *engine.Append) error {
 	for i := range a.Puts {
 		if n := a.Puts[i].Entry; n != engine.NoEntry && (n < 0 || n >= len(a.Entries)) {
-			return engine.Result{Err: errNoSuchEntry}
+			return errNoSuchEntry
 		}
+	}
+	if len(a.Entries) > math.MaxUint16 {
+		return errTooManyEntries
+	}
+	return nil
+}
+
+// tryAppend does a, unless it is not done here.
+func (s *Store) tryAppend(a *engine.Append) (r engine.Result, here bool) {
+	if err := valid(a); err != nil {
+		return engine.Result{Err: err}, true
 	}
 	cost := appendCost(a)
 	reserved, searched := false, false
 	for {
 		c := s.lock(a.Channel)
+		if c.backed {
+			c.mu.Unlock()
+			if reserved {
+				s.bytes.Add(-cost)
+			}
+			return engine.Result{}, false
+		}
 		now := s.opts.Now()
 		if r, ok := c.check(a, now); !ok {
 			c.mu.Unlock()
 			if reserved {
 				s.bytes.Add(-cost)
 			}
-			return r
+			return r, true
 		}
 		if !reserved {
 			switch {
@@ -45,7 +73,7 @@ func (s *Store) append(a *engine.Append) engine.Result {
 			case s.reserveInPlace(cost, c.replaces(a)):
 			case searched:
 				c.mu.Unlock()
-				return engine.Result{Err: engine.ErrFull}
+				return engine.Result{Err: engine.ErrFull}, true
 			default:
 				// Other channels have to give, which cannot be done under this one's lock.
 				c.mu.Unlock()
@@ -56,7 +84,7 @@ func (s *Store) append(a *engine.Append) engine.Result {
 		r := c.apply(a, now.UnixMilli())
 		c.mu.Unlock()
 		s.relieve()
-		return r
+		return r, true
 	}
 }
 
@@ -73,15 +101,21 @@ func (c *channel) onlyDeletes(a *engine.Append) (any bool) {
 	return any
 }
 
-// check finds the reasons not to apply a; ok says that there are none.
-func (c *channel) check(a *engine.Append, at time.Time) (r engine.Result, ok bool) {
+// news finds out that a comes too late, or that it is known; ok says that it is neither.
+func (c *channel) news(a *engine.Append, at time.Time) (r engine.Result, ok bool) {
 	if !a.Deadline.IsZero() && !at.Before(a.Deadline) {
 		return engine.Result{Err: engine.ErrDeadline}, false
 	}
-	now := at.UnixMilli()
-	if r, known := c.recall(a.ID, now); known {
+	r, known := c.recall(a.ID, at.UnixMilli())
+	return r, !known
+}
+
+// check finds the reasons not to apply a; ok says that there are none.
+func (c *channel) check(a *engine.Append, at time.Time) (r engine.Result, ok bool) {
+	if r, ok := c.news(a, at); !ok {
 		return r, false
 	}
+	now := at.UnixMilli()
 	for i := range a.Preconditions {
 		p := &a.Preconditions[i]
 		var revision uint64
@@ -112,7 +146,7 @@ func (c *channel) apply(a *engine.Append, now int64) engine.Result {
 		return r
 	}
 	r, counter := c.add(a.Entries, now)
-	c.note(a.ID, outcome{r.Timestamp, counter, int32(len(a.Entries))}, now)
+	c.note(a.ID, outcome{ms: r.Timestamp, counter: counter, count: uint16(len(a.Entries))}, now)
 	c.putAll(a.Puts, &r, now)
 	for _, sub := range c.subs {
 		sub.to.Deliver(c.scratch)
@@ -133,16 +167,8 @@ func (c *channel) add(drafts []engine.Draft, now int64) (r engine.Result, counte
 			r.Timestamp, counter = c.lastMs, int32(c.lastCounter)
 		}
 		r.Serials[i] = serial
-		e := &logged{Entry: engine.Entry{
-			Kind:      d.Kind,
-			Unlogged:  d.Unlogged,
-			Serial:    serial,
-			Prev:      c.tail,
-			Timestamp: r.Timestamp,
-			Body:      d.Body,
-		}}
+		e := draftEntry(d, serial, c.tail, r.Timestamp)
 		if !d.Unlogged {
-			e.cost = draftCost(d)
 			c.log.push(e)
 			c.tail = serial
 			if d.Kind == engine.KindMessage {
@@ -157,12 +183,32 @@ func (c *channel) add(drafts []engine.Draft, now int64) (r engine.Result, counte
 		}
 	}
 	c.store.entries.Add(int64(c.log.n - before))
+	c.putInAge()
+	return r, counter
+}
+
+func draftEntry(d *engine.Draft, serial, prev pubsub.Serial, timestamp int64) *logged {
+	e := &logged{Entry: engine.Entry{
+		Kind:      d.Kind,
+		Unlogged:  d.Unlogged,
+		Serial:    serial,
+		Prev:      prev,
+		Timestamp: timestamp,
+		Body:      d.Body,
+	}}
+	if !d.Unlogged {
+		e.cost = draftCost(d)
+	}
+	return e
+}
+
+// putInAge makes the log one of those that give when there is no room.
+func (c *channel) putInAge() {
 	if !c.aged && c.log.n > 0 && !c.persisted() {
 		c.aged = true
 		c.age.oldest = c.log.at(0).Timestamp
 		c.store.logs.push(&c.age)
 	}
-	return r, counter
 }
 
 // maxScratch is how many places for Deliver a channel keeps.

@@ -34,6 +34,9 @@ type channel struct {
 
 	newest pubsub.Serial // of the newest message that was logged
 
+	backed  bool    // Options.Backing keeps it
+	backing backing // what is between the two
+
 	records     recordSet
 	connections map[string]*connectionNotes
 	clients     *clientNotes
@@ -45,13 +48,13 @@ func (c *channel) nextSerial(now int64) pubsub.Serial {
 	return pubsub.MakeSerial(c.lastMs, c.lastCounter, c.store.epoch)
 }
 
-// persisted reports whether the log is kept for longer than resuming needs it.
-func (c *channel) persisted() bool { return c.policy.Retention > 0 }
+// persisted reports whether the log is kept here for longer than resuming needs it.
+func (c *channel) persisted() bool { return c.policy.Retention > 0 && !c.keptElsewhere() }
 
 // idle reports whether nothing would be lost with the channel but its position.
 func (c *channel) idle(since int64) bool {
 	return c.used <= since && c.log.n == 0 && c.last == nil && c.records.n == 0 &&
-		len(c.subs) == 0 && len(c.connections) == 0 && c.clients == nil
+		len(c.subs) == 0 && len(c.connections) == 0 && c.clients == nil && c.backing.staged == 0
 }
 
 // trim drops at most limit entries that the policy does not keep. It reports whether it
@@ -92,7 +95,7 @@ func (c *channel) dropOldest() {
 	e := c.log.pop()
 	c.base = e.Serial
 	c.store.entries.Add(-1)
-	if c.policy.Last > 0 && e.Serial == c.newest {
+	if c.policy.Last > 0 && e.Serial == c.newest && !c.keptElsewhere() {
 		c.last = e
 		return
 	}
@@ -119,14 +122,14 @@ func (c *channel) replaces(a *engine.Append) int64 {
 
 // exact fails if the log is not complete after the position.
 func (c *channel) exact(after pubsub.Serial) error {
-	if err := c.store.checkEpoch(after); err != nil {
-		return err
-	}
 	if after == c.base {
 		return nil
 	}
 	if i := c.log.after(after); i > 0 && c.log.at(i-1).Serial == after {
 		return nil
+	}
+	if err := c.store.checkEpoch(after); err != nil {
+		return err
 	}
 	return engine.ErrGone
 }

@@ -28,13 +28,15 @@ const (
 // outcome is a Result in short: the serials of one Append follow one another.
 type outcome struct {
 	ms      int64
-	counter int32 // of the first serial
-	count   int32 // of serials
+	counter int32  // of the first serial
+	count   uint16 // of serials
+	epoch   uint16 // index in Store.epochs
 }
 
-func (o outcome) result(epoch string) engine.Result {
+func (s *Store) result(o outcome) engine.Result {
 	r := engine.Result{Timestamp: o.ms, Repeated: true}
 	if o.count > 0 {
+		epoch := (*s.epochs.Load())[o.epoch]
 		r.Serials = make([]pubsub.Serial, o.count)
 		var clock pubsub.Clock
 		clock.Resume(o.ms, int(o.counter))
@@ -52,7 +54,7 @@ func (c *channel) recall(id engine.ID, now int64) (r engine.Result, known bool) 
 	if id.ConnectionID != "" {
 		if n := c.connections[id.ConnectionID]; n != nil {
 			if o, known := n.find(id.MsgSerial); known {
-				return o.result(c.store.epoch), true
+				return c.store.result(o), true
 			}
 		}
 	}
@@ -63,7 +65,7 @@ func (c *channel) recall(id engine.ID, now int64) (r engine.Result, known bool) 
 				// again when the client's id is forgotten.
 				c.note(engine.ID{ConnectionID: id.ConnectionID, MsgSerial: id.MsgSerial}, n.outcome, now)
 			}
-			return n.outcome.result(c.store.epoch), true
+			return c.store.result(n.outcome), true
 		}
 	}
 	return engine.Result{}, false

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"letshare-server/internal/engine"
 	"letshare-server/internal/engine/enginetest"
 )
 
@@ -19,6 +20,12 @@ func newClock() *clock {
 
 func (c *clock) Now() time.Time          { return time.Unix(0, c.nanos.Load()) }
 func (c *clock) Advance(d time.Duration) { c.nanos.Add(int64(d)) }
+
+// append is Append of any node.
+func (s *Store) append(a *engine.Append) engine.Result {
+	r, _ := s.tryAppend(a)
+	return r
+}
 
 func open(logBytes int64, c *clock) enginetest.Harness {
 	s := NewStore(Options{Policy: enginetest.Policy, LogBytes: logBytes, Now: c.Now})

@@ -15,28 +15,37 @@ var errLimit = errors.New("engine: limit must be positive")
 const maxLocked = 4096
 
 // Read returns logged entries. It holds the channel's lock for maxLocked entries at a time.
-func (e *Engine) Read(_ context.Context, id pubsub.ChannelID, q engine.Query) (engine.Page, error) {
+func (e *Engine) Read(ctx context.Context, id pubsub.ChannelID, q engine.Query) (engine.Page, error) {
 	if q.Limit <= 0 {
 		return engine.Page{}, errLimit
 	}
 	s := e.store
-	var c *channel
+	lock := s.lockLoaded
 	if q.Exact {
-		// A channel that does not exist has no position that anybody could have.
-		if c = s.lockExisting(id); c == nil {
-			if err := s.checkEpoch(q.After); err != nil {
-				return engine.Page{}, err
-			}
-			return engine.Page{}, engine.ErrGone
-		}
+		lock = s.lockKnown
 	} else {
 		defer s.relieve() // of what the channel costs, if it is new
-		c = s.lock(id)
+	}
+	c, err := lock(id)
+	if err != nil {
+		return engine.Page{}, err
+	}
+	if c == nil {
+		// A channel that does not exist has no position that anybody could have.
+		if err := s.checkEpoch(q.After); err != nil {
+			return engine.Page{}, err
+		}
+		return engine.Page{}, engine.ErrGone
 	}
 	now := s.nowMillis()
 	c.used = now
 	for !c.trim(now, maxLocked) {
 		c.yield()
+	}
+	if c.keptElsewhere() && (q.After == "" || q.After < c.base) {
+		tail := c.tail
+		c.mu.Unlock()
+		return s.opts.Backing.Read(ctx, id, q, tail)
 	}
 	if q.Exact {
 		if err := c.exact(q.After); err != nil {

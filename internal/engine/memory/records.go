@@ -11,11 +11,14 @@ import (
 )
 
 // Records returns one space's records in the order of their keys.
-func (e *Engine) Records(_ context.Context, id pubsub.ChannelID, space engine.RecordSpace, after string, limit int) ([]engine.Record, error) {
+func (e *Engine) Records(ctx context.Context, id pubsub.ChannelID, space engine.RecordSpace, after string, limit int) ([]engine.Record, error) {
 	if limit <= 0 {
 		return nil, errLimit
 	}
-	c := e.store.lockExisting(id)
+	c, elsewhere := e.store.lockRecords(id)
+	if elsewhere {
+		return e.store.opts.Backing.Records(ctx, id, space, after, limit)
+	}
 	if c == nil {
 		return nil, nil
 	}
@@ -26,8 +29,11 @@ func (e *Engine) Records(_ context.Context, id pubsub.ChannelID, space engine.Re
 }
 
 // Record returns one record.
-func (e *Engine) Record(_ context.Context, id pubsub.ChannelID, key engine.RecordKey) (engine.Record, bool, error) {
-	c := e.store.lockExisting(id)
+func (e *Engine) Record(ctx context.Context, id pubsub.ChannelID, key engine.RecordKey) (engine.Record, bool, error) {
+	c, elsewhere := e.store.lockRecords(id)
+	if elsewhere {
+		return e.store.opts.Backing.Record(ctx, id, key)
+	}
 	if c == nil {
 		return engine.Record{}, false, nil
 	}
@@ -59,6 +65,7 @@ func (c *channel) putAll(puts []engine.Put, r *engine.Result, now int64) {
 		if p.Expire > 0 {
 			n.expires = now + p.Expire.Milliseconds()
 		}
+		n.transient = p.Transient
 		c.store.bytes.Add(-c.records.put(n))
 	}
 }
@@ -66,7 +73,8 @@ func (c *channel) putAll(puts []engine.Put, r *engine.Result, now int64) {
 // record is a Record and its end.
 type record struct {
 	engine.Record
-	expires int64 // ms; 0: never
+	expires   int64 // ms; 0: never
+	transient bool
 }
 
 func (r *record) cost() int64 { return recordCost + int64(len(r.Key)+len(r.Value)) }
@@ -86,14 +94,7 @@ type recordSet struct {
 }
 
 // tallies is how much each space holds.
-type tallies [engine.RecordObject + 1]tally
-
-type tally struct {
-	records int
-	bytes   int64 // of keys and values
-}
-
-func payload(key string, value []byte) int64 { return int64(len(key) + len(value)) }
+type tallies [engine.RecordObject + 1]engine.Tally
 
 // tally counts records that come or, with negative numbers, go.
 func (s *recordSet) tally(space engine.RecordSpace, records int, bytes int64) {
@@ -103,49 +104,24 @@ func (s *recordSet) tally(space engine.RecordSpace, records int, bytes int64) {
 	if s.tallies == nil {
 		s.tallies = new(tallies)
 	}
-	s.tallies[space].records += records
-	s.tallies[space].bytes += bytes
+	s.tallies[space].Records += records
+	s.tallies[space].Bytes += bytes
 }
 
 // exceeds returns why a bound forbids puts, or nil. Records that have expired and are not
 // dropped yet count.
 func (s *recordSet) exceeds(b *engine.Bound, puts []engine.Put) error {
-	var now tally
+	var now engine.Tally
 	if s.tallies != nil && int(b.Space) < len(s.tallies) {
 		now = s.tallies[b.Space]
 	}
-	after := now
-	seen := make(map[string]int64, len(puts)) // bytes of records put, -1 for deleted ones
-	for i := range puts {
-		p := &puts[i]
-		if p.Space != b.Space {
-			continue
+	return b.Check(puts, now, func(key string) (int64, bool) {
+		c, i, found := s.find(engine.RecordKey{Space: b.Space, Key: key})
+		if !found {
+			return 0, false
 		}
-		before, known := seen[p.Key]
-		if !known {
-			before = -1
-			if c, i, found := s.find(p.RecordKey); found {
-				before = payload(p.Key, s.chunks[c][i].Value)
-			}
-		}
-		if before >= 0 {
-			after.records--
-			after.bytes -= before
-		}
-		seen[p.Key] = -1
-		if p.Value != nil {
-			seen[p.Key] = payload(p.Key, p.Value)
-			after.records++
-			after.bytes += seen[p.Key]
-		}
-	}
-	switch {
-	case b.MaxRecords > 0 && after.records > max(b.MaxRecords, now.records):
-		return engine.ErrTooManyRecords
-	case b.MaxBytes > 0 && after.bytes > max(b.MaxBytes, now.bytes):
-		return engine.ErrRecordsTooLarge
-	}
-	return nil
+		return engine.Payload(key, s.chunks[c][i].Value), true
+	})
 }
 
 func compareKeys(r *record, key engine.RecordKey) int {
@@ -206,7 +182,7 @@ func (s *recordSet) put(r *record) (freed int64) {
 	switch {
 	case found:
 		old := s.chunks[c][i]
-		s.tally(r.Space, 0, payload(r.Key, r.Value)-payload(old.Key, old.Value))
+		s.tally(r.Space, 0, engine.Payload(r.Key, r.Value)-engine.Payload(old.Key, old.Value))
 		s.chunks[c][i] = r
 		return old.cost()
 	case len(s.chunks) == 0:
@@ -226,7 +202,7 @@ func (s *recordSet) put(r *record) (freed int64) {
 		}
 	}
 	s.n++
-	s.tally(r.Space, 1, payload(r.Key, r.Value))
+	s.tally(r.Space, 1, engine.Payload(r.Key, r.Value))
 	return 0
 }
 
@@ -239,7 +215,7 @@ func (s *recordSet) delete(key engine.RecordKey) (freed int64) {
 	old := s.chunks[c][i]
 	freed = old.cost()
 	s.n--
-	s.tally(old.Space, -1, -payload(old.Key, old.Value))
+	s.tally(old.Space, -1, -engine.Payload(old.Key, old.Value))
 	s.chunks[c] = slices.Delete(s.chunks[c], i, i+1)
 	if len(s.chunks[c]) == 0 {
 		s.chunks = slices.Delete(s.chunks, c, c+1)
@@ -262,7 +238,7 @@ func (s *recordSet) expire(now int64) (freed int64) {
 			if r.expired(now) {
 				freed += r.cost()
 				s.n--
-				s.tally(r.Space, -1, -payload(r.Key, r.Value))
+				s.tally(r.Space, -1, -engine.Payload(r.Key, r.Value))
 				return true
 			}
 			if r.expires != 0 && (s.expires == 0 || r.expires < s.expires) {

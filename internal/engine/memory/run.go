@@ -44,7 +44,7 @@ func (s *Store) sweepChannels(now, idle int64) {
 		for _, c := range channels {
 			policy := s.opts.Policy(c.id)
 			c.mu.Lock()
-			c.policy = policy
+			c.adopt(policy)
 			for !c.trim(now, maxLocked) {
 				c.yield()
 			}

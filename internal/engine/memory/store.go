@@ -39,13 +39,18 @@ type Options struct {
 
 	// Now is the store's clock. Nil means time.Now.
 	Now func() time.Time
+
+	// Backing keeps the channels whose Policy is Persisted. Nil means that nothing outlives
+	// the store.
+	Backing Backing
 }
 
 // Store is what the nodes share.
 type Store struct {
-	opts  Options
-	epoch string
-	seed  maphash.Seed
+	opts   Options
+	epoch  string
+	epochs atomic.Pointer[[]string] // of the ids that are remembered; the first is epoch
+	seed   maphash.Seed
 
 	shards [shardCount]shard
 
@@ -103,6 +108,7 @@ func NewStore(opts Options) *Store {
 		epoch: strings.ToLower(rand.Text()[:pubsub.EpochLength]),
 		seed:  maphash.MakeSeed(),
 	}
+	s.epochs.Store(&[]string{s.epoch})
 	for i := range s.shards {
 		s.shards[i].channels = make(map[pubsub.ChannelID]*channel)
 	}
@@ -200,6 +206,7 @@ func (s *Store) create(id pubsub.ChannelID) *channel {
 	c := &channel{id: id, store: s, policy: policy, used: now}
 	c.age.channel = c
 	c.age.index = notQueued
+	c.backed = s.backs(policy)
 	c.clock.Resume(sh.highMs, sh.highCounter)
 	c.base = c.nextSerial(now)
 	c.tail = c.base
@@ -222,7 +229,12 @@ func (s *Store) forget(c *channel, since int64) {
 	c.forgotten = true
 	delete(sh.channels, c.id)
 	s.bytes.Add(-c.cost())
-	if ms, counter := c.lastMs, c.lastCounter; ms > sh.highMs || ms == sh.highMs && counter > sh.highCounter {
+	sh.passed(c.lastMs, c.lastCounter)
+}
+
+// passed raises the high water. The caller holds sh.mu.
+func (sh *shard) passed(ms int64, counter int) {
+	if ms > sh.highMs || ms == sh.highMs && counter > sh.highCounter {
 		sh.highMs, sh.highCounter = ms, counter
 	}
 }

@@ -14,10 +14,13 @@ type subscription struct {
 	to      engine.Subscriber
 }
 
-// Subscribe begins live delivery. It never fails.
+// Subscribe begins live delivery. It fails only if the channel's Backing does.
 func (e *Engine) Subscribe(_ context.Context, id pubsub.ChannelID, to engine.Subscriber) (engine.Subscription, pubsub.Serial, error) {
 	defer e.store.relieve() // of what the channel costs, if it is new
-	c := e.store.lock(id)
+	c, err := e.store.lockLoaded(id)
+	if err != nil {
+		return nil, "", err
+	}
 	defer c.mu.Unlock()
 	c.used = e.store.nowMillis()
 	sub := &subscription{channel: c, to: to}

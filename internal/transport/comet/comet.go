@@ -75,9 +75,6 @@ const (
 
 	// closeTimeout is how long the last words wait for a recv.
 	closeTimeout = 3 * time.Second
-
-	// openTimeout bounds the opening of a session.
-	openTimeout = 10 * time.Second
 )
 
 // New returns the endpoint. It starts nothing.

@@ -49,8 +49,6 @@ type conn struct {
 
 // open opens the session: CONNECTED is what the first answer begins with.
 func (c *conn) open(ctx context.Context, request *session.Request) error {
-	ctx, cancel := context.WithTimeout(ctx, openTimeout)
-	defer cancel()
 	c.turn.Lock()
 	defer c.turn.Unlock()
 	var err error
@@ -210,13 +208,13 @@ func (c *conn) handle(body *elements) error {
 	return errEnded
 }
 
-// endTurnUnlock ends the turn. Acknowledgements are queued first, so that they leave
-// together with the connection's own echo.
+// endTurnUnlock ends the turn.
 func (c *conn) endTurnUnlock() {
-	if !c.over {
-		c.session.EndTurn()
+	if c.over {
+		c.touched.End()
+	} else {
+		c.session.EndTurn(&c.touched)
 	}
-	c.touched.End()
 	c.turn.Unlock()
 	c.out.Flush()
 }

@@ -31,7 +31,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // patience bounds waiting for what must happen; nothing waits for it when all is well.
-const patience = 30 * time.Second
+const patience = time.Minute
 
 // host is a server with nothing but comet and WebSockets.
 type host struct {

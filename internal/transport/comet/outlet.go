@@ -89,6 +89,3 @@ func (o *outlet) Abort() error {
 
 // CloseWrite implements socket.Stream.
 func (o *outlet) CloseWrite() error { return o.Close() }
-
-// RemoteAddr implements socket.Stream. There is no one address.
-func (o *outlet) RemoteAddr() net.Addr { return nil }

@@ -32,7 +32,10 @@ const (
 	key = "app.key:secret"
 
 	// patience bounds waiting for what must happen; nothing waits for it when all is well.
-	patience = 20 * time.Second
+	patience = time.Minute
+
+	// streamPatience bounds a whole answer, which lasts for as long as its test has a use for it.
+	streamPatience = 2 * time.Minute
 )
 
 // anyone is a grant to do everything in the app.
@@ -236,7 +239,7 @@ func (k *kit) get(t testing.TB, path string, header ...string) *http.Response {
 
 func (k *kit) do(t testing.TB, method, path string, header ...string) *http.Response {
 	t.Helper()
-	wait := patience
+	wait := streamPatience
 	if k.pipes {
 		wait = time.Hour // of the test's clock
 	}
@@ -253,7 +256,10 @@ func (k *kit) do(t testing.TB, method, path string, header ...string) *http.Resp
 		user, password, _ := strings.Cut(key, ":")
 		req.SetBasicAuth(user, password)
 	}
-	transport := &http.Transport{DisableKeepAlives: true, DisableCompression: true, DialContext: k.dial, Protocols: k.protocols()}
+	transport := &http.Transport{
+		DisableKeepAlives: true, DisableCompression: true, DialContext: k.dial, Protocols: k.protocols(),
+		HTTP2: &http.HTTP2Config{MaxReceiveBufferPerStream: 256 << 10},
+	}
 	res, err := transport.RoundTrip(req)
 	if err != nil {
 		cancel()

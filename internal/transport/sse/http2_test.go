@@ -53,7 +53,7 @@ func TestARefusalOverHTTP2IsAnOrdinaryAnswer(t *testing.T) {
 }
 
 func TestASlowStreamOverHTTP2IsCutOffAndDelaysNobody(t *testing.T) {
-	const messages, size = 400, 32 << 10 // more than the window of an HTTP/2 stream of Go's client
+	const messages, size = 100, 32 << 10 // more than the client's window and the queue
 	k := newKit(t, overHTTP2, smallOutbox(512<<10))
 	fast, slow := k.open(t, "/sse"+params("channels", "a")), k.open(t, "/sse"+params("channels", "a"))
 	for i := range messages {

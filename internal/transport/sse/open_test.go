@@ -41,30 +41,37 @@ func TestWhatIsPublishedWhileAStreamOpensFollowsWhatWasMissed(t *testing.T) {
 }
 
 func TestAStreamThatCannotKeepUpWithItsOpeningIsCut(t *testing.T) {
-	s := new(spy)
-	k := newKit(t, smallOutbox(64<<10), func(set *settings) { set.spy = s })
-	c := k.open(t, "/sse"+params("channels", "a"))
-	k.say(t, "a", "1")
-	c.texts(1)
-	c.close()
-	s.reading(func() error {
-		for range 15 {
-			k.say(t, "a", strings.Repeat("x", 1000))
+	for _, http2 := range []bool{false, true} {
+		s := new(spy)
+		k := newKit(t, smallOutbox(64<<10), func(set *settings) { set.spy, set.http2 = s, http2 })
+		c := k.open(t, "/sse"+params("channels", "a"))
+		k.say(t, "a", "1")
+		c.texts(1)
+		c.close()
+		s.reading(func() error {
+			for range 15 {
+				k.say(t, "a", strings.Repeat("x", 1000))
+			}
+			return nil
+		})
+		web := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, Protocols: k.protocols()}}
+		res, err := web.Get(k.url + "/sse" + params("channels", "a", "key", key, "lastEvent", c.lastID))
+		if http2 && err != nil {
+			t.Error(err)
 		}
-		return nil
-	})
-	web := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
-	if res, err := web.Get(k.url + "/sse" + params("channels", "a", "key", key, "lastEvent", c.lastID)); err == nil {
-		b, err := io.ReadAll(res.Body)
-		_ = res.Body.Close()
-		if len(b) > 0 || err == nil {
-			t.Errorf("got %s %.100q %v", res.Status, b, err)
+		if err == nil {
+			b, err := io.ReadAll(res.Body)
+			_ = res.Body.Close()
+			if len(b) > 0 || err == nil {
+				t.Errorf("HTTP/2 is %v: got %s %.100q %v", http2, res.Status, b, err)
+			}
 		}
-	}
-	s.reading(nil)
-	again := k.open(t, "/sse"+params("channels", "a"), "Last-Event-ID", c.lastID)
-	if e := again.next(); e.name != "message" || !strings.HasPrefix(e.message(t).Data, "xxx") {
-		t.Errorf("%.200v", e)
+		s.reading(nil)
+		again := k.open(t, "/sse"+params("channels", "a"), "Last-Event-ID", c.lastID)
+		if e := again.next(); e.name != "message" || !strings.HasPrefix(e.message(t).Data, "xxx") {
+			t.Errorf("HTTP/2 is %v: %.200v", http2, e)
+		}
+		again.close()
 	}
 }
 

@@ -22,6 +22,7 @@ type response struct {
 	// mu guards the fields below and the deadline of w. Nothing under it waits for the peer.
 	mu               sync.Mutex
 	isDeaf, isClosed bool
+	cut              bool // Close is no ordinary end
 	over             bool // the handler returns
 }
 
@@ -32,7 +33,8 @@ func newResponse(w http.ResponseWriter, r *http.Request) *response {
 	}
 }
 
-// wait returns when the response is closed and nothing is written any more.
+// wait returns when the response is closed and nothing is written any more. If it was to be cut
+// off, wait panics with http.ErrAbortHandler instead, which is how a handler asks for that.
 func (r *response) wait() {
 	<-r.closed
 	r.writing.Lock()
@@ -40,6 +42,9 @@ func (r *response) wait() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.over = true
+	if r.cut {
+		panic(http.ErrAbortHandler)
+	}
 }
 
 // Read waits for the end: the peer has said all with its request.
@@ -69,7 +74,7 @@ func (r *response) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// Close implements net.Conn. A write that waits for the peer fails, and so the peer sees that
+// Close implements net.Conn. If a write waits for the peer it fails, and so the peer sees that
 // the answer is cut off.
 func (r *response) Close() error {
 	r.mu.Lock()
@@ -84,6 +89,15 @@ func (r *response) Close() error {
 	} else if first {
 		r.writing.Unlock()
 	}
+	return nil
+}
+
+// SetLinger is what (*net.TCPConn).SetLinger(0) is: Close will cut the answer off, whether a write
+// waits for the peer or not.
+func (r *response) SetLinger(int) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.cut = true
 	return nil
 }
 

@@ -2,7 +2,6 @@ package sse
 
 import (
 	"fmt"
-	"net"
 	"testing"
 
 	"letshare-server/internal/engine"
@@ -23,11 +22,10 @@ func (s *sink) TryWritev(bufs [][]byte) (n int64, err error) {
 	s.bytes += int(n)
 	return n, nil
 }
-func (s *sink) WhenWritable(func())  { panic("it is") }
-func (s *sink) Close() error         { return nil }
-func (s *sink) Abort() error         { return nil }
-func (s *sink) CloseWrite() error    { return nil }
-func (s *sink) RemoteAddr() net.Addr { return nil }
+func (s *sink) WhenWritable(func()) { panic("it is") }
+func (s *sink) Close() error        { return nil }
+func (s *sink) Abort() error        { return nil }
+func (s *sink) CloseWrite() error   { return nil }
 
 // opened is a stream of so many channels that is open.
 func opened(channels int) (*stream, *sink) {

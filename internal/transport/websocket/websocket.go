@@ -104,7 +104,7 @@ func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	query := r.URL.Query()
 	c := &conn{door: d, format: requestedFormat(query)}
 	c.opening = &session.Request{Query: query, Header: r.Header, Peer: d.opts.Proxies.PageAware(r)}
-	netConn, buffered, err := socket.Upgrade(w, r)
+	opening, err := socket.Upgrade(w, r)
 	if err != nil {
 		d.opts.Log.Debug("upgrade refused", "error", err)
 		return
@@ -113,7 +113,7 @@ func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if query.Get("heartbeats") == "false" {
 		live = pings
 	}
-	if _, err := d.server(keepAlive{live, d.opts.Manager.MaxIdleInterval(query)}).Serve(netConn, buffered, c); err != nil {
+	if _, err := d.server(keepAlive{live, d.opts.Manager.MaxIdleInterval(query)}).Serve(opening, c); err != nil {
 		d.opts.Log.Warn("connection not served", "error", err)
 	}
 }
@@ -150,18 +150,13 @@ type conn struct {
 	opening *session.Request // until Opened
 }
 
-// openTimeout bounds the opening of a session (RTN14c).
-const openTimeout = 10 * time.Second
-
 // Opened implements wsconn.Handler: the first thing that is sent is CONNECTED, or the ERROR
 // that says why not (RTN14a, RTN14b, RTN14g).
 func (c *conn) Opened(ws *wsconn.Conn) {
 	c.ws = ws
 	request := c.opening
 	c.opening = nil
-	ctx, cancel := context.WithTimeout(context.Background(), openTimeout)
-	defer cancel()
-	s, err := c.door.opts.Manager.Open(ctx, request, c)
+	s, err := c.door.opts.Manager.Open(context.Background(), request, c)
 	if err != nil {
 		e := pubsub.ErrorFor(err)
 		c.door.noisy.Warn("connection refused", "code", int(e.Code), "error", e, "peer", request.Peer.Addr.String())
@@ -186,7 +181,7 @@ func (c *conn) Message(op socket.Opcode, payload []byte) {
 	pm := protocolMessages.Get().(*wire.ProtocolMessage)
 	pm.Reset()
 	if err := wire.DecodeInto(pm, format, payload); err != nil {
-		c.session.EndTurn() // what came before it is acknowledged
+		c.session.EndTurn(&c.turn) // what came before it is acknowledged
 		c.Close(disconnected(pubsub.ErrorFor(err)))
 		return
 	}
@@ -195,13 +190,11 @@ func (c *conn) Message(op socket.Opcode, payload []byte) {
 	protocolMessages.Put(pm)
 }
 
-// TurnEnd implements wsconn.Handler: acknowledgements are queued first, so that they leave
-// together with the connection's own echo.
+// TurnEnd implements wsconn.Handler.
 func (c *conn) TurnEnd() {
 	if c.session != nil {
-		c.session.EndTurn()
+		c.session.EndTurn(&c.turn)
 	}
-	c.turn.End()
 }
 
 // Oversize implements wsconn.OversizeHandler.

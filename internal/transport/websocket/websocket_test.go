@@ -36,7 +36,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // patience bounds waiting for what must happen; nothing waits for it when all is well.
-const patience = 30 * time.Second
+const patience = time.Minute
 
 // host is a server with nothing but the door.
 type host struct {
@@ -420,7 +420,7 @@ func TestAnIdleClientGetsHeartbeatsOrPingsAsItAskedFor(t *testing.T) {
 				t.Errorf("a heartbeat with id %q", f.ID)
 			}
 		}
-		if took := time.Since(started); took < 2*time.Second || took > 5*time.Second {
+		if took := time.Since(started); took < 2*time.Second || took > 12*time.Second { // unasked it is 15 s
 			t.Errorf("heartbeats after %v", took)
 		}
 		unread := make(chan frame, 1)

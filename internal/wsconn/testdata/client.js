@@ -7,7 +7,7 @@ const WebSocket = require('ws');
 const url = process.argv[2];
 
 const open = async (options) => {
-  const ws = new WebSocket(url, options);
+  const ws = new WebSocket(url, { rejectUnauthorized: false, ...options });
   await once(ws, 'open');
   return ws;
 };

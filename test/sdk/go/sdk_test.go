@@ -20,7 +20,10 @@ import (
 )
 
 // patience bounds waiting for what must happen; nothing waits for it when all is well.
-const patience = 20 * time.Second
+const patience = time.Minute
+
+// shortLife is that of a token that is to expire: long enough to connect with it on a busy machine.
+const shortLife = 6 * time.Second
 
 // target is the server, as the test that started it tells.
 type target struct {
@@ -54,6 +57,8 @@ func (s target) options(more []ably.ClientOption) []ably.ClientOption {
 		ably.WithEndpoint(s.host), ably.WithPort(s.port), ably.WithTLS(false),
 		ably.WithInsecureAllowBasicAuthWithoutTLS(), ably.WithUseBinaryProtocol(s.binary),
 		ably.WithLogLevel(ably.LogNone), ably.WithAutoConnect(false),
+		// The SDK's own are 10 s, which is not enough on a busy machine.
+		ably.WithRealtimeRequestTimeout(patience), ably.WithHTTPRequestTimeout(patience),
 	}
 	return append(o, more...)
 }
@@ -243,7 +248,7 @@ func TestAnExpiredJWTIsRenewed(t *testing.T) {
 			calls <- struct{}{}
 			life := time.Minute
 			if first {
-				life, first = 2*time.Second, false
+				life, first = shortLife, false
 			}
 			return ably.TokenString(s.mint(t, life, "carol", "")), nil
 		}

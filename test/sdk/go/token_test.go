@@ -70,7 +70,7 @@ func TestAnAuthCallbackGivesRequestsThatItsServerSigned(t *testing.T) {
 		callback := ably.WithAuthCallback(func(context.Context, ably.TokenParams) (ably.Tokener, error) {
 			life := time.Minute
 			if calls.Add(1) == 1 {
-				life = 2 * time.Second
+				life = shortLife
 			}
 			return signer.Auth.CreateTokenRequest(&ably.TokenParams{ClientID: "carol", TTL: life.Milliseconds()})
 		})

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"regexp"
+	"slices"
 	"strconv"
 	"sync"
 	"testing"
@@ -29,22 +30,23 @@ const (
 	unplugLife     = 3 * time.Second       // of a transport, on the average
 	unplugCuts     = unplugLife / (unplugClients / 2)
 
-	// unplugSpared is how long a transport is not cut after the server's first bytes. This SDK
-	// deadlocks, version 1.4.1 at least, when a transport breaks while it sends what it had
-	// queued: msgQueue.Flush holds the queue's mutex and calls Connection.send, which puts
-	// what it cannot send into the same queue. It does so right after CONNECTED.
+	// unplugSpared is how long a transport is not cut after its client has attached again, and
+	// before that it is cut only until the server's first bytes. This SDK deadlocks, version
+	// 1.4.1 at least, when a transport breaks while it sends what it had queued: msgQueue.Flush
+	// holds the queue's mutex and calls Connection.send, which puts what it cannot send into the
+	// same queue. It does so right after CONNECTED, and reads ATTACHED when it has done it.
 	unplugSpared = 500 * time.Millisecond
 )
 
-// cable leads clients to the server over sockets that can be cut.
+// cable leads a client to the server over sockets that can be cut.
 type cable struct {
 	listener net.Listener
 	server   string
 
-	mu    sync.Mutex
-	plugs map[*plug]struct{}
-	cuts  int
-	wg    sync.WaitGroup
+	mu       sync.Mutex
+	plugs    map[*plug]struct{}
+	attached time.Time // when the client was attached last
+	wg       sync.WaitGroup
 }
 
 // plug is a transport.
@@ -115,12 +117,20 @@ func (c *cable) end(p *plug) {
 	c.mu.Unlock()
 }
 
-// cut takes one client its socket, half of the time in the rude way.
-func (c *cable) cut() {
+// isAttached tells that the client is attached.
+func (c *cable) isAttached() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for p := range c.plugs { // in no order
-		if !p.answered.IsZero() && time.Since(p.answered) < unplugSpared {
+	c.attached = time.Now()
+}
+
+// cut takes the client its socket, half of the time in the rude way, and reports whether it had
+// one that is not spared.
+func (c *cable) cut() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for p := range c.plugs {
+		if !p.answered.IsZero() && (c.attached.Before(p.answered) || time.Since(c.attached) < unplugSpared) {
 			continue
 		}
 		if rand.IntN(2) == 0 {
@@ -128,9 +138,9 @@ func (c *cable) cut() {
 		}
 		p.close()
 		delete(c.plugs, p)
-		c.cuts++
-		return
+		return true
 	}
+	return false
 }
 
 // RTN15c6, RTN19a, RTL4c1
@@ -205,20 +215,23 @@ func readHeld(t *testing.T, url string) held {
 
 // unplug lets clients publish, receive and be present while their transports are cut.
 func unplug(t *testing.T, s target) {
-	c := newCable(t, s)
-	through := s
-	through.host, through.port = "127.0.0.1", c.listener.Addr().(*net.TCPAddr).Port
-
 	var names []string
 	for range unplugChannels {
 		names = append(names, unique("unplug"))
 	}
 	clients := make([]*ably.Realtime, unplugClients/2)
+	cables := make([]*cable, len(clients))
 	received := make([]chan *ably.Message, len(clients))
 	channel := func(i int) *ably.RealtimeChannel { return clients[i].Channels.Get(names[i%unplugChannels]) }
 	for i := range clients {
-		clients[i] = through.connected(t, "", ably.WithClientID("client"+strconv.Itoa(i)), ably.WithDisconnectedRetryTimeout(100*time.Millisecond))
+		c := newCable(t, s)
+		cables[i] = c
+		through := s
+		through.host, through.port = "127.0.0.1", c.listener.Addr().(*net.TCPAddr).Port
+		clients[i] = through.connected(t, "", ably.WithClientID("client"+strconv.Itoa(i)), ably.WithDisconnectedRetryTimeout(100*time.Millisecond),
+			ably.WithRealtimeRequestTimeout(10*time.Second)) // which is the SDK's own: some requests are cut
 		received[i] = make(chan *ably.Message, 1<<14)
+		channel(i).On(ably.ChannelEventAttached, func(ably.ChannelStateChange) { c.isAttached() })
 		_, err := channel(i).SubscribeAll(deadline(t), func(m *ably.Message) { received[i] <- m })
 		must(t, err)
 	}
@@ -261,12 +274,15 @@ func unplug(t *testing.T, s target) {
 			}
 		})
 	}
+	cuts := 0
 	for ctx.Err() == nil {
 		pause(ctx, unplugCuts)
-		c.cut()
+		if slices.ContainsFunc(rand.Perm(len(cables)), func(i int) bool { return cables[i].cut() }) {
+			cuts++
+		}
 	}
 	busy.Wait()
-	t.Logf("%d cuts; messages by channel: %v; changes of members: %v", c.cuts, published, present)
+	t.Logf("%d cuts; messages by channel: %v; changes of members: %v", cuts, published, present)
 
 	for i := range clients {
 		for want := range published[i%unplugChannels] {

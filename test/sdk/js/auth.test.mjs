@@ -1,7 +1,7 @@
 // Keys, JWTs and their ends.
 
 import assert from 'node:assert/strict';
-import { failsWith, inBothFormats, jwt, keyName, keySecret, reaches, soon, unique } from './helpers.mjs';
+import { failsWith, inBothFormats, jwt, keyName, keySecret, reaches, shortLife, soon, unique } from './helpers.mjs';
 
 // TN3
 inBothFormats('a client connects with a JWT', async ({ connected }) => {
@@ -33,7 +33,7 @@ inBothFormats('a JWT without a capability has all that its key has', async ({ co
 
 // RSA4b, RTN14b, RTN22a
 inBothFormats('an expired JWT is renewed, in time or after the server has said so', async ({ connected }) => {
-  const tokens = [jwt({ ttl: 2, clientId: 'dora' }), jwt({ ttl: 600, clientId: 'dora' })];
+  const tokens = [jwt({ ttl: shortLife, clientId: 'dora' }), jwt({ ttl: 600, clientId: 'dora' })];
   let calls = 0;
   const client = await connected({
     authCallback: (_params, callback) => callback(null, tokens[Math.min(calls++, 1)]),
@@ -52,7 +52,7 @@ inBothFormats('an expired JWT is renewed, in time or after the server has said s
 });
 
 inBothFormats('an expired JWT that cannot be renewed ends the connection', async ({ connected }) => {
-  const client = await connected({ token: jwt({ ttl: 2 }) });
+  const client = await connected({ token: jwt({ ttl: shortLife }) });
   const failed = await soon(new Promise((resolve) => client.connection.once('failed', resolve)), 'failure');
   assert.equal(failed.reason.code, 40171);
 });

@@ -63,7 +63,7 @@ async function onPage(origin, run) {
     await page.goto(origin);
     await page.evaluate(() => {
       window.deadline = (promise, what) =>
-        Promise.race([promise, new Promise((_, reject) => setTimeout(() => reject(new Error(`still waiting for ${what}`)), 15000))]);
+        Promise.race([promise, new Promise((_, reject) => setTimeout(() => reject(new Error(`still waiting for ${what}`)), 60000))]);
       window.connect = async (options) => {
         const client = new Ably.Realtime({ tls: false, logLevel: 0, ...options });
         await window.deadline(client.connection.whenState('connected'), 'connected');

@@ -2,7 +2,7 @@
 // in browsers.
 
 import assert from 'node:assert/strict';
-import { failsWith, inbox, inFormat, jwt, reaches, soon, subscribed, unique } from './helpers.mjs';
+import { failsWith, inbox, inFormat, jwt, reaches, shortLife, soon, subscribed, unique } from './helpers.mjs';
 
 /** Declares the test once streaming and once polling; its clients use comet, unless they say otherwise. */
 function inBothWays(name, run) {
@@ -140,7 +140,7 @@ inBothWays('a token that expires is renewed and the connection resumed', async (
   const tokens = [];
   const client = await connected({
     authCallback: (_, callback) => {
-      tokens.push(jwt({ ttl: tokens.length === 0 ? 2 : 600 }));
+      tokens.push(jwt({ ttl: tokens.length === 0 ? shortLife : 600 }));
       callback(null, tokens.at(-1));
     },
   });

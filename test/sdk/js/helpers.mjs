@@ -23,9 +23,17 @@ export const roomTokens = [required('LETSHARE_TEST_TOKEN_1'), required('LETSHARE
 export const httpURL = `http://${host}:${port}`;
 
 /** How long to wait for what must happen; nothing waits for it when all is well. */
-export const patience = 15000;
+export const patience = 60000;
 
-const address = { endpoint: host, port, tls: false, logLevel: 0 };
+/** How many seconds a token lives that is to expire: long enough to connect with it on a busy machine. */
+export const shortLife = 6;
+
+const address = {
+  endpoint: host, port, tls: false, logLevel: 0,
+  // The SDK's own are 4 to 15 s, which is not enough on a busy machine.
+  realtimeRequestTimeout: patience, httpRequestTimeout: patience, httpMaxRetryDuration: patience,
+  webSocketConnectTimeout: patience, webSocketSlowTimeout: patience,
+};
 
 /** Declares the test once for JSON and once for MessagePack. */
 export function inBothFormats(name, run) {

@@ -1,7 +1,7 @@
 // Ably tokens: asked for by who has the key, or with requests that it signed.
 
 import assert from 'node:assert/strict';
-import { failsWith, inBothFormats, keyName, reaches, soon, unique } from './helpers.mjs';
+import { failsWith, inBothFormats, keyName, reaches, shortLife, soon, unique } from './helpers.mjs';
 
 const full = JSON.stringify({ '*': ['*'] });
 
@@ -89,7 +89,7 @@ inBothFormats('an expired token is renewed by asking for another', async ({ rest
   let calls = 0;
   const client = await connected({
     authCallback: (_params, callback) => {
-      const ttl = calls++ === 0 ? 2000 : 600000;
+      const ttl = calls++ === 0 ? shortLife * 1000 : 600000;
       rest().auth.createTokenRequest({ clientId: 'frank', ttl }).then((r) => callback(null, r), callback);
     },
   });

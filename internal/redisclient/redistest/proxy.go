@@ -1,0 +1,152 @@
+package redistest
+
+import (
+	"net"
+	"sync"
+	"testing"
+	"time"
+)
+
+// Proxy stands between a client and a server.
+type Proxy struct {
+	Addr string
+
+	to string
+	l  net.Listener
+	wg sync.WaitGroup
+
+	mu      sync.Mutex
+	delay   time.Duration // of all bytes, in each direction
+	conns   map[net.Conn]bool
+	refuses bool
+	closed  bool
+}
+
+// StartProxy starts a proxy to an address; it ends with the test.
+func StartProxy(t testing.TB, to string) *Proxy {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &Proxy{Addr: l.Addr().String(), to: to, l: l, conns: make(map[net.Conn]bool)}
+	p.wg.Go(p.accept)
+	t.Cleanup(func() {
+		p.mu.Lock()
+		p.closed = true
+		p.mu.Unlock()
+		l.Close()
+		p.Cut()
+		p.wg.Wait()
+	})
+	return p
+}
+
+// Delay makes every byte that comes from now on late, in each direction.
+func (p *Proxy) Delay(d time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.delay = d
+}
+
+// Refuse makes the proxy close new connections at once, or no more.
+func (p *Proxy) Refuse(on bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.refuses = on
+}
+
+// Cut closes all connections, whatever is on its way.
+func (p *Proxy) Cut() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for c := range p.conns {
+		c.Close()
+	}
+}
+
+// add reports false if the connection is not wanted.
+func (p *Proxy) add(c net.Conn) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.refuses || p.closed {
+		return false
+	}
+	p.conns[c] = true
+	return true
+}
+
+func (p *Proxy) remove(c net.Conn) {
+	c.Close()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.conns, c)
+}
+
+func (p *Proxy) accept() {
+	for {
+		c, err := p.l.Accept()
+		if err != nil {
+			return
+		}
+		if !p.add(c) {
+			c.Close()
+			continue
+		}
+		p.wg.Go(func() {
+			defer p.remove(c)
+			s, err := net.Dial("tcp", p.to)
+			if err != nil {
+				return
+			}
+			if !p.add(s) {
+				s.Close()
+				return
+			}
+			defer p.remove(s)
+			var both sync.WaitGroup
+			both.Go(func() { p.pipe(s, c) })
+			both.Go(func() { p.pipe(c, s) })
+			both.Wait()
+		})
+	}
+}
+
+type chunk struct {
+	at   time.Time
+	data []byte
+}
+
+// pipe carries bytes from one to the other, each after the delay.
+func (p *Proxy) pipe(to, from net.Conn) {
+	chunks := make(chan chunk, 1024)
+	var reader sync.WaitGroup
+	reader.Go(func() {
+		defer close(chunks)
+		for {
+			buf := make([]byte, 64<<10)
+			n, err := from.Read(buf)
+			if n > 0 {
+				p.mu.Lock()
+				at := time.Now().Add(p.delay)
+				p.mu.Unlock()
+				chunks <- chunk{at, buf[:n]}
+			}
+			if err != nil {
+				return
+			}
+		}
+	})
+	for c := range chunks {
+		time.Sleep(time.Until(c.at))
+		if _, err := to.Write(c.data); err != nil {
+			break
+		}
+	}
+	from.Close()
+	to.Close()
+	for range chunks {
+		continue
+	}
+	reader.Wait()
+}

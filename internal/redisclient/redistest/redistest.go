@@ -1,0 +1,218 @@
+// Package redistest starts real redis-servers for tests: alone, as a Redis Cluster with
+// replicas, or behind Sentinel. Each listens on free ports of 127.0.0.1, keeps its files in
+// a directory of the test, and ends with it.
+package redistest
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/redis/rueidis"
+)
+
+// patience is how long a server may take to be ready, or to end.
+const patience = 30 * time.Second
+
+// Server is one redis-server, or Sentinel.
+type Server struct {
+	Addr string
+
+	t    testing.TB
+	dir  string
+	port int
+	args []string
+	exe  string
+
+	mu   sync.Mutex
+	cmd  *exec.Cmd
+	done chan struct{}
+	out  *bytes.Buffer
+}
+
+// Start starts a server that stands alone, with more settings as redis-server takes them on
+// its command line. Nothing is kept on disk unless they say so.
+func Start(t testing.TB, settings ...string) *Server {
+	t.Helper()
+	return start(t, "redis-server", settings)
+}
+
+func start(t testing.TB, exe string, settings []string) *Server {
+	t.Helper()
+	if _, err := exec.LookPath(exe); err != nil {
+		t.Fatalf("%v: run test/deps.sh, or install Redis 7", err)
+	}
+	port := freePort(t)
+	s := &Server{
+		Addr: net.JoinHostPort("127.0.0.1", strconv.Itoa(port)),
+		t:    t, dir: t.TempDir(), port: port, exe: exe,
+		args: append([]string{"--port", strconv.Itoa(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no",
+			"--loglevel", "warning"}, settings...),
+	}
+	s.Restart()
+	t.Cleanup(s.Kill)
+	return s
+}
+
+// given are the ports that this process was given: no two servers get the same.
+var given struct {
+	sync.Mutex
+	ports map[int]bool
+}
+
+// freePort finds a port that is free, and whose port for the cluster's bus is free too.
+func freePort(t testing.TB) int {
+	t.Helper()
+	given.Lock()
+	defer given.Unlock()
+	if given.ports == nil {
+		given.ports = make(map[int]bool)
+	}
+	for range 1000 {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		port := l.Addr().(*net.TCPAddr).Port
+		l.Close()
+		if given.ports[port] || port > 55000 {
+			continue
+		}
+		bus, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port+10000))
+		if err != nil {
+			continue
+		}
+		bus.Close()
+		given.ports[port] = true
+		return port
+	}
+	t.Fatal("no free port")
+	return 0
+}
+
+// Restart starts the server, after a Kill, as another process on the same port.
+func (s *Server) Restart() {
+	s.t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	args := s.args
+	if s.exe == "redis-sentinel" {
+		args = []string{filepath.Join(s.dir, "sentinel.conf")}
+	} else {
+		args = append(args, "--dir", s.dir)
+	}
+	s.out = new(bytes.Buffer)
+	s.cmd = exec.Command(s.exe, args...)
+	s.cmd.Stdout, s.cmd.Stderr = s.out, s.out
+	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := s.cmd.Start(); err != nil {
+		s.t.Fatal(err)
+	}
+	done := make(chan struct{})
+	s.done = done
+	cmd := s.cmd
+	go func() {
+		_ = cmd.Wait()
+		close(done)
+	}()
+	wait(s.t, s.exe+" on "+s.Addr, func() bool {
+		select {
+		case <-done:
+			s.t.Fatalf("%s ended: %s", s.exe, s.out)
+		default:
+		}
+		conn, err := net.DialTimeout("tcp", s.Addr, time.Second)
+		if err != nil {
+			return false
+		}
+		defer conn.Close()
+		return true
+	})
+}
+
+// Kill ends the server at once, and waits until it is gone.
+func (s *Server) Kill() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cmd == nil {
+		return
+	}
+	_ = s.cmd.Process.Signal(syscall.SIGKILL)
+	<-s.done
+	s.cmd = nil
+}
+
+// Stop makes the server stand still, as SIGSTOP does; Continue lets it go on.
+func (s *Server) Stop() { s.signal(syscall.SIGSTOP) }
+
+// Continue ends Stop.
+func (s *Server) Continue() { s.signal(syscall.SIGCONT) }
+
+func (s *Server) signal(sig os.Signal) {
+	s.t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.cmd.Process.Signal(sig); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// Pid is the server's process.
+func (s *Server) Pid() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.cmd.Process.Pid
+}
+
+// Do sends the server a command on a connection of its own and returns the answer as text.
+func (s *Server) Do(words ...string) (string, error) {
+	client, err := rueidis.NewClient(rueidis.ClientOption{InitAddress: []string{s.Addr}, DisableCache: true, ForceSingleClient: true,
+		Dialer: net.Dialer{Timeout: time.Second}, ConnWriteTimeout: 5 * time.Second})
+	if err != nil {
+		return "", err
+	}
+	defer client.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	m, err := client.Do(ctx, client.B().Arbitrary(words...).Build()).ToMessage()
+	if err != nil {
+		return "", err
+	}
+	if text, err := m.ToString(); err == nil {
+		return text, nil
+	}
+	if n, err := m.ToInt64(); err == nil {
+		return strconv.FormatInt(n, 10), nil
+	}
+	return m.String(), nil
+}
+
+// Must is Do without an error.
+func (s *Server) Must(words ...string) string {
+	s.t.Helper()
+	text, err := s.Do(words...)
+	if err != nil {
+		s.t.Fatalf("%s: %q: %v", s.Addr, words, err)
+	}
+	return text
+}
+
+func wait(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(patience)
+	for !ok() {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited for %s", what)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}

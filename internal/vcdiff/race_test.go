@@ -1,0 +1,5 @@
+//go:build race
+
+package vcdiff_test
+
+const raceEnabled = true
