@@ -136,18 +136,22 @@ func (q *acks) sendLocked(s *Session, more bool) {
 			}, more)
 			continue
 		}
-		pm := &wire.ProtocolMessage{Action: wire.ActionAck, MsgSerial: head.msgSerial, Count: 1}
-		pm.Res = append(pm.Res, publishResult(&head.result))
+		pm := ackMessages.Get().(*wire.ProtocolMessage)
+		pm.Action, pm.MsgSerial, pm.Count = wire.ActionAck, head.msgSerial, 1
+		pm.EntryRes = append(pm.EntryRes, entryResult(&head.result))
 		for n < len(q.queue) && pm.Count < maxAcksJoined {
 			next := &q.queue[n]
 			if !next.resolved || next.result.Err != nil || next.msgSerial != head.msgSerial+int64(pm.Count) {
 				break
 			}
-			pm.Res = append(pm.Res, publishResult(&next.result))
+			pm.EntryRes = append(pm.EntryRes, entryResult(&next.result))
 			pm.Count++
 			n++
 		}
 		s.transport.Send(pm, more)
+		clear(pm.EntryRes)
+		*pm = wire.ProtocolMessage{EntryRes: pm.EntryRes[:0]}
+		ackMessages.Put(pm)
 	}
 	if n == 0 {
 		return
@@ -161,13 +165,10 @@ func (q *acks) sendLocked(s *Session, more bool) {
 	}
 }
 
-// publishResult is what an ACK says of one publish (RTL6j).
-func publishResult(p *hub.Published) wire.PublishResult {
-	serials := make([]string, p.Count)
-	if p.Serial != "" {
-		for i := range serials {
-			serials[i] = p.Serial.Item(i)
-		}
-	}
-	return wire.PublishResult{Serials: serials}
+// ackMessages are ACKs with room for their results.
+var ackMessages = sync.Pool{New: func() any { return new(wire.ProtocolMessage) }}
+
+// entryResult is what an ACK says of one publish (RTL6j).
+func entryResult(p *hub.Published) wire.EntryResult {
+	return wire.EntryResult{Entry: p.Serial, Items: p.Count}
 }
