@@ -34,7 +34,7 @@ func (s *Session) submit(turn *hub.Turn, pm *wire.ProtocolMessage, number uint64
 	if _, a := s.find(pm.Channel); a != nil && a.lacks(pubsub.ModePublish) {
 		return pubsub.NewError(pubsub.CodeModeNotGranted, "the channel was attached without the publish mode")
 	}
-	p := &hub.Publish{
+	p := hub.Publish{
 		Grant:        s.Grant(),
 		Channel:      name,
 		Messages:     pm.Messages,
@@ -42,10 +42,11 @@ func (s *Session) submit(turn *hub.Turn, pm *wire.ProtocolMessage, number uint64
 		MsgSerial:    pm.MsgSerial,
 	}
 	if s.mustWait(&p.Channel, p.Changes()) {
-		s.publishLater(turn, p, number)
+		later := p // so that those that do not wait need not be on the heap
+		s.publishLater(turn, &later, number)
 		return nil
 	}
-	return s.manager.opts.Hub.Publish(turn, p, func(out hub.Published) { s.acks.resolve(s, number, out) })
+	return s.manager.opts.Hub.Publish(turn, &p, func(out hub.Published) { s.acks.resolve(s, number, out) })
 }
 
 func (s *Session) publishLater(turn *hub.Turn, p *hub.Publish, number uint64) {
@@ -191,18 +192,22 @@ func (q *acks) sendLocked(s *Session, more bool) {
 			}, more)
 			continue
 		}
-		pm := &wire.ProtocolMessage{Action: wire.ActionAck, MsgSerial: head.msgSerial, Count: 1}
-		pm.Res = append(pm.Res, publishResult(&head.result))
+		pm := ackMessages.Get().(*wire.ProtocolMessage)
+		pm.Action, pm.MsgSerial, pm.Count = wire.ActionAck, head.msgSerial, 1
+		pm.EntryRes = append(pm.EntryRes, entryResult(&head.result))
 		for n < len(q.queue) && pm.Count < maxAcksJoined {
 			next := &q.queue[n]
 			if !next.resolved || next.result.Err != nil || next.msgSerial != head.msgSerial+int64(pm.Count) {
 				break
 			}
-			pm.Res = append(pm.Res, publishResult(&next.result))
+			pm.EntryRes = append(pm.EntryRes, entryResult(&next.result))
 			pm.Count++
 			n++
 		}
 		s.transport.Send(pm, more)
+		clear(pm.EntryRes)
+		*pm = wire.ProtocolMessage{EntryRes: pm.EntryRes[:0]}
+		ackMessages.Put(pm)
 	}
 	if n == 0 {
 		return
@@ -216,13 +221,10 @@ func (q *acks) sendLocked(s *Session, more bool) {
 	}
 }
 
-// publishResult is what an ACK says of one publish (RTL6j).
-func publishResult(p *hub.Published) wire.PublishResult {
-	serials := make([]string, p.Count)
-	if p.Serial != "" {
-		for i := range serials {
-			serials[i] = p.Serial.Item(i)
-		}
-	}
-	return wire.PublishResult{Serials: serials}
+// ackMessages are ACKs with room for their results.
+var ackMessages = sync.Pool{New: func() any { return new(wire.ProtocolMessage) }}
+
+// entryResult is what an ACK says of one publish (RTL6j).
+func entryResult(p *hub.Published) wire.EntryResult {
+	return wire.EntryResult{Entry: p.Serial, Items: p.Count}
 }

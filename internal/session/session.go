@@ -22,7 +22,7 @@ import (
 // Transport carries one session's ProtocolMessages over one socket. Its methods only queue
 // and never block; they may be called from any goroutine.
 type Transport interface {
-	// Send queues pm. With more set, further bytes follow at once.
+	// Send queues pm, and does not keep it. With more set, further bytes follow at once.
 	Send(pm *wire.ProtocolMessage, more bool)
 
 	// Form is how deliveries on a channel, attached under name, are encoded.
