@@ -56,7 +56,7 @@ type Config struct {
 	Namespaces []Namespace `yaml:"namespaces" reload:"yes" doc:"Rules for channels of the default app: for the channel id and all whose name begins with id and a colon."`
 	Apps       []App       `yaml:"apps" reload:"yes" doc:"More apps, each with keys and rules of its own."`
 
-	DataDir string  `yaml:"data_dir" doc:"Directory for secrets that the server makes, and for apps of the control API. Empty: storage.dir, or else ./data."`
+	DataDir string  `yaml:"data_dir" doc:"Directory for secrets that the server makes, apps of the control API, revocations of tokens, and statistics. Empty: storage.dir, or else ./data."`
 	Storage Storage `yaml:"storage" doc:"Durable storage."`
 	Redis   Redis   `yaml:"redis" doc:"Several nodes that share one Redis."`
 	Sandbox Sandbox `yaml:"sandbox" doc:"Apps made at run time, for the test suites of SDKs."`
@@ -124,7 +124,7 @@ type Namespace struct {
 	PersistLast     bool   `yaml:"persist_last" doc:"What was published last stays for a year."`
 	Identified      bool   `yaml:"identified" doc:"Clients without a clientId are refused."`
 	TLSOnly         bool   `yaml:"tls_only" doc:"Clients without TLS are refused."`
-	MutableMessages bool   `yaml:"mutable_messages" doc:"Messages may be updated, deleted and annotated, and stay in history for the storage period. They cannot be annotated yet."`
+	MutableMessages bool   `yaml:"mutable_messages" doc:"Messages may be updated, deleted and annotated, and stay in history for the storage period."`
 	PushEnabled     bool   `yaml:"push_enabled" doc:"Messages may be pushed to devices. Nothing is pushed yet."`
 
 	Limits NamespaceLimits `yaml:"limits" doc:"Limits of each of the channels, in the place of those of the section limits. 0: as there."`

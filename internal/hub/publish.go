@@ -44,6 +44,9 @@ type Publish struct {
 	// Ephemeral says that nothing of it is kept, whatever the messages say.
 	Ephemeral bool
 
+	// Since is when the publish came, if that was not just now: the store's time counts from it.
+	Since time.Time
+
 	// MaxBytes bounds the sum of the messages' sizes, unless the channel's namespace does.
 	// Zero means the limit of all channels.
 	MaxBytes int
@@ -70,7 +73,8 @@ type Published struct {
 // also CodeCapabilityDenied, CodeOwnMessagesOnly, CodeMutableRuleMissing,
 // CodeInvalidParameterValue, CodeNotFound, CodeInvalidMessageData and CodeMessageTooLarge.
 //
-// Publish may wait while the room's fan-out is far behind, and for the outcome of a change.
+// Publish may wait while the room's fan-out is far behind, and for the outcome of a change: for
+// AppendTimeout at most, and not for a store if the channel is Prompt.
 func (h *Hub) Publish(turn *Turn, p *Publish, done func(Published)) error {
 	if needed := mutation(p.Messages); needed != 0 {
 		p := *p // so that those that change nothing need not be on the heap
@@ -117,7 +121,7 @@ func (h *Hub) Publish(turn *Turn, p *Publish, done func(Published)) error {
 		}
 	}
 	x.entries[0] = engine.Draft{Kind: engine.KindMessage, Body: batch, Unlogged: batch.Ephemeral}
-	x.append = engine.Append{Channel: channelID, ID: id, Entries: x.entries[:], Deadline: x.now.Add(h.opts.AppendTimeout)}
+	x.append = engine.Append{Channel: channelID, ID: id, Entries: x.entries[:], Deadline: h.deadline(cmp.Or(p.Since, x.now))}
 	h.opts.Engine.Append(&x.append, x.appended)
 	// An engine that delivers within Append has queued the entry by now.
 	if in.changes.Load() != changes {
@@ -128,6 +132,9 @@ func (h *Hub) Publish(turn *Turn, p *Publish, done func(Published)) error {
 	}
 	return nil
 }
+
+// deadline is when the store must have applied what came at the given time.
+func (h *Hub) deadline(since time.Time) time.Time { return since.Add(h.opts.AppendTimeout) }
 
 // publication is a publish on its way through the engine, all of it in one place.
 type publication struct {

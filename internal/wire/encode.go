@@ -486,6 +486,13 @@ func AppendString(dst []byte, f Format, s []byte) []byte {
 	return w.b
 }
 
+// AppendJSON appends what a JSON text says, which must be valid and compact.
+func AppendJSON(dst []byte, f Format, text []byte) []byte {
+	w := writer{b: dst, format: f}
+	w.json(text)
+	return w.b
+}
+
 // AppendErrorInfo appends e itself, as it stands in a frame.
 func AppendErrorInfo(dst []byte, f Format, e *ErrorInfo) []byte {
 	w := writer{b: dst, format: f}

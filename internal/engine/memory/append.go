@@ -29,6 +29,18 @@ func (e *Engine) Append(a *engine.Append, done func(engine.Result)) {
 	}
 }
 
+// Prompt reports that a channel is in memory alone. It implements engine.Prompt.
+func (e *Engine) Prompt(channel pubsub.ChannelID) bool {
+	if e.store.opts.Backing == nil {
+		return true
+	}
+	if c := e.store.lockExisting(channel); c != nil {
+		defer c.mu.Unlock()
+		return !c.backed
+	}
+	return !e.store.backs(e.store.opts.Policy(channel))
+}
+
 // valid fails if a could not be done at any time.
 func valid(a *engine.Append) error {
 	for i := range a.Puts {
