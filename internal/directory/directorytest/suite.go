@@ -35,13 +35,6 @@ func Run(t *testing.T, open func(t *testing.T) Harness) {
 	}
 }
 
-// RunConnections runs those of connections alone.
-func RunConnections(t *testing.T, open func(t *testing.T) Harness) {
-	for _, test := range connectionTests {
-		t.Run(test.name, func(t *testing.T) { test.run(t, open(t)) })
-	}
-}
-
 type test struct {
 	name string
 	run  func(t *testing.T, h Harness)

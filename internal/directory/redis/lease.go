@@ -95,12 +95,13 @@ func (d *Directory) comeBack() {
 	d.mu.Lock()
 	clear(d.used)
 	d.mu.Unlock()
+	d.recount()
 	wake(d.returned)
 }
 
 // live gives signs of life, and buries those who give none, until ctx ends.
 func (d *Directory) live(ctx context.Context) {
-	ticker := time.NewTicker(d.opts.Lease / 4)
+	ticker := time.NewTicker(d.opts.heartbeat)
 	defer ticker.Stop()
 	var burying sync.WaitGroup
 	defer burying.Wait()
@@ -187,7 +188,7 @@ func (d *Directory) bury(ctx context.Context, node string) error {
 					n, err = d.buryConnections(ctx, node, part[1:])
 					connections += n
 				case usedBucket:
-					n, err = d.buryCounts(ctx, node, part[1:])
+					n, err = d.buryCounts(ctx, node, bucket(part[1:]))
 				}
 				more = n > 0 && err == nil
 				if err == nil {
@@ -276,6 +277,24 @@ func (d *Directory) orphan(ctx context.Context, node, app string, ids ...string)
 	}
 	_, err = d.evalAll(ctx, calls)
 	return err
+}
+
+// trimIndexes forgets connections that this node answers for no longer.
+func (d *Directory) trimIndexes(ctx context.Context) {
+	d.mu.Lock()
+	var commands rueidis.Commands
+	for part := range d.used {
+		if part[:1] == usedApp {
+			commands = append(commands, d.client.B().Zremrangebyscore().Key(d.keys.index(part[1:], d.id)).
+				Min("-inf").Max("("+number(d.stored(time.Now()))).Build())
+		}
+	}
+	d.mu.Unlock()
+	ctx, cancel := d.bounded(ctx)
+	defer cancel()
+	if len(commands) > 0 {
+		d.client.DoMulti(ctx, commands...) // it is done again
+	}
 }
 
 // Orphans returns connections whose members are to leave.

@@ -3,6 +3,7 @@ package redis
 import (
 	"context"
 	"crypto/rand"
+	"log/slog"
 	"sync"
 	"testing"
 	"time"
@@ -16,7 +17,7 @@ import (
 // testOptions are patient: the contract's tests are not about time, and the machine may be
 // busy.
 func testOptions(prefix string) Options {
-	return Options{Prefix: prefix, Timeout: 15 * time.Second}
+	return Options{Prefix: prefix, Timeout: 15 * time.Second, Log: slog.New(slog.DiscardHandler), heartbeat: 50 * time.Millisecond}
 }
 
 // node opens a directory and runs it until the test ends, or kill is called.
@@ -64,7 +65,26 @@ func harness(t *testing.T, to redisclient.Options) directorytest.Harness {
 func TestTheContractOnOneServer(t *testing.T) {
 	t.Parallel()
 	s := redistest.Start(t)
-	directorytest.RunConnections(t, func(t *testing.T) directorytest.Harness {
+	directorytest.Run(t, func(t *testing.T) directorytest.Harness {
 		return harness(t, redisclient.Options{Addresses: []string{s.Addr}})
+	})
+}
+
+// One pair of nodes serves all tests on the others: connecting takes longer there. Those that
+// kill a node come with a pair of their own.
+
+func TestTheContractOnACluster(t *testing.T) {
+	t.Parallel()
+	c := redistest.StartCluster(t, 3)
+	directorytest.Run(t, func(t *testing.T) directorytest.Harness {
+		return harness(t, redisclient.Options{Addresses: c.Addresses()})
+	})
+}
+
+func TestTheContractBehindSentinel(t *testing.T) {
+	t.Parallel()
+	s := redistest.StartSentinels(t)
+	directorytest.Run(t, func(t *testing.T) directorytest.Harness {
+		return harness(t, redisclient.Options{Addresses: s.Addresses(), MasterName: redistest.MasterName})
 	})
 }

@@ -41,17 +41,49 @@ var luaOrphans string
 //go:embed lua/orphan.lua
 var luaOrphan string
 
+//go:embed lua/count.lua
+var luaCount string
+
+//go:embed lua/occupancy.lua
+var luaOccupancy string
+
+//go:embed lua/touch.lua
+var luaTouch string
+
+//go:embed lua/channels.lua
+var luaChannels string
+
+//go:embed lua/nonce.lua
+var luaNonce string
+
+//go:embed lua/revoke.lua
+var luaRevoke string
+
+//go:embed lua/revocations.lua
+var luaRevocations string
+
+//go:embed lua/app.lua
+var luaApp string
+
 // script is one of the embedded scripts.
 type script struct{ text, sha string }
 
 var (
-	scriptConnection = newScript(luaConnection)
-	scriptIndex      = newScript(luaIndex)
-	scriptHeartbeat  = newScript(luaHeartbeat)
-	scriptLeave      = newScript(luaLeave)
-	scriptNotify     = newScript(luaNotify)
-	scriptOrphans    = newScript(luaOrphans)
-	scriptOrphan     = newScript(luaOrphan)
+	scriptConnection  = newScript(luaConnection)
+	scriptIndex       = newScript(luaIndex)
+	scriptHeartbeat   = newScript(luaHeartbeat)
+	scriptLeave       = newScript(luaLeave)
+	scriptNotify      = newScript(luaNotify)
+	scriptOrphans     = newScript(luaOrphans)
+	scriptOrphan      = newScript(luaOrphan)
+	scriptCount       = newScript(luaCount)
+	scriptOccupancy   = newScript(luaOccupancy)
+	scriptTouch       = newScript(luaTouch)
+	scriptChannels    = newScript(luaChannels)
+	scriptNonce       = newScript(luaNonce)
+	scriptRevoke      = newScript(luaRevoke)
+	scriptRevocations = newScript(luaRevocations)
+	scriptApp         = newScript(luaApp)
 )
 
 func newScript(text string) *script {
@@ -126,29 +158,33 @@ func (d *Directory) evalAfter(ctx context.Context, c call, err error) (m rueidis
 	}
 }
 
-// evalAll calls a script many times in one go. The error is the first.
+// evalAll calls scripts in one go. The error is the first.
 func (d *Directory) evalAll(ctx context.Context, calls []call) ([]rueidis.RedisMessage, error) {
+	answers, errs := d.evalEach(ctx, calls)
+	for _, err := range errs {
+		if err != nil {
+			return answers, err
+		}
+	}
+	return answers, nil
+}
+
+// evalEach calls scripts in one go.
+func (d *Directory) evalEach(ctx context.Context, calls []call) ([]rueidis.RedisMessage, []error) {
+	answers, errs := make([]rueidis.RedisMessage, len(calls)), make([]error, len(calls))
 	if len(calls) == 0 {
-		return nil, nil
+		return answers, errs
 	}
 	commands := make(rueidis.Commands, len(calls))
 	for i, c := range calls {
 		commands[i] = d.command(ctx, c, false)
 	}
-	answers := make([]rueidis.RedisMessage, len(calls))
-	var errs []error
 	for i, r := range d.client.DoMulti(ctx, commands...) {
-		var err error
-		if answers[i], err = r.ToMessage(); err != nil {
-			if answers[i], _, err = d.evalAfter(ctx, calls[i], err); err != nil {
-				errs = append(errs, err)
-			}
+		if answers[i], errs[i] = r.ToMessage(); errs[i] != nil {
+			answers[i], _, errs[i] = d.evalAfter(ctx, calls[i], errs[i])
 		}
 	}
-	if len(errs) > 0 {
-		return answers, errs[0]
-	}
-	return answers, nil
+	return answers, errs
 }
 
 // do sends one command that may be sent twice, until ctx ends.
