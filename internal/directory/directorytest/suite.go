@@ -23,7 +23,7 @@ type Harness struct {
 	// Advance moves the store's clock on; it may be nil.
 	Advance func(time.Duration)
 
-	// KillA ends node A, as a process that ends: what it has is given up by itself soon. It may
+	// KillA ends node A, as a process that ends, and waits until what it had is given up. It may
 	// be nil.
 	KillA func()
 }

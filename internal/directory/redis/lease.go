@@ -298,16 +298,28 @@ func (d *Directory) trimIndexes(ctx context.Context) {
 }
 
 // Orphans returns connections whose members are to leave.
-func (d *Directory) Orphans(ctx context.Context, limit int) ([]directory.Orphan, error) {
+func (d *Directory) Orphans(ctx context.Context, limit int) (list []directory.Orphan, err error) {
 	ctx, cancel := d.bounded(ctx)
 	defer cancel()
+	for len(list) < limit {
+		some, due, err := d.orphans(ctx, limit-len(list))
+		if list = append(list, some...); err != nil || due == 0 {
+			return list, err
+		}
+	}
+	return list, nil
+}
+
+// orphans returns those of at most limit connections that are due which nobody has resumed, and
+// how many were due.
+func (d *Directory) orphans(ctx context.Context, limit int) (list []directory.Orphan, due int, err error) {
 	m, _, err := d.eval(ctx, scriptOrphans, []string{d.keys.orphans()}, number(directory.OrphanClaim.Milliseconds()), number(int64(limit)))
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	ids, err := m.AsStrSlice()
 	if err != nil {
-		return nil, errMalformed
+		return nil, 0, errMalformed
 	}
 	calls := make([]call, len(ids))
 	for i, id := range ids {
@@ -315,28 +327,26 @@ func (d *Directory) Orphans(ctx context.Context, limit int) ([]directory.Orphan,
 	}
 	answers, err := d.evalAll(ctx, calls)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	var orphans []directory.Orphan
 	for i, id := range ids {
 		done, err := d.change(id, answers[i])
-		if err != nil {
-			return nil, err
-		}
-		if done.status == statusOK && done.found.State == directory.Connected {
-			if err := d.settle(ctx, id); err != nil { // who resumed it answers for it
-				return nil, err
+		if err == nil && done.status == statusOK && done.found.State == directory.Connected {
+			if err = d.settle(ctx, id); err == nil { // who resumed it answers for it
+				continue
 			}
-			continue
 		}
 		o := directory.Orphan{Connection: done.found}
 		o.ID = id
-		if o.Channels, err = d.Inhabited(ctx, id); err != nil {
-			return nil, err
+		if err == nil {
+			o.Channels, err = d.Inhabited(ctx, id)
 		}
-		orphans = append(orphans, o)
+		if err != nil {
+			return list, len(ids), err
+		}
+		list = append(list, o)
 	}
-	return orphans, nil
+	return list, len(ids), nil
 }
 
 // Settle ends that a connection is an orphan.
