@@ -92,18 +92,22 @@ func TestTheContractOnOneServer(t *testing.T) {
 	})
 }
 
-func TestTheContractOnACluster(t *testing.T) {
+func TestTheContractAndFaultsOnACluster(t *testing.T) {
 	t.Parallel()
 	c := redistest.StartCluster(t, 3)
-	directorytest.Run(t, func(t *testing.T) directorytest.Harness {
-		return harness(t, redisclient.Options{Addresses: c.Addresses()})
+	to := redisclient.Options{Addresses: c.Addresses()}
+	t.Run("TheContract", func(t *testing.T) {
+		directorytest.Run(t, func(t *testing.T) directorytest.Harness { return harness(t, to) })
 	})
+	t.Run("PrimaryKilled", func(t *testing.T) { primaryOfAShardKilled(t, c, to) })
 }
 
-func TestTheContractBehindSentinel(t *testing.T) {
+func TestTheContractAndFaultsBehindSentinel(t *testing.T) {
 	t.Parallel()
 	s := redistest.StartSentinels(t)
-	directorytest.Run(t, func(t *testing.T) directorytest.Harness {
-		return harness(t, redisclient.Options{Addresses: s.Addresses(), MasterName: redistest.MasterName})
+	to := redisclient.Options{Addresses: s.Addresses(), MasterName: redistest.MasterName}
+	t.Run("TheContract", func(t *testing.T) {
+		directorytest.Run(t, func(t *testing.T) directorytest.Harness { return harness(t, to) })
 	})
+	t.Run("PrimaryKilled", func(t *testing.T) { primaryKilled(t, s, to) })
 }

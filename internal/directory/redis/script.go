@@ -2,13 +2,10 @@ package redis
 
 import (
 	"context"
-	"crypto/sha1"
 	_ "embed" // the scripts
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/redis/rueidis"
@@ -65,9 +62,7 @@ var luaRevocations string
 //go:embed lua/app.lua
 var luaApp string
 
-// script is one of the embedded scripts.
-type script struct{ text, sha string }
-
+// The scripts.
 var (
 	scriptConnection  = newScript(luaConnection)
 	scriptIndex       = newScript(luaIndex)
@@ -86,29 +81,23 @@ var (
 	scriptApp         = newScript(luaApp)
 )
 
-func newScript(text string) *script {
-	text = luaCommon + text
-	sum := sha1.Sum([]byte(text))
-	return &script{text, hex.EncodeToString(sum[:])}
-}
+func newScript(text string) *redisclient.Script { return redisclient.NewScript(luaCommon + text) }
 
 // call is one call of a script.
 type call struct {
-	script *script
+	script *redisclient.Script
 	keys   []string
 	args   []string
 }
 
-func (d *Directory) command(ctx context.Context, c call, whole bool) rueidis.Completed {
+// timed is a call that does nothing after ctx has ended.
+func (d *Directory) timed(ctx context.Context, c call) redisclient.Call {
 	until := int64(0)
 	if t, ok := ctx.Deadline(); ok {
 		until = t.UnixMilli() + d.clock.Load()
 	}
-	head := []string{strconv.FormatInt(d.skew.Load(), 10), strconv.FormatInt(until, 10)}
-	if whole {
-		return d.client.B().Eval().Script(c.script.text).Numkeys(int64(len(c.keys))).Key(c.keys...).Arg(head...).Arg(c.args...).Build()
-	}
-	return d.client.B().Evalsha().Sha1(c.script.sha).Numkeys(int64(len(c.keys))).Key(c.keys...).Arg(head...).Arg(c.args...).Build()
+	args := append(make([]string, 0, 2+len(c.args)), number(d.skew.Load()), number(until))
+	return redisclient.Call{Script: c.script, Keys: c.keys, Args: append(args, c.args...)}
 }
 
 // bounded is ctx, ended when an operation has had its time.
@@ -116,46 +105,12 @@ func (d *Directory) bounded(ctx context.Context) (context.Context, context.Cance
 	return context.WithTimeout(ctx, d.opts.Timeout)
 }
 
-// eval calls a script, and again if it was not done or may not have been, until ctx ends:
-// scripts are such that they may be called twice. unsure reports whether it may have been done
-// by a call before the last. An error that is not of the script's making is
-// directory.ErrUnavailable; what was sent is not done after ctx has ended.
-func (d *Directory) eval(ctx context.Context, s *script, keys []string, args ...string) (m rueidis.RedisMessage, unsure bool, err error) {
-	return d.evalAfter(ctx, call{s, keys, args}, nil)
-}
-
-// evalAfter is eval of a call that failed before, unless err is nil.
-func (d *Directory) evalAfter(ctx context.Context, c call, err error) (m rueidis.RedisMessage, unsure bool, _ error) {
-	whole := false
-	var last error
-	for attempt := 0; ; attempt++ {
-		if err == nil || attempt > 0 {
-			if m, err = d.client.Do(ctx, d.command(ctx, c, whole)).ToMessage(); err == nil {
-				return m, unsure, nil
-			}
-		}
-		switch {
-		case isLate(err) || rueidis.IsRedisNil(err):
-		default:
-			switch redisclient.Classify(err) {
-			case redisclient.NoScript:
-				whole = true
-				continue
-			case redisclient.NoMemory:
-				return m, unsure, fmt.Errorf("%w: its memory is full", directory.ErrUnavailable)
-			case redisclient.Broken:
-				return m, unsure, fmt.Errorf("directory: %w", err)
-			case redisclient.Ambiguous:
-				unsure = true
-			}
-		}
-		if ctx.Err() == nil || last == nil {
-			last = err
-		}
-		if !redisclient.Pause(ctx, attempt) {
-			return m, unsure, fmt.Errorf("%w: %w", directory.ErrUnavailable, last)
-		}
-	}
+// eval calls a script, and again if it was not done or may not have been, until ctx ends.
+// unsure reports whether it may have been done although the answer does not tell. What was sent
+// is not done after ctx has ended.
+func (d *Directory) eval(ctx context.Context, s *redisclient.Script, keys []string, args ...string) (m rueidis.RedisMessage, unsure bool, err error) {
+	r := d.timed(ctx, call{s, keys, args}).Do(ctx, d.client)
+	return r.RedisMessage, r.Unsure, storeError(r.Err)
 }
 
 // evalAll calls scripts in one go. The error is the first.
@@ -171,45 +126,35 @@ func (d *Directory) evalAll(ctx context.Context, calls []call) ([]rueidis.RedisM
 
 // evalEach calls scripts in one go.
 func (d *Directory) evalEach(ctx context.Context, calls []call) ([]rueidis.RedisMessage, []error) {
-	answers, errs := make([]rueidis.RedisMessage, len(calls)), make([]error, len(calls))
-	if len(calls) == 0 {
-		return answers, errs
-	}
-	commands := make(rueidis.Commands, len(calls))
+	timed := make([]redisclient.Call, len(calls))
 	for i, c := range calls {
-		commands[i] = d.command(ctx, c, false)
+		timed[i] = d.timed(ctx, c)
 	}
-	for i, r := range d.client.DoMulti(ctx, commands...) {
-		if answers[i], errs[i] = r.ToMessage(); errs[i] != nil {
-			answers[i], _, errs[i] = d.evalAfter(ctx, calls[i], errs[i])
-		}
+	answers, errs := make([]rueidis.RedisMessage, len(calls)), make([]error, len(calls))
+	for i, r := range redisclient.DoAll(ctx, d.client, timed) {
+		answers[i], errs[i] = r.RedisMessage, storeError(r.Err)
 	}
 	return answers, errs
 }
 
 // do sends one command that may be sent twice, until ctx ends.
 func (d *Directory) do(ctx context.Context, build func() rueidis.Completed) (rueidis.RedisMessage, error) {
-	var last error
-	for attempt := 0; ; attempt++ {
-		m, err := d.client.Do(ctx, build()).ToMessage()
-		if err == nil || rueidis.IsRedisNil(err) {
-			return m, err
-		}
-		if redisclient.Classify(err) == redisclient.Broken {
-			return m, fmt.Errorf("directory: %w", err)
-		}
-		if ctx.Err() == nil || last == nil {
-			last = err
-		}
-		if !redisclient.Pause(ctx, attempt) {
-			return m, fmt.Errorf("%w: %w", directory.ErrUnavailable, last)
-		}
+	m, err := redisclient.Repeat(ctx, d.client, build)
+	if rueidis.IsRedisNil(err) {
+		return m, err
 	}
+	return m, storeError(err)
 }
 
-func isLate(err error) bool {
-	re, ok := rueidis.IsRedisErr(err)
-	return ok && strings.HasPrefix(re.Error(), "LATE")
+// storeError is what callers are told of an error of Redis.
+func storeError(err error) error {
+	switch redisclient.Classify(err) {
+	case redisclient.NotFailed:
+		return nil
+	case redisclient.Broken:
+		return fmt.Errorf("directory: %w", err)
+	}
+	return fmt.Errorf("%w: %w", directory.ErrUnavailable, err)
 }
 
 var errMalformed = errors.New("directory: malformed data in Redis")
