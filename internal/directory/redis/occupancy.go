@@ -121,6 +121,10 @@ func (d *Directory) adjust(ctx context.Context, id pubsub.ChannelID, a *adjustme
 		t.busy = true
 		c.mu.Unlock()
 	}
+	// Others, who are still there, depend on it.
+	deadline, _ := ctx.Deadline()
+	ctx, cancel := context.WithDeadline(context.WithoutCancel(ctx), deadline)
+	defer cancel()
 	d.settleCounts(ctx, map[pubsub.ChannelID]*tally{id: t})
 }
 
@@ -133,20 +137,26 @@ func (c *counts) await(ctx context.Context, t *tally, a *adjustment) bool {
 	}
 	c.mu.Lock()
 	i := slices.Index(t.queue, a)
-	select {
-	case lead := <-a.turn:
-		c.mu.Unlock()
-		return lead
-	default:
-	}
-	if i < 0 { // it is under way
+	if i < 0 { // it is under way, or done
 		c.mu.Unlock()
 		return <-a.turn
 	}
+	defer c.mu.Unlock()
 	t.queue = slices.Delete(t.queue, i, i+1)
 	t.fail(a, fmt.Errorf("%w: %w", directory.ErrUnavailable, ctx.Err()))
-	c.mu.Unlock()
+	select {
+	case <-a.turn: // to make the next call: there is no time left to make it
+		t.passLocked()
+	default:
+	}
 	return false
+}
+
+// passLocked has who waits longest make the next call.
+func (t *tally) passLocked() {
+	if t.busy = len(t.queue) > 0; t.busy {
+		t.queue[0].turn <- true
+	}
 }
 
 // fail ends a change that was not made: who has left has left nevertheless.
@@ -211,14 +221,9 @@ func (d *Directory) settleCounts(ctx context.Context, some map[pubsub.ChannelID]
 		if s.err != nil {
 			t.dirty = true
 		}
-		switch {
-		case len(t.queue) > 0:
-			t.queue[0].turn <- true
-			continue
-		case t.mine == pubsub.Occupancy{} && !t.dirty:
+		if t.passLocked(); !t.busy && !t.dirty && t.mine == (pubsub.Occupancy{}) {
 			delete(c.channels, s.id)
 		}
-		t.busy = false
 	}
 }
 

@@ -279,6 +279,7 @@ func (d *Directory) mend(ctx context.Context) {
 	ticker := time.NewTicker(mendInterval)
 	defer ticker.Stop()
 	looked := time.Now()
+	var place auditPlace
 	for {
 		select {
 		case <-ctx.Done():
@@ -292,6 +293,7 @@ func (d *Directory) mend(ctx context.Context) {
 			d.trimIndexes(ctx)
 		}
 		d.report(ctx, all)
+		_ = d.audit(ctx, &place) // which goes on the next time
 	}
 }
 

@@ -62,6 +62,9 @@ var luaRevocations string
 //go:embed lua/app.lua
 var luaApp string
 
+//go:embed lua/inhabit.lua
+var luaInhabit string
+
 // The scripts.
 var (
 	scriptConnection  = newScript(luaConnection)
@@ -79,6 +82,7 @@ var (
 	scriptRevoke      = newScript(luaRevoke)
 	scriptRevocations = newScript(luaRevocations)
 	scriptApp         = newScript(luaApp)
+	scriptInhabit     = newScript(luaInhabit)
 )
 
 func newScript(text string) *redisclient.Script { return redisclient.NewScript(luaCommon + text) }
