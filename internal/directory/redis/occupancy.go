@@ -52,6 +52,7 @@ type counts struct {
 // all changes that came meanwhile; who waits longest makes the next.
 type tally struct {
 	mine     pubsub.Occupancy // as the store has it, unless dirty
+	missed   pubsub.Occupancy // changes that were given up while a call was under way
 	dirty    bool
 	busy     bool
 	reported time.Time
@@ -163,12 +164,21 @@ func (t *tally) passLocked() {
 func (t *tally) fail(a *adjustment, err error) {
 	a.err = err
 	if !a.join {
-		t.mine = t.mine.Plus(a.by)
-		for m := range t.mine {
-			t.mine[m] = max(t.mine[m], 0)
-		}
+		t.missed = t.missed.Plus(a.by)
 	}
-	t.dirty = true
+}
+
+// adopt takes what the store has, or nil if it is not known, and what it does not know yet.
+func (t *tally) adopt(is *pubsub.Occupancy) {
+	t.dirty = is == nil || t.missed != pubsub.Occupancy{}
+	if is != nil {
+		t.mine, t.reported = *is, time.Now()
+	}
+	t.mine = t.mine.Plus(t.missed)
+	for m := range t.mine {
+		t.mine[m] = max(t.mine[m], 0)
+	}
+	t.missed = pubsub.Occupancy{}
 }
 
 // settleCounts makes the store know some tallies, which the caller has made busy.
@@ -209,8 +219,9 @@ func (d *Directory) settleCounts(ctx context.Context, some map[pubsub.ChannelID]
 	defer c.mu.Unlock()
 	for i, s := range list {
 		t := s.t
-		if s.err == nil {
-			t.mine, t.dirty, t.reported = after[i], false, time.Now()
+		is := &after[i]
+		if s.err != nil {
+			is = nil
 		}
 		for _, a := range s.queue {
 			if s.err != nil {
@@ -218,9 +229,7 @@ func (d *Directory) settleCounts(ctx context.Context, some map[pubsub.ChannelID]
 			}
 			a.turn <- false
 		}
-		if s.err != nil {
-			t.dirty = true
-		}
+		t.adopt(is)
 		if t.passLocked(); !t.busy && !t.dirty && t.mine == (pubsub.Occupancy{}) {
 			delete(c.channels, s.id)
 		}
