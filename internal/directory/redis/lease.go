@@ -59,7 +59,7 @@ func (d *Directory) heartbeat(ctx context.Context) (gone []string, err error) {
 	// Others may have been kept from giving theirs, as this one was, or is when this comes late.
 	judge := int64(0)
 	if start.Sub(l.began) >= d.opts.Lease {
-		judge = start.Add(d.opts.Timeout).UnixMilli() + d.clock.Load()
+		judge = start.Add(min(d.opts.Timeout, d.opts.Lease/4)).UnixMilli() + d.clock.Load()
 	}
 	l.mu.Unlock()
 	// It is good at any time, and what tells of a clock that has been set.
@@ -98,6 +98,7 @@ func (d *Directory) comeBack() {
 	d.mu.Lock()
 	clear(d.used)
 	d.mu.Unlock()
+	d.comebacks.Add(1)
 	d.recount()
 	wake(d.revoked) // notices may be lost
 	wake(d.apps)
@@ -209,6 +210,7 @@ func (d *Directory) bury(ctx context.Context, node string) error {
 	if err != nil {
 		return err
 	}
+	d.buried.Add(1)
 	d.opts.Log.Warn("a node is gone", "node", node, "connections", connections)
 	return d.step(ctx, func(ctx context.Context) error {
 		for _, command := range []func() rueidis.Completed{

@@ -2,6 +2,7 @@ package redis
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -112,6 +113,8 @@ type Directory struct {
 	apps       chan struct{} // holds one notice
 	returned   chan struct{} // holds one notice
 
+	buried, comebacks atomic.Int64
+
 	lease   leaseState
 	counts  counts
 	touches touches
@@ -148,13 +151,49 @@ func New(ctx context.Context, client rueidis.Client, node directory.Node, opts O
 	}
 	d.counts.channels, d.counts.watched = make(map[pubsub.ChannelID]*tally), make(map[pubsub.ChannelID]struct{})
 	d.touches.until, d.touches.wake = make(map[pubsub.ChannelID]int64), make(chan struct{}, 1)
-	if err := d.measure(ctx); err != nil {
-		return nil, err
+	for try := 1; ; try++ {
+		err := d.measure(ctx)
+		if err == nil {
+			_, err = d.heartbeat(ctx)
+		}
+		if err == nil || try == tries {
+			return d, err
+		}
 	}
-	if _, err := d.heartbeat(ctx); err != nil {
-		return nil, err
+}
+
+// tries is how often New tries to reach Redis, each for the time of one operation.
+const tries = 10
+
+// Stats are figures of a Directory.
+type Stats struct {
+	Heard    time.Time // when Redis last heard that this node lives
+	Buried   int64     // nodes that were gone and that this one buried, since its start
+	Returned int64     // times that this node was taken for gone, or forgotten, since its start
+	Waiting  int       // changes that Redis does not know yet, now
+	Counted  int       // channels where this node counts something, now
+	Watched  int       // channels of whose changes it is told, now
+}
+
+// Stats returns the figures of now.
+func (d *Directory) Stats() Stats {
+	s := Stats{Buried: d.buried.Load(), Returned: d.comebacks.Load()}
+	d.lease.mu.Lock()
+	s.Heard = d.lease.last
+	d.lease.mu.Unlock()
+	c := &d.counts
+	c.mu.Lock()
+	s.Counted, s.Watched = len(c.channels), len(c.watched)
+	for _, t := range c.channels {
+		if t.dirty {
+			s.Waiting++
+		}
 	}
-	return d, nil
+	c.mu.Unlock()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	s.Waiting += len(d.repairs) + len(d.doubtful)
+	return s
 }
 
 // Superseded yields the connections of this node that another generation took over.
@@ -313,7 +352,10 @@ func (d *Directory) mendOnce(ctx context.Context) {
 		once, cancel := d.bounded(ctx)
 		err := f(once)
 		cancel()
-		if err == nil {
+		if !errors.Is(err, directory.ErrUnavailable) {
+			if err != nil {
+				d.opts.Log.Error("what could not be done in Redis is given up", "error", err)
+			}
 			continue
 		}
 		for j, f := range repairs[i:] {
@@ -335,16 +377,14 @@ func (d *Directory) settleDoubt(ctx context.Context, before directory.Connection
 		return nil
 	}
 	now, err := d.connection(ctx, before.ID, "look")
-	if err != nil {
-		return err
-	}
 	switch is := now.found; {
+	case err != nil:
 	case now.status != statusOK || is.Owner != d.node:
 		_, _, err = d.index(ctx, before.App, d.id, "", before.ID, "remove", "", 0)
 	case is.Owner != before.Owner || is.Generation > before.Generation || before.State == 0:
 		err = d.orphan(ctx, d.id, before.App, before.ID)
 	}
-	if err == nil {
+	if !errors.Is(err, directory.ErrUnavailable) {
 		d.trust(before.ID)
 	}
 	return err
