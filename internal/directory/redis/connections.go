@@ -345,7 +345,7 @@ func (d *Directory) Inhabit(ctx context.Context, id string, channels ...pubsub.C
 	}
 	ctx, cancel := d.bounded(ctx)
 	defer cancel()
-	_, _, err := d.eval(ctx, scriptInhabit, d.keys.connection(id)[1:], encodeChannels(channels)...)
+	_, _, err := d.eval(ctx, scriptAdd, d.keys.connection(id)[1:], encodeChannels(channels)...)
 	return err
 }
 

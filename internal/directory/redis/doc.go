@@ -52,7 +52,8 @@
 //	                            or a day after its node looked at it
 //	c{c:<id>}:w         set     channels where it may have members: app as text, name. Lives
 //	                            10 minutes longer, or than the grace time
-//	i{a:<app>}          string  how many are Connected, in decimal
+//	i{a:<app>}          string  how many are Connected, in decimal. This, the next and x live two
+//	                            days after their nodes looked at them
 //	i{a:<app>}:<node>   zset    connections that the node answers for, until when: the deadline
 //	                            and the grace time and a minute; inf if Connected
 //	{orphans}           zset    ids, by when they are given to somebody. Lives two days after
@@ -84,8 +85,8 @@
 //	{apps}              hash    id to version 1, 7 revision, data
 //	{apps}:r            string  the newest revision, in decimal
 //
-// Only the index, the nodes, what a node has used and the apps live for ever: the first three end
-// with their nodes.
+// Only the nodes and the apps live for ever. The index and what a node has used end with the
+// node, when it is buried.
 //
 // The package starts goroutines in Run only, four and those that bury.
 package redis

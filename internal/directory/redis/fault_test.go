@@ -359,6 +359,14 @@ func TestFaultsOfOneServer(t *testing.T) {
 func primaryOfAShardKilled(t *testing.T, c *redistest.Cluster, to redisclient.Options) {
 	d := two(t, to, to, faultOptions(""))
 	must(t, works(d, d.a))
+	from := c.Owner(d.b.keys.notices(d.b.id))
+	for _, to := range c.Servers[:3] {
+		if to != from {
+			c.MoveSlot(d.b.keys.notices(d.b.id), to, nil)
+			break
+		}
+	}
+	d.normal(t, "normal after a slot moved")
 	for i, key := range []string{d.b.keys.notices(d.b.id), d.a.keys.connection("c")[0]} {
 		if i > 0 && !full {
 			break

@@ -286,18 +286,24 @@ func (d *Directory) orphan(ctx context.Context, node, app string, ids ...string)
 	return err
 }
 
-// trimIndexes forgets connections that this node answers for no longer.
-func (d *Directory) trimIndexes(ctx context.Context) {
-	var commands rueidis.Commands
+// keyLife is for how long what ends with its node lives without it.
+const keyLife = 48 * time.Hour
+
+// tend forgets connections that this node answers for no longer, and has what would end with the
+// node live on.
+func (d *Directory) tend(ctx context.Context) {
+	client := d.client
+	commands := rueidis.Commands{client.B().Pexpire().Key(d.keys.used(d.id)).Milliseconds(keyLife.Milliseconds()).Build()}
 	for _, app := range d.usedApps() {
-		commands = append(commands, d.client.B().Zremrangebyscore().Key(d.keys.index(app, d.id)).
-			Min("-inf").Max("("+number(d.stored(time.Now()))).Build())
+		index := d.keys.index(app, d.id)
+		commands = append(commands,
+			client.B().Zremrangebyscore().Key(index).Min("-inf").Max("("+number(d.stored(time.Now()))).Build(),
+			client.B().Pexpire().Key(index).Milliseconds(keyLife.Milliseconds()).Build(),
+			client.B().Pexpire().Key(d.keys.connected(app)).Milliseconds(keyLife.Milliseconds()).Build())
 	}
 	ctx, cancel := d.bounded(ctx)
 	defer cancel()
-	if len(commands) > 0 {
-		d.client.DoMulti(ctx, commands...) // it is done again
-	}
+	client.DoMulti(ctx, commands...) // it is done again
 }
 
 // auditPage is how many connections a node looks at every mendInterval: a million in less than

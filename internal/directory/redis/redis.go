@@ -268,7 +268,7 @@ func (d *Directory) use(ctx context.Context, part string) error {
 	if known {
 		return nil
 	}
-	if _, err := d.do(ctx, func() rueidis.Completed { return d.client.B().Sadd().Key(d.keys.used(d.id)).Member(part).Build() }); err != nil {
+	if _, _, err := d.eval(ctx, scriptAdd, []string{d.keys.used(d.id)}, part); err != nil {
 		return err
 	}
 	d.mu.Lock()
@@ -329,7 +329,7 @@ func (d *Directory) mend(ctx context.Context) {
 		all := time.Since(looked) >= reportLook
 		if all {
 			looked = time.Now()
-			d.trimIndexes(ctx)
+			d.tend(ctx)
 		}
 		d.report(ctx, all)
 		_ = d.audit(ctx, &place) // which goes on the next time

@@ -62,8 +62,8 @@ var luaRevocations string
 //go:embed lua/app.lua
 var luaApp string
 
-//go:embed lua/inhabit.lua
-var luaInhabit string
+//go:embed lua/add.lua
+var luaAdd string
 
 // The scripts.
 var (
@@ -82,7 +82,7 @@ var (
 	scriptRevoke      = newScript(luaRevoke)
 	scriptRevocations = newScript(luaRevocations)
 	scriptApp         = newScript(luaApp)
-	scriptInhabit     = newScript(luaInhabit)
+	scriptAdd         = newScript(luaAdd)
 )
 
 func newScript(text string) *redisclient.Script { return redisclient.NewScript(luaCommon + text) }
