@@ -356,9 +356,7 @@ func (d *Directory) Vacate(ctx context.Context, id string, channels ...pubsub.Ch
 	}
 	ctx, cancel := d.bounded(ctx)
 	defer cancel()
-	_, err := d.do(ctx, func() rueidis.Completed {
-		return d.client.B().Srem().Key(d.keys.connection(id)[1]).Member(encodeChannels(channels)...).Build()
-	})
+	_, _, err := d.eval(ctx, scriptRemove, d.keys.connection(id)[1:], append([]string{"SREM"}, encodeChannels(channels)...)...)
 	return err
 }
 

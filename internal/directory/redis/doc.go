@@ -60,7 +60,7 @@
 //	                            the last
 //	{nodes}             zset    nodes, by their last sign of life
 //	{nodes}:gone        zset    those that are to be buried, by when that was found
-//	l{n:<node>}         string  who buries it; lives 10 s after each step
+//	l{n:<node>}         string  who buries it; lives 10 s after its last step
 //	x{n:<node>}         set     where it has left something: "a"<app>, "b"<bucket>
 //	n{n:<node>}         stream  notices, some 4,096 at most, field "n": version 1, kind; 1: 6
 //	                            generation, connection (superseded); 2: revocations; 3: apps;

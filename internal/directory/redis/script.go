@@ -65,6 +65,15 @@ var luaApp string
 //go:embed lua/add.lua
 var luaAdd string
 
+//go:embed lua/hold.lua
+var luaHold string
+
+//go:embed lua/remove.lua
+var luaRemove string
+
+//go:embed lua/buried.lua
+var luaBuried string
+
 // The scripts.
 var (
 	scriptConnection  = newScript(luaConnection)
@@ -83,6 +92,9 @@ var (
 	scriptRevocations = newScript(luaRevocations)
 	scriptApp         = newScript(luaApp)
 	scriptAdd         = newScript(luaAdd)
+	scriptRemove      = newScript(luaRemove)
+	scriptBuried      = newScript(luaBuried)
+	scriptHold        = newScript(luaHold)
 )
 
 func newScript(text string) *redisclient.Script { return redisclient.NewScript(luaCommon + text) }

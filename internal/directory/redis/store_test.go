@@ -230,6 +230,35 @@ func TestTheIndexIsMended(t *testing.T) {
 	eventually(t, "the record lives on", func() bool { return len(s.Must("PTTL", record)) > len("30000") })
 }
 
+func TestANodeIsBuriedByOneAtATime(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	to := redisclient.Options{Addresses: []string{s.Addr}}
+	d := two(t, to, to, faultOptions(""))
+	must(t, d.a.Create(t.Context(), directory.Connection{ID: "c", App: "app"}, 0))
+	lock := d.b.keys.burying(d.a.id)
+	s.Must("SET", lock, "another")
+	d.killA()
+	must(t, d.b.bury(t.Context(), d.a.id))
+	err := d.b.buryStep(t.Context(), d.a.id, func(context.Context) error {
+		t.Error("a step is done that is another's")
+		return nil
+	})
+	if !errors.Is(err, errNotBurying) {
+		t.Errorf("a step that is another's: %v", err)
+	}
+	state := func() directory.State {
+		c, err := d.b.Lookup(t.Context(), "c")
+		must(t, err)
+		return c.State
+	}
+	if is := state(); is != directory.Connected {
+		t.Errorf("state %d", is)
+	}
+	s.Must("DEL", lock) // the other one has ended
+	eventually(t, "it goes on", func() bool { return state() == directory.Disconnected })
+}
+
 func TestAClockThatIsWrongIsCorrected(t *testing.T) {
 	t.Parallel()
 	s := redistest.Start(t)
