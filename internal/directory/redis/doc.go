@@ -13,7 +13,7 @@
 // that names the node, and cleared after the record is another's: whatever ends in between,
 // no connection is without a node that answers for it. What could not be done is repeated by
 // Run; where nobody knows whether a record became this node's, Run makes an orphan of it. Run
-// also looks at some entries of the index each second: records that live have their lifetime
+// also looks at some entries of the index every 10 s: records that live have their lifetime
 // renewed, and entries without a record are dropped.
 //
 // # Nodes that are gone

@@ -23,7 +23,7 @@ var full = os.Getenv("CHAOS") != ""
 // faultOptions have leases that are over soon.
 func faultOptions(prefix string) Options {
 	o := testOptions(prefix)
-	o.Lease, o.heartbeat = 2*time.Second, 100*time.Millisecond
+	o.Lease, o.heartbeat, o.tending = 2*time.Second, 100*time.Millisecond, 100*time.Millisecond
 	return o
 }
 

@@ -315,35 +315,67 @@ func (d *Directory) tend(ctx context.Context) {
 	client.DoMulti(ctx, commands...) // it is done again
 }
 
-// auditPage is how many connections a node looks at every mendInterval: a million in less than
-// 5 h.
-const auditPage = 64
+// The bounds of one look of the audit: of connections, or a 2,000th of an app's if that is more, so
+// that all of an app are looked at in 6 h; and of apps.
+const (
+	auditPage = 64
+	auditPart = 2000
+	auditApps = 64
+)
 
-// audit looks at some connections of the index, one after another from call to call, so that
-// records of connections that live do so too, and what the index has in error is dropped.
+// auditPlace is where the audit goes on.
+type auditPlace struct {
+	apps   []string // to come in this round
+	app    string
+	cursor uint64 // in app; 0: it is done
+	page   int64  // of app
+}
+
+// audit looks at some connections of the index, others with each call, so that records of
+// connections that live do so too, and what the index has in error is dropped.
 func (d *Directory) audit(ctx context.Context, place *auditPlace) error {
 	ctx, cancel := d.bounded(ctx)
 	defer cancel()
-	if place.cursor == 0 {
-		if len(place.apps) == 0 {
-			place.apps = d.usedApps()
-		}
-		if len(place.apps) == 0 {
-			return nil
-		}
-		place.app, place.apps = place.apps[0], place.apps[1:]
+	if len(place.apps) == 0 {
+		place.apps = d.usedApps()
 	}
+	seen := 0
+	for range auditApps {
+		if place.cursor == 0 {
+			if len(place.apps) == 0 || seen >= auditPage {
+				return nil
+			}
+			place.app, place.apps = place.apps[0], place.apps[1:]
+			m, err := d.do(ctx, func() rueidis.Completed { return d.client.B().Zcard().Key(d.keys.index(place.app, d.id)).Build() })
+			if err != nil {
+				return err
+			}
+			size, err := m.AsInt64()
+			if err != nil {
+				return errMalformed
+			}
+			place.page = max(size/auditPart, auditPage)
+		}
+		n, err := d.auditSome(ctx, place)
+		if seen += n; err != nil || place.cursor != 0 {
+			return err
+		}
+	}
+	return nil
+}
+
+// auditSome looks at a page of connections, and returns how many that were.
+func (d *Directory) auditSome(ctx context.Context, place *auditPlace) (int, error) {
 	m, err := d.do(ctx, func() rueidis.Completed {
-		return d.client.B().Zscan().Key(d.keys.index(place.app, d.id)).Cursor(place.cursor).Count(auditPage).Build()
+		return d.client.B().Zscan().Key(d.keys.index(place.app, d.id)).Cursor(place.cursor).Count(place.page).Build()
 	})
 	if err != nil {
-		return err
+		return 0, err
 	}
 	page, err := m.AsScanEntry()
 	if err != nil {
-		return errMalformed
+		return 0, errMalformed
 	}
-	place.cursor = page.Cursor
 	var ids []string
 	var calls []call
 	owner := string(appendOwner(nil, d.node))
@@ -357,23 +389,17 @@ func (d *Directory) audit(ctx context.Context, place *auditPlace) error {
 	}
 	answers, err := d.evalAll(ctx, calls)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	for i, id := range ids {
 		if done, err := d.change(id, answers[i]); err == nil && done.status != statusOK {
 			if err := d.dropStale(ctx, place.app, id); err != nil {
-				return err
+				return 0, err
 			}
 		}
 	}
-	return nil
-}
-
-// auditPlace is where the audit goes on.
-type auditPlace struct {
-	apps   []string
-	app    string
-	cursor uint64
+	place.cursor = page.Cursor
+	return len(ids), nil
 }
 
 // dropStale takes a connection off the index if it is not this node's, nor about to be.

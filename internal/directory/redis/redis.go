@@ -63,6 +63,7 @@ type Options struct {
 	Log *slog.Logger
 
 	heartbeat time.Duration // the time between two signs of life
+	tending   time.Duration // the time between two looks at what is to live on
 }
 
 func (o *Options) setDefaults() {
@@ -93,6 +94,9 @@ func (o *Options) setDefaults() {
 	}
 	if o.heartbeat == 0 {
 		o.heartbeat = o.Lease / 4
+	}
+	if o.tending == 0 {
+		o.tending = 10 * time.Second
 	}
 }
 
@@ -326,13 +330,13 @@ func (d *Directory) mend(ctx context.Context) {
 		case <-ticker.C:
 		}
 		d.mendOnce(ctx)
-		all := time.Since(looked) >= reportLook
+		all := time.Since(looked) >= d.opts.tending
 		if all {
 			looked = time.Now()
 			d.tend(ctx)
+			_ = d.audit(ctx, &place) // which goes on the next time
 		}
 		d.report(ctx, all)
-		_ = d.audit(ctx, &place) // which goes on the next time
 	}
 }
 
