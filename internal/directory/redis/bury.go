@@ -59,12 +59,14 @@ func (d *Directory) bury(ctx context.Context, node string) error {
 	}
 	if err == nil {
 		err = d.buryStep(ctx, node, func(ctx context.Context) error {
-			_, err := d.do(ctx, func() rueidis.Completed {
-				return d.client.B().Del().Key(d.keys.notices(node), d.keys.used(node)).Build()
-			})
-			if err == nil {
-				_, err = d.do(ctx, func() rueidis.Completed { return d.client.B().Zrem().Key(d.keys.nodes()[1]).Member(node).Build() })
+			m, _, err := d.eval(ctx, scriptBuried, []string{d.keys.burying(node), d.keys.notices(node), d.keys.used(node)}, d.id)
+			if err != nil {
+				return err
 			}
+			if mine, err := m.AsInt64(); err != nil || mine == 0 {
+				return errNotBurying
+			}
+			_, _, err = d.eval(ctx, scriptRemove, d.keys.nodes()[1:], "ZREM", node)
 			return err
 		})
 	}
