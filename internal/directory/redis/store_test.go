@@ -230,6 +230,26 @@ func TestTheIndexIsMended(t *testing.T) {
 	eventually(t, "the record lives on", func() bool { return len(s.Must("PTTL", record)) > len("30000") })
 }
 
+func TestCountsAreToldAgainFromTimeToTime(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	d, _ := node(t, redisclient.Options{Addresses: []string{s.Addr}}, "a", faultOptions(""))
+	ch := pubsub.ChannelID{App: "app", Name: "ch"}
+	_, err := d.Join(t.Context(), ch, d.node, one, 0)
+	must(t, err)
+	s.Must("DEL", d.keys.counts(bucketOf(ch), ch.Name), d.keys.occupied(bucketOf(ch))) // as if a failover had lost it
+	d.counts.mu.Lock()
+	d.counts.channels[ch].reported = time.Now().Add(-reportInterval)
+	d.counts.mu.Unlock()
+	eventually(t, "it is there again", func() bool {
+		o, err := d.Occupancy(t.Context(), ch)
+		must(t, err)
+		names, _, err := d.Channels(t.Context(), directory.ChannelQuery{App: "app", Limit: 1})
+		must(t, err)
+		return o == one && len(names) == 1
+	})
+}
+
 func TestANodeIsBuriedByOneAtATime(t *testing.T) {
 	t.Parallel()
 	s := redistest.Start(t)
