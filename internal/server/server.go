@@ -62,8 +62,8 @@ type Server struct {
 	proxies  auth.TrustedProxies
 	guard    *guard.Guard
 	apps     *auth.Registry
-	sandbox  *auth.Sandbox // nil unless it is enabled
-	made     *apps.Apps    // those of the control API
+	sandbox  sandbox    // nil unless it is enabled
+	made     *apps.Apps // those of the control API
 	control  *control.API
 	stats    *stats.Counters
 	engine   engine.Engine
@@ -171,7 +171,7 @@ func build(c config.Config, secrets config.Secrets, log *slog.Logger, wrap func(
 	authenticator.RequireTLS(c.Auth.RequireTLS)
 	s.auth = authenticator
 	if c.Sandbox.Enabled {
-		s.sandbox = auth.NewSandbox(auth.SandboxOptions{Registry: s.apps, InUse: s.appInUse, Added: s.appAdded, Removed: s.appRemoved})
+		s.sandbox = s.newSandbox()
 		log.Warn("sandbox.enabled: everybody who reaches the server can make apps with keys of their own")
 	}
 	s.sessions = session.NewManager(session.Options{
