@@ -66,9 +66,10 @@ type Authenticator interface {
 	RevokeTokens(ctx context.Context, g *auth.Grant, keyName string, r *auth.RevocationRequest) ([]auth.RevocationResult, error)
 }
 
-// Connections finds the connection that a connectionKey of an app names, and what it may do.
+// Connections finds the connection that a connectionKey of an app names, and its clientId, if it
+// is identified. Errors are *pubsub.Error.
 type Connections interface {
-	Publisher(app, key string) (connectionID string, grant *auth.Grant, err error)
+	Publisher(ctx context.Context, app, key string) (connectionID, clientID string, err error)
 }
 
 // API is the REST API.

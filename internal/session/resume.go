@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/url"
+	"strings"
 	"time"
 
 	"letshare-server/internal/auth"
@@ -15,6 +16,13 @@ import (
 // grantDigest is what a resume must match: the lineage of the credential and the identity.
 func grantDigest(g *auth.Grant) string {
 	return g.KeyName + "\x00" + g.ClientRule.String() + "\x00" + g.ClientID
+}
+
+// clientOf is the clientId in a grantDigest.
+func clientOf(digest string) string {
+	_, rest, _ := strings.Cut(digest, "\x00")
+	_, clientID, _ := strings.Cut(rest, "\x00") // it may have more of them
+	return clientID
 }
 
 // establish makes s the connection that the client asks to continue (RTN15b1, RTN16k), or a
