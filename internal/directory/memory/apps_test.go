@@ -52,7 +52,8 @@ func TestTheContractWithAFile(t *testing.T) {
 		if err := s.KeepApps(filepath.Join(t.TempDir(), "apps.json")); err != nil {
 			t.Fatal(err)
 		}
-		return directorytest.Harness{A: s.Node(nodeA), B: s.Node(nodeB), NodeA: nodeA, NodeB: nodeB, Now: c.Now, Advance: c.Advance}
+		return directorytest.Harness{A: s.Node(nodeA), B: s.Node(nodeB), NodeA: nodeA, NodeB: nodeB, Now: c.Now, Advance: c.Advance,
+			KillA: func() { s.Bury(nodeA) }}
 	})
 }
 
