@@ -529,6 +529,7 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 	run("directory", s.dir.Run)
 	run("hub", s.hub.Run)
 	run("sessions", s.sessions.Run)
+	run("orphans", s.sessions.RunOrphans)
 	run("revocations", func(ctx context.Context) error { return s.revoked.Run(ctx, s.recheck, s.sessions.Renew) })
 	run("apps", s.made.Run)
 	run("timer wheel", s.wheel.Run)

@@ -198,7 +198,6 @@ type Session struct {
 	generation uint64
 	clientID   string // the clientId parameter it was opened with
 	echo       bool
-	committed  bool // the key of the transport before is dead
 	closed     bool // nothing more is taken from the transport
 	ended      bool // the connection is not to be resumed
 	deltas     bool // it was attached with deltas somewhere
@@ -206,6 +205,7 @@ type Session struct {
 
 	maxIdle       uint32      // ms, as told to the client
 	remainPresent uint32      // ms
+	committed     atomic.Bool // the key of the transport before is dead
 	superseded    atomic.Bool // another transport carries the connection
 	gone          atomic.Bool // the transport has ended
 	counted       atomic.Bool // in the number of its app's connections
