@@ -91,8 +91,9 @@ type Client struct {
 	ID  string // the connectionId
 	Key string // the connectionKey
 
-	t  testing.TB
-	ws *websocket.Conn
+	t      testing.TB
+	ws     *websocket.Conn
+	params string
 
 	mu     sync.Mutex
 	frames []Frame
@@ -111,6 +112,20 @@ func (n *Node) Connect(params string) *Client {
 		n.t.Fatal(err)
 	}
 	return c
+}
+
+// Resume connects as the connection of c, with what c was connected with, and goes on with its
+// msgSerials. It must be given the connection.
+func (n *Node) Resume(c *Client) *Client {
+	n.t.Helper()
+	r := n.Connect(c.params + "&resume=" + url.QueryEscape(c.Key))
+	if r.ID != c.ID {
+		n.t.Fatalf("the connection is %s, and was %s: %+v", r.ID, c.ID, r.All())
+	}
+	c.mu.Lock()
+	r.params, r.serial = c.params, c.serial
+	c.mu.Unlock()
+	return r
 }
 
 // TryConnect is Connect for a node that may refuse.
@@ -141,7 +156,7 @@ func (n *Node) Dial(params string) (*Client, error) {
 		return nil, err
 	}
 	ws.SetReadLimit(-1)
-	c := &Client{t: n.t, ws: ws, more: make(chan struct{})}
+	c := &Client{t: n.t, ws: ws, params: params, more: make(chan struct{})}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
