@@ -163,7 +163,8 @@ type Directory interface {
 	// has been gone for their grace time and nobody has resumed them. Their records, if they were
 	// Connected, are Disconnected since it was found, and may be resumed for as long as others
 	// are. Each is given to one caller, which calls Reap, lets the members leave, and calls
-	// Settle; if it does not for OrphanClaim, another gets it.
+	// Settle; if it does not for OrphanClaim, another gets it. With an error some may be returned
+	// nevertheless.
 	Orphans(ctx context.Context, limit int) ([]Orphan, error)
 
 	// Settle ends that a connection is an orphan.

@@ -24,7 +24,8 @@ const (
 )
 
 // Classify says what an error means, of a command or of a script. Of scripts it supposes that
-// they write nothing before something else that can be refused.
+// they write nothing before something else that can be refused, and that LATE is what they
+// answer when they do nothing since it is too late.
 func Classify(err error) Failure {
 	if err == nil {
 		return NotFailed
@@ -44,7 +45,7 @@ func Classify(err error) Failure {
 		return NoMemory
 	}
 	for _, prefix := range []string{"LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "MOVED", "ASK",
-		"NOREPLICAS", "MISCONF", "BUSY", "NOAUTH", "WRONGPASS", "NOPERM"} {
+		"NOREPLICAS", "MISCONF", "BUSY", "NOAUTH", "WRONGPASS", "NOPERM", "LATE"} {
 		if strings.HasPrefix(text, prefix) {
 			return RefusedNow
 		}

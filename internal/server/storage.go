@@ -34,11 +34,18 @@ func (s *Server) buildStores(node directory.Node) (stores, error) {
 	} else if len(s.secrets.AdminTokens) > 0 {
 		s.log.Warn("apps of the control API end with this process: set data_dir to keep them")
 	}
-	return stores{
-		engine:    s.buildEngine(node.Name),
-		directory: records.Node(node),
-		stats:     stats.NewMemory(stats.MemoryOptions{}),
-	}, nil
+	if file := s.config.RevocationsFile(); file != "" {
+		if err := records.KeepRevocations(file); err != nil {
+			return stores{}, err
+		}
+	}
+	counted := stats.NewMemory(stats.MemoryOptions{})
+	if file := s.config.StatisticsFile(); file != "" {
+		if err := counted.Keep(file); err != nil {
+			return stores{}, err
+		}
+	}
+	return stores{engine: s.buildEngine(node.Name), directory: records.Node(node), stats: counted}, nil
 }
 
 // buildEngine makes the engine of a node that stands alone.

@@ -3,6 +3,7 @@ package stats
 import (
 	"cmp"
 	"context"
+	"io/fs"
 	"slices"
 	"sync"
 	"time"
@@ -33,18 +34,27 @@ type MemoryOptions struct {
 	// 1 MiB.
 	MaxBytes, MaxAppBytes int
 
+	// Since is from when on intervals without counts are known to be without. Zero means when
+	// the Memory was made.
+	Since time.Time
+
 	Now func() time.Time // nil means time.Now
 }
 
-// Memory is a Store that ends with the process.
+// Memory is a Store in memory. It ends with the process unless Keep names a file for it.
 type Memory struct {
 	opts    MemoryOptions
 	started time.Time
 
 	// mu guards the fields below. No other lock is taken under it.
-	mu    sync.RWMutex
-	apps  map[string]*history
-	bytes int
+	mu      sync.RWMutex
+	apps    map[string]*history
+	bytes   int
+	changed bool // since the last Save
+
+	saving sync.Mutex  // serializes Save, and guards the fields below; mu may be taken under it
+	path   string      // "": there is no file
+	file   fs.FileInfo // of the file as it was last read or written; nil: there was none
 }
 
 // history is the intervals of one app: levels[u] are those of unit u, without what is in
@@ -69,7 +79,10 @@ func NewMemory(opts MemoryOptions) *Memory {
 	if opts.Now == nil {
 		opts.Now = time.Now
 	}
-	return &Memory{opts: opts, started: opts.Now(), apps: make(map[string]*history)}
+	if opts.Since.IsZero() {
+		opts.Since = opts.Now()
+	}
+	return &Memory{opts: opts, started: opts.Since, apps: make(map[string]*history)}
 }
 
 // Bytes is how much memory the intervals take, by estimate.
@@ -83,6 +96,7 @@ func (s *Memory) Bytes() int {
 func (s *Memory) Add(_ context.Context, app string, minute Interval, t *Totals) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.changed = true
 	h := s.openLocked(app)
 	s.foldLocked(h, minute, t)
 	s.trimLocked(h)
@@ -93,6 +107,7 @@ func (s *Memory) Add(_ context.Context, app string, minute Interval, t *Totals) 
 func (s *Memory) Replace(_ context.Context, app string, fixtures []Fixture) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.changed = true
 	h := s.openLocked(app)
 	for _, f := range fixtures {
 		for u := Minute; u <= f.Interval.Unit; u++ {
@@ -110,6 +125,7 @@ func (s *Memory) Forget(_ context.Context, app string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if h := s.apps[app]; h != nil {
+		s.changed = true
 		s.bytes -= h.bytes
 		delete(s.apps, app)
 	}

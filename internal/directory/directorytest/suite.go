@@ -23,7 +23,7 @@ type Harness struct {
 	// Advance moves the store's clock on; it may be nil.
 	Advance func(time.Duration)
 
-	// KillA ends node A, as a process that ends: what it has is given up by itself soon. It may
+	// KillA ends node A, as a process that ends, and waits until what it had is given up. It may
 	// be nil.
 	KillA func()
 }
@@ -31,13 +31,6 @@ type Harness struct {
 // Run runs all tests; open is called once for each.
 func Run(t *testing.T, open func(t *testing.T) Harness) {
 	for _, test := range slices.Concat(connectionTests, orphanTests, occupancyTests, channelTests, nonceTests, revocationTests, appTests, modelTests) {
-		t.Run(test.name, func(t *testing.T) { test.run(t, open(t)) })
-	}
-}
-
-// RunConnections runs those of connections alone.
-func RunConnections(t *testing.T, open func(t *testing.T) Harness) {
-	for _, test := range connectionTests {
 		t.Run(test.name, func(t *testing.T) { test.run(t, open(t)) })
 	}
 }

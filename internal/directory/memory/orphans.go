@@ -48,10 +48,8 @@ func (d *Directory) Inhabited(_ context.Context, id string) ([]pubsub.ChannelID,
 	return slices.Clone(sh.inhabited[id]), nil
 }
 
-// Bury ends what a node has, as a process that ends: connections become orphans, what it counts
-// on channels is counted no more.
-func (s *Store) Bury(n directory.Node) { s.bury(s.node(n)) }
-
+// bury ends what a node has that is gone: connections become orphans, what it counts on channels
+// is counted no more.
 func (s *Store) bury(n *node) {
 	s.uncount(n)
 	now := s.opts.Now().UnixMilli()

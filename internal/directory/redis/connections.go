@@ -345,9 +345,7 @@ func (d *Directory) Inhabit(ctx context.Context, id string, channels ...pubsub.C
 	}
 	ctx, cancel := d.bounded(ctx)
 	defer cancel()
-	_, err := d.do(ctx, func() rueidis.Completed {
-		return d.client.B().Sadd().Key(d.keys.connection(id)[1]).Member(encodeChannels(channels)...).Build()
-	})
+	_, _, err := d.eval(ctx, scriptInhabit, d.keys.connection(id)[1:], encodeChannels(channels)...)
 	return err
 }
 

@@ -9,6 +9,7 @@ import (
 	"github.com/redis/rueidis"
 
 	"letshare-server/internal/directory"
+	"letshare-server/internal/redisclient"
 )
 
 // leaseState is how it stands with this node's signs of life.
@@ -55,17 +56,19 @@ func (d *Directory) heartbeat(ctx context.Context) (gone []string, err error) {
 	if l.last.IsZero() || start.Sub(l.last) > d.opts.Lease/2 {
 		l.began = start
 	}
-	// Others may have been kept from giving theirs, as this one was.
-	judge := "0"
+	// Others may have been kept from giving theirs, as this one was, or is when this comes late.
+	judge := int64(0)
 	if start.Sub(l.began) >= d.opts.Lease {
-		judge = "1"
+		judge = start.Add(d.opts.Timeout).UnixMilli() + d.clock.Load()
 	}
 	l.mu.Unlock()
-	m, _, err := d.eval(ctx, scriptHeartbeat, d.keys.nodes(), d.id, number(d.opts.Lease.Milliseconds()), judge)
-	if err != nil {
-		return nil, err
+	// It is good at any time, and what tells of a clock that has been set.
+	r := redisclient.Call{Script: scriptHeartbeat, Keys: d.keys.nodes(),
+		Args: []string{"0", "0", d.id, number(d.opts.Lease.Milliseconds()), number(judge)}}.Do(ctx, d.client)
+	if r.Err != nil {
+		return nil, storeError(r.Err)
 	}
-	parts, err := m.ToArray()
+	parts, err := r.ToArray()
 	if err != nil || len(parts) != 3 {
 		return nil, errMalformed
 	}
@@ -95,12 +98,15 @@ func (d *Directory) comeBack() {
 	d.mu.Lock()
 	clear(d.used)
 	d.mu.Unlock()
+	d.recount()
+	wake(d.revoked) // notices may be lost
+	wake(d.apps)
 	wake(d.returned)
 }
 
 // live gives signs of life, and buries those who give none, until ctx ends.
 func (d *Directory) live(ctx context.Context) {
-	ticker := time.NewTicker(d.opts.Lease / 4)
+	ticker := time.NewTicker(d.opts.heartbeat)
 	defer ticker.Stop()
 	var burying sync.WaitGroup
 	defer burying.Wait()
@@ -187,7 +193,7 @@ func (d *Directory) bury(ctx context.Context, node string) error {
 					n, err = d.buryConnections(ctx, node, part[1:])
 					connections += n
 				case usedBucket:
-					n, err = d.buryCounts(ctx, node, part[1:])
+					n, err = d.buryCounts(ctx, node, bucket(part[1:]))
 				}
 				more = n > 0 && err == nil
 				if err == nil {
@@ -278,17 +284,125 @@ func (d *Directory) orphan(ctx context.Context, node, app string, ids ...string)
 	return err
 }
 
-// Orphans returns connections whose members are to leave.
-func (d *Directory) Orphans(ctx context.Context, limit int) ([]directory.Orphan, error) {
+// trimIndexes forgets connections that this node answers for no longer.
+func (d *Directory) trimIndexes(ctx context.Context) {
+	var commands rueidis.Commands
+	for _, app := range d.usedApps() {
+		commands = append(commands, d.client.B().Zremrangebyscore().Key(d.keys.index(app, d.id)).
+			Min("-inf").Max("("+number(d.stored(time.Now()))).Build())
+	}
 	ctx, cancel := d.bounded(ctx)
 	defer cancel()
+	if len(commands) > 0 {
+		d.client.DoMulti(ctx, commands...) // it is done again
+	}
+}
+
+// auditPage is how many connections a node looks at every mendInterval: a million in less than
+// 5 h.
+const auditPage = 64
+
+// audit looks at some connections of the index, one after another from call to call, so that
+// records of connections that live do so too, and what the index has in error is dropped.
+func (d *Directory) audit(ctx context.Context, place *auditPlace) error {
+	ctx, cancel := d.bounded(ctx)
+	defer cancel()
+	if place.cursor == 0 {
+		if len(place.apps) == 0 {
+			place.apps = d.usedApps()
+		}
+		if len(place.apps) == 0 {
+			return nil
+		}
+		place.app, place.apps = place.apps[0], place.apps[1:]
+	}
+	m, err := d.do(ctx, func() rueidis.Completed {
+		return d.client.B().Zscan().Key(d.keys.index(place.app, d.id)).Cursor(place.cursor).Count(auditPage).Build()
+	})
+	if err != nil {
+		return err
+	}
+	page, err := m.AsScanEntry()
+	if err != nil {
+		return errMalformed
+	}
+	place.cursor = page.Cursor
+	var ids []string
+	var calls []call
+	owner := string(appendOwner(nil, d.node))
+	for i := 0; i+1 < len(page.Elements); i += 2 {
+		id, score := page.Elements[i], page.Elements[i+1]
+		if score != connected {
+			continue // it is dropped in its time
+		}
+		ids = append(ids, id)
+		calls = append(calls, call{scriptConnection, d.keys.connection(id), []string{"keep", owner}})
+	}
+	answers, err := d.evalAll(ctx, calls)
+	if err != nil {
+		return err
+	}
+	for i, id := range ids {
+		if done, err := d.change(id, answers[i]); err == nil && done.status != statusOK {
+			if err := d.dropStale(ctx, place.app, id); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// auditPlace is where the audit goes on.
+type auditPlace struct {
+	apps   []string
+	app    string
+	cursor uint64
+}
+
+// dropStale takes a connection off the index if it is not this node's, nor about to be.
+func (d *Directory) dropStale(ctx context.Context, app, id string) error {
+	defer d.hold(id)()
+	done, err := d.connection(ctx, id, "keep", string(appendOwner(nil, d.node)))
+	if err == nil && done.status != statusOK {
+		_, _, err = d.index(ctx, app, d.id, "", id, "remove", "", 0)
+	}
+	return err
+}
+
+func (d *Directory) usedApps() (apps []string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for part := range d.used {
+		if part[:1] == usedApp {
+			apps = append(apps, part[1:])
+		}
+	}
+	return apps
+}
+
+// Orphans returns connections whose members are to leave.
+func (d *Directory) Orphans(ctx context.Context, limit int) (list []directory.Orphan, err error) {
+	ctx, cancel := d.bounded(ctx)
+	defer cancel()
+	for len(list) < limit {
+		some, due, err := d.orphans(ctx, limit-len(list))
+		if list = append(list, some...); err != nil || due == 0 {
+			return list, err
+		}
+	}
+	return list, nil
+}
+
+// orphans returns those of at most limit connections that are due which nobody has resumed, and
+// how many were due.
+func (d *Directory) orphans(ctx context.Context, limit int) (list []directory.Orphan, due int, err error) {
 	m, _, err := d.eval(ctx, scriptOrphans, []string{d.keys.orphans()}, number(directory.OrphanClaim.Milliseconds()), number(int64(limit)))
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	ids, err := m.AsStrSlice()
 	if err != nil {
-		return nil, errMalformed
+		return nil, 0, errMalformed
 	}
 	calls := make([]call, len(ids))
 	for i, id := range ids {
@@ -296,28 +410,26 @@ func (d *Directory) Orphans(ctx context.Context, limit int) ([]directory.Orphan,
 	}
 	answers, err := d.evalAll(ctx, calls)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	var orphans []directory.Orphan
 	for i, id := range ids {
 		done, err := d.change(id, answers[i])
-		if err != nil {
-			return nil, err
-		}
-		if done.status == statusOK && done.found.State == directory.Connected {
-			if err := d.settle(ctx, id); err != nil { // who resumed it answers for it
-				return nil, err
+		if err == nil && done.status == statusOK && done.found.State == directory.Connected {
+			if err = d.settle(ctx, id); err == nil { // who resumed it answers for it
+				continue
 			}
-			continue
 		}
 		o := directory.Orphan{Connection: done.found}
 		o.ID = id
-		if o.Channels, err = d.Inhabited(ctx, id); err != nil {
-			return nil, err
+		if err == nil {
+			o.Channels, err = d.Inhabited(ctx, id)
 		}
-		orphans = append(orphans, o)
+		if err != nil {
+			return list, len(ids), err
+		}
+		list = append(list, o)
 	}
-	return orphans, nil
+	return list, len(ids), nil
 }
 
 // Settle ends that a connection is an orphan.

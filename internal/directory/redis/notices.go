@@ -79,14 +79,14 @@ func (d *Directory) readNotices(ctx context.Context) {
 		for _, entries := range streams {
 			for _, e := range entries {
 				last = e.ID
-				d.noticed(ctx, e.FieldValues["n"])
+				d.noticed(e.FieldValues["n"])
 			}
 		}
 	}
 }
 
 // noticed does what a notice asks for.
-func (d *Directory) noticed(ctx context.Context, text string) {
+func (d *Directory) noticed(text string) {
 	r := reader{b: text}
 	version, kind := r.uint(1), r.uint(1)
 	if version != 1 {
@@ -107,10 +107,7 @@ func (d *Directory) noticed(ctx context.Context, text string) {
 		wake(d.apps)
 	case noticeChanged:
 		if id, ok := decodeChannel(r.b); ok {
-			select {
-			case d.changed <- id:
-			case <-ctx.Done():
-			}
+			d.occupancyChanged(id)
 		}
 	}
 }

@@ -60,6 +60,8 @@ type Options struct {
 
 	// Log gets what an operator should know. Nil means slog.Default().
 	Log *slog.Logger
+
+	heartbeat time.Duration // the time between two signs of life
 }
 
 func (o *Options) setDefaults() {
@@ -88,6 +90,9 @@ func (o *Options) setDefaults() {
 	if o.Log == nil {
 		o.Log = slog.Default()
 	}
+	if o.heartbeat == 0 {
+		o.heartbeat = o.Lease / 4
+	}
 }
 
 // Directory is one node's access to Redis.
@@ -107,7 +112,9 @@ type Directory struct {
 	apps       chan struct{} // holds one notice
 	returned   chan struct{} // holds one notice
 
-	lease leaseState
+	lease   leaseState
+	counts  counts
+	touches touches
 
 	// mu guards the fields below. Nothing is called under it.
 	mu       sync.Mutex
@@ -139,6 +146,8 @@ func New(ctx context.Context, client rueidis.Client, node directory.Node, opts O
 		used:       make(map[string]struct{}),
 		doubtful:   make(map[string]directory.Connection),
 	}
+	d.counts.channels, d.counts.watched = make(map[pubsub.ChannelID]*tally), make(map[pubsub.ChannelID]struct{})
+	d.touches.until, d.touches.wake = make(map[pubsub.ChannelID]int64), make(chan struct{}, 1)
 	if err := d.measure(ctx); err != nil {
 		return nil, err
 	}
@@ -170,6 +179,7 @@ func (d *Directory) Run(ctx context.Context) error {
 	running.Go(func() { d.readNotices(ctx) })
 	running.Go(func() { d.live(ctx) })
 	running.Go(func() { d.mend(ctx) })
+	running.Go(func() { d.tellTouches(ctx) })
 	running.Wait()
 	ctx, cancel := d.bounded(context.WithoutCancel(ctx))
 	defer cancel()
@@ -268,6 +278,8 @@ const mendInterval = time.Second
 func (d *Directory) mend(ctx context.Context) {
 	ticker := time.NewTicker(mendInterval)
 	defer ticker.Stop()
+	looked := time.Now()
+	var place auditPlace
 	for {
 		select {
 		case <-ctx.Done():
@@ -275,6 +287,13 @@ func (d *Directory) mend(ctx context.Context) {
 		case <-ticker.C:
 		}
 		d.mendOnce(ctx)
+		all := time.Since(looked) >= reportLook
+		if all {
+			looked = time.Now()
+			d.trimIndexes(ctx)
+		}
+		d.report(ctx, all)
+		_ = d.audit(ctx, &place) // which goes on the next time
 	}
 }
 

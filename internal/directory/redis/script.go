@@ -2,13 +2,10 @@ package redis
 
 import (
 	"context"
-	"crypto/sha1"
 	_ "embed" // the scripts
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/redis/rueidis"
@@ -41,42 +38,70 @@ var luaOrphans string
 //go:embed lua/orphan.lua
 var luaOrphan string
 
-// script is one of the embedded scripts.
-type script struct{ text, sha string }
+//go:embed lua/count.lua
+var luaCount string
 
+//go:embed lua/occupancy.lua
+var luaOccupancy string
+
+//go:embed lua/touch.lua
+var luaTouch string
+
+//go:embed lua/channels.lua
+var luaChannels string
+
+//go:embed lua/nonce.lua
+var luaNonce string
+
+//go:embed lua/revoke.lua
+var luaRevoke string
+
+//go:embed lua/revocations.lua
+var luaRevocations string
+
+//go:embed lua/app.lua
+var luaApp string
+
+//go:embed lua/inhabit.lua
+var luaInhabit string
+
+// The scripts.
 var (
-	scriptConnection = newScript(luaConnection)
-	scriptIndex      = newScript(luaIndex)
-	scriptHeartbeat  = newScript(luaHeartbeat)
-	scriptLeave      = newScript(luaLeave)
-	scriptNotify     = newScript(luaNotify)
-	scriptOrphans    = newScript(luaOrphans)
-	scriptOrphan     = newScript(luaOrphan)
+	scriptConnection  = newScript(luaConnection)
+	scriptIndex       = newScript(luaIndex)
+	scriptHeartbeat   = newScript(luaHeartbeat)
+	scriptLeave       = newScript(luaLeave)
+	scriptNotify      = newScript(luaNotify)
+	scriptOrphans     = newScript(luaOrphans)
+	scriptOrphan      = newScript(luaOrphan)
+	scriptCount       = newScript(luaCount)
+	scriptOccupancy   = newScript(luaOccupancy)
+	scriptTouch       = newScript(luaTouch)
+	scriptChannels    = newScript(luaChannels)
+	scriptNonce       = newScript(luaNonce)
+	scriptRevoke      = newScript(luaRevoke)
+	scriptRevocations = newScript(luaRevocations)
+	scriptApp         = newScript(luaApp)
+	scriptInhabit     = newScript(luaInhabit)
 )
 
-func newScript(text string) *script {
-	text = luaCommon + text
-	sum := sha1.Sum([]byte(text))
-	return &script{text, hex.EncodeToString(sum[:])}
-}
+func newScript(text string) *redisclient.Script { return redisclient.NewScript(luaCommon + text) }
 
 // call is one call of a script.
 type call struct {
-	script *script
+	script *redisclient.Script
 	keys   []string
 	args   []string
 }
 
-func (d *Directory) command(ctx context.Context, c call, whole bool) rueidis.Completed {
+// timed is a call that does nothing after ctx has ended.
+func (d *Directory) timed(ctx context.Context, c call) redisclient.Call {
 	until := int64(0)
 	if t, ok := ctx.Deadline(); ok {
 		until = t.UnixMilli() + d.clock.Load()
 	}
-	head := []string{strconv.FormatInt(d.skew.Load(), 10), strconv.FormatInt(until, 10)}
-	if whole {
-		return d.client.B().Eval().Script(c.script.text).Numkeys(int64(len(c.keys))).Key(c.keys...).Arg(head...).Arg(c.args...).Build()
-	}
-	return d.client.B().Evalsha().Sha1(c.script.sha).Numkeys(int64(len(c.keys))).Key(c.keys...).Arg(head...).Arg(c.args...).Build()
+	args := append(make([]string, 0, 2+len(c.args)), number(d.skew.Load()), number(until))
+	return redisclient.Call{Script: c.script, Keys: c.keys, Args: append(args, c.args...)}
 }
 
 // bounded is ctx, ended when an operation has had its time.
@@ -84,96 +109,56 @@ func (d *Directory) bounded(ctx context.Context) (context.Context, context.Cance
 	return context.WithTimeout(ctx, d.opts.Timeout)
 }
 
-// eval calls a script, and again if it was not done or may not have been, until ctx ends:
-// scripts are such that they may be called twice. unsure reports whether it may have been done
-// by a call before the last. An error that is not of the script's making is
-// directory.ErrUnavailable; what was sent is not done after ctx has ended.
-func (d *Directory) eval(ctx context.Context, s *script, keys []string, args ...string) (m rueidis.RedisMessage, unsure bool, err error) {
-	return d.evalAfter(ctx, call{s, keys, args}, nil)
+// eval calls a script, and again if it was not done or may not have been, until ctx ends.
+// unsure reports whether it may have been done although the answer does not tell. What was sent
+// is not done after ctx has ended.
+func (d *Directory) eval(ctx context.Context, s *redisclient.Script, keys []string, args ...string) (m rueidis.RedisMessage, unsure bool, err error) {
+	r := d.timed(ctx, call{s, keys, args}).Do(ctx, d.client)
+	return r.RedisMessage, r.Unsure, storeError(r.Err)
 }
 
-// evalAfter is eval of a call that failed before, unless err is nil.
-func (d *Directory) evalAfter(ctx context.Context, c call, err error) (m rueidis.RedisMessage, unsure bool, _ error) {
-	whole := false
-	var last error
-	for attempt := 0; ; attempt++ {
-		if err == nil || attempt > 0 {
-			if m, err = d.client.Do(ctx, d.command(ctx, c, whole)).ToMessage(); err == nil {
-				return m, unsure, nil
-			}
-		}
-		switch {
-		case isLate(err) || rueidis.IsRedisNil(err):
-		default:
-			switch redisclient.Classify(err) {
-			case redisclient.NoScript:
-				whole = true
-				continue
-			case redisclient.NoMemory:
-				return m, unsure, fmt.Errorf("%w: its memory is full", directory.ErrUnavailable)
-			case redisclient.Broken:
-				return m, unsure, fmt.Errorf("directory: %w", err)
-			case redisclient.Ambiguous:
-				unsure = true
-			}
-		}
-		if ctx.Err() == nil || last == nil {
-			last = err
-		}
-		if !redisclient.Pause(ctx, attempt) {
-			return m, unsure, fmt.Errorf("%w: %w", directory.ErrUnavailable, last)
-		}
-	}
-}
-
-// evalAll calls a script many times in one go. The error is the first.
+// evalAll calls scripts in one go. The error is the first.
 func (d *Directory) evalAll(ctx context.Context, calls []call) ([]rueidis.RedisMessage, error) {
-	if len(calls) == 0 {
-		return nil, nil
-	}
-	commands := make(rueidis.Commands, len(calls))
-	for i, c := range calls {
-		commands[i] = d.command(ctx, c, false)
-	}
-	answers := make([]rueidis.RedisMessage, len(calls))
-	var errs []error
-	for i, r := range d.client.DoMulti(ctx, commands...) {
-		var err error
-		if answers[i], err = r.ToMessage(); err != nil {
-			if answers[i], _, err = d.evalAfter(ctx, calls[i], err); err != nil {
-				errs = append(errs, err)
-			}
+	answers, errs := d.evalEach(ctx, calls)
+	for _, err := range errs {
+		if err != nil {
+			return answers, err
 		}
-	}
-	if len(errs) > 0 {
-		return answers, errs[0]
 	}
 	return answers, nil
 }
 
-// do sends one command that may be sent twice, until ctx ends.
-func (d *Directory) do(ctx context.Context, build func() rueidis.Completed) (rueidis.RedisMessage, error) {
-	var last error
-	for attempt := 0; ; attempt++ {
-		m, err := d.client.Do(ctx, build()).ToMessage()
-		if err == nil || rueidis.IsRedisNil(err) {
-			return m, err
-		}
-		if redisclient.Classify(err) == redisclient.Broken {
-			return m, fmt.Errorf("directory: %w", err)
-		}
-		if ctx.Err() == nil || last == nil {
-			last = err
-		}
-		if !redisclient.Pause(ctx, attempt) {
-			return m, fmt.Errorf("%w: %w", directory.ErrUnavailable, last)
-		}
+// evalEach calls scripts in one go.
+func (d *Directory) evalEach(ctx context.Context, calls []call) ([]rueidis.RedisMessage, []error) {
+	timed := make([]redisclient.Call, len(calls))
+	for i, c := range calls {
+		timed[i] = d.timed(ctx, c)
 	}
+	answers, errs := make([]rueidis.RedisMessage, len(calls)), make([]error, len(calls))
+	for i, r := range redisclient.DoAll(ctx, d.client, timed) {
+		answers[i], errs[i] = r.RedisMessage, storeError(r.Err)
+	}
+	return answers, errs
 }
 
-func isLate(err error) bool {
-	re, ok := rueidis.IsRedisErr(err)
-	return ok && strings.HasPrefix(re.Error(), "LATE")
+// do sends one command that may be sent twice, until ctx ends.
+func (d *Directory) do(ctx context.Context, build func() rueidis.Completed) (rueidis.RedisMessage, error) {
+	m, err := redisclient.Repeat(ctx, d.client, build)
+	if rueidis.IsRedisNil(err) {
+		return m, err
+	}
+	return m, storeError(err)
+}
+
+// storeError is what callers are told of an error of Redis.
+func storeError(err error) error {
+	switch redisclient.Classify(err) {
+	case redisclient.NotFailed:
+		return nil
+	case redisclient.Broken:
+		return fmt.Errorf("directory: %w", err)
+	}
+	return fmt.Errorf("%w: %w", directory.ErrUnavailable, err)
 }
 
 var errMalformed = errors.New("directory: malformed data in Redis")

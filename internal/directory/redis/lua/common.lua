@@ -1,5 +1,6 @@
 -- Before each script. ARGV[1]: ms that are added to the time, not 0 but in tests. ARGV[2]: the
 -- time, without them, after which nothing is to be done; 0 is never. See doc.go for the formats.
+local spread = unpack
 local call, pack, unpack = redis.call, struct.pack, struct.unpack
 local floor, sub = math.floor, string.sub
 

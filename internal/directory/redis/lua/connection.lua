@@ -5,6 +5,7 @@ local OK, EXISTS, NOT_FOUND, SUPERSEDED = 0, 1, 2, 3
 local CONNECTED, DISCONNECTED, REAPED = 1, 2, 3
 local HEADER = '>BBI6I6I6I4' -- version 1, state, generation, committed, deadline, grace
 local MORE = 600000 -- for how many ms after the record the channels are known
+local LIFE = 86400000 -- for how many ms a Connected record lives after its node has looked at it
 
 local op = ARGV[3]
 local found = call('GET', KEYS[1])
@@ -22,14 +23,9 @@ end
 
 -- lifetime gives the keys as long as they are to live.
 local function lifetime()
-  if deadline == 0 then
-    call('PERSIST', KEYS[1])
-    call('PERSIST', KEYS[2])
-    return
-  end
-  local left = deadline - now
-  if left < 0 then
-    left = 0
+  local left = LIFE
+  if deadline ~= 0 then
+    left = deadline > now and deadline - now or 0
   end
   call('PEXPIRE', KEYS[1], left + 1000)
   if grace > left then
@@ -48,7 +44,7 @@ if op == 'create' then -- record
   if found then
     return {EXISTS, found}
   end
-  call('SET', KEYS[1], ARGV[4])
+  call('SET', KEYS[1], ARGV[4], 'PX', LIFE)
   call('DEL', KEYS[2])
   return {OK}
 elseif op == 'look' then
@@ -64,8 +60,8 @@ elseif op == 'reclaim' then -- record
       new = pack(HEADER, 1, CONNECTED, g, committed, 0, select(6, unpack(HEADER, new))) .. sub(new, at)
     end
   end
-  call('SET', KEYS[1], new)
-  call('PERSIST', KEYS[2])
+  call('SET', KEYS[1], new, 'PX', LIFE)
+  call('PEXPIRE', KEYS[2], LIFE + MORE)
   return {OK, found or '', new}
 elseif not found then
   return {NOT_FOUND}
@@ -88,6 +84,14 @@ if op == 'resume' then -- generation, owner
   local new = save(sub(found, at, nameAt - 1) .. ARGV[5])
   lifetime()
   return {OK, found, new}
+elseif op == 'keep' then -- owner
+  if sub(found, nameAt) ~= ARGV[4] then
+    return {SUPERSEDED, found}
+  end
+  if state == CONNECTED then
+    lifetime()
+  end
+  return {OK, found, found}
 elseif op == 'orphan' then -- owner, ms that it may be resumed
   if sub(found, nameAt) ~= ARGV[4] then
     return {SUPERSEDED, found}
