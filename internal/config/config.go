@@ -123,7 +123,7 @@ type Namespace struct {
 	PersistLast     bool   `yaml:"persist_last" doc:"What was published last stays for a year."`
 	Identified      bool   `yaml:"identified" doc:"Clients without a clientId are refused."`
 	TLSOnly         bool   `yaml:"tls_only" doc:"Clients without TLS are refused."`
-	MutableMessages bool   `yaml:"mutable_messages" doc:"Messages may be updated, deleted and annotated, and stay in history for the storage period. They cannot be annotated yet."`
+	MutableMessages bool   `yaml:"mutable_messages" doc:"Messages may be updated, deleted and annotated, and stay in history for the storage period."`
 	PushEnabled     bool   `yaml:"push_enabled" doc:"Messages may be pushed to devices. Nothing is pushed yet."`
 
 	Limits NamespaceLimits `yaml:"limits" doc:"Limits of each of the channels, in the place of those of the section limits. 0: as there."`

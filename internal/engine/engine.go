@@ -60,16 +60,22 @@ const (
 	KindPresence
 	KindAnnotation
 	KindObject
-	KindUpdate // a message that was published before, as it is after an update or a delete
-	KindAppend // what was appended to a message that was published before
+	KindUpdate // a message of before as it is after an update or a delete
+	KindAppend // what was appended to a message of before
 
-	// KindMeta and all above it are no kinds for Append: what a node tells of the channel
-	// itself, in messages, to those of its receivers who asked for it.
+	// KindSummary and all above it are no kinds for Append. It is how a message is annotated by
+	// now, which each node tells those who receive messages.
+	KindSummary Kind = 15
+
+	// KindMeta and all above it are what a node tells of the channel itself, in messages, to
+	// those of its receivers who asked for it.
 	KindMeta Kind = 16
 )
 
 // OfMessages reports whether entries of k are for those who receive messages.
-func (k Kind) OfMessages() bool { return k == KindMessage || k == KindUpdate || k == KindAppend }
+func (k Kind) OfMessages() bool {
+	return k == KindMessage || k == KindUpdate || k == KindAppend || k == KindSummary
+}
 
 // Entry is one place in a channel's order: an envelope, all of whose values the engine
 // gives, around an immutable body. Entries are shared and never changed after Append.
@@ -294,6 +300,12 @@ type Engine interface {
 
 	// Ready reports whether the store can be used now.
 	Ready(ctx context.Context) error
+}
+
+// Prompt is implemented by an Engine that has the outcome of an Append to some channels before
+// Append returns, and their records without waiting.
+type Prompt interface {
+	Prompt(channel pubsub.ChannelID) bool
 }
 
 // Policy says how much of a channel's log is kept. LiveWindow is kept in any case, as far

@@ -471,7 +471,7 @@ func (a *Attachment) wantsAny(p *parcel) bool {
 func (a *Attachment) wantsKind(k engine.Kind) bool {
 	modes := a.Modes()
 	switch k {
-	case engine.KindMessage, engine.KindUpdate, engine.KindAppend:
+	case engine.KindMessage, engine.KindUpdate, engine.KindAppend, engine.KindSummary:
 		return modes&pubsub.ModeSubscribe != 0
 	case engine.KindPresence:
 		return modes&pubsub.ModePresenceSubscribe != 0

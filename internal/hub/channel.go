@@ -40,6 +40,8 @@ type channel struct {
 	subscribing  sync.Mutex
 	subscription engine.Subscription // guarded by subscribing
 
+	wholes wholes // belongs to whoever has set flushing
+
 	wary atomic.Bool // there are attachments that may not have been sent all since they began
 
 	// mu guards the fields below.
@@ -54,6 +56,7 @@ type channel struct {
 	spare        []*engine.Entry // the backing array not in use
 	flushing     bool            // a goroutine is sending, and will send all that is pending
 	delivered    uint64          // entries ever delivered here, the pending ones included
+	summaries    summaries       // to be told of messages that were annotated
 	watched      *watch          // nil before anybody asked for the occupancy
 	position     pubsub.Serial   // where the newest delivered entry stands
 	sent         pubsub.Serial   // where the newest entry stands that was sent to all
@@ -80,6 +83,7 @@ type group struct {
 
 func newChannel(h *Hub, id pubsub.ChannelID) *channel {
 	c := &channel{hub: h, id: id, counts: h.opts.Stats.App(id.App)}
+	c.wholes.channel = c
 	c.caughtUp.L = &c.mu
 	return c
 }
@@ -108,7 +112,12 @@ func (c *channel) Deliver(entries []*engine.Entry) {
 	c.pending = append(c.pending, entries...)
 	for _, e := range entries {
 		c.pendingBytes += e.Body.Size()
-		c.reads = c.reads || e.Kind == engine.KindAppend && c.mayNeedWholes(e)
+		switch e.Kind {
+		case engine.KindAppend:
+			c.reads = c.reads || c.mayNeedWholes(e)
+		case engine.KindAnnotation:
+			c.noteAnnotationsLocked(e)
+		}
 	}
 	c.delivered += uint64(len(entries))
 	c.position = entries[len(entries)-1].Position()
@@ -163,10 +172,9 @@ func (c *channel) send(yield bool) {
 
 		var sent tally
 		var sifted sieve
-		read := wholes{channel: c}
 		for i := range groups {
 			if len(batch) > 0 {
-				c.fanOut(&groups[i], batch, first, &sifted, &read, yield, &sent)
+				c.fanOut(&groups[i], batch, first, &sifted, yield, &sent)
 			}
 			if lost {
 				groups[i].tellLost(reached)
@@ -175,6 +183,7 @@ func (c *channel) send(yield bool) {
 		c.hub.opts.Metrics.Delivered(sent.frames)
 		sent.count(c.counts)
 		clear(batch)
+		c.wholes.read = nil
 
 		c.mu.Lock()
 		c.sent = max(c.sent, reached)
@@ -226,8 +235,8 @@ const maxScratchBytes = 256 << 10
 
 // fanOut encodes batch once in the group's form, if somebody wants it, and hands each
 // attachment its part. It adds what was handed over to sent.
-func (c *channel) fanOut(g *group, batch []*engine.Entry, first uint64, sifted *sieve, read *wholes, yield bool, sent *tally) {
-	p := parcel{batch: batch, first: first, end: batch[len(batch)-1].Position(), wholes: read}
+func (c *channel) fanOut(g *group, batch []*engine.Entry, first uint64, sifted *sieve, yield bool, sent *tally) {
+	p := parcel{batch: batch, first: first, end: batch[len(batch)-1].Position(), wholes: &c.wholes}
 	p.kinds, p.mixed = kindsOf(batch)
 	p.noteChanges()
 	encoded := false

@@ -82,7 +82,7 @@ func (a *Attachment) lastOf(p *parcel) *reference {
 	names := a.Names()
 	for _, u := range slices.Backward(p.units) {
 		switch e := p.batch[u.Entry]; {
-		case e.Kind >= engine.KindMeta, isChange(e.Kind) && a.wants(p, &u, names):
+		case e.Kind >= engine.KindSummary, isChange(e.Kind) && a.wants(p, &u, names):
 			return nowhere
 		case e.Kind == engine.KindMessage && a.wants(p, &u, names):
 			i := len(e.Body.Messages) - 1
@@ -184,7 +184,7 @@ func (a *Attachment) sendChained(p *parcel, wantsAll bool) {
 	c, l := a.chained(), p.links
 	var none weak.Pointer[pubsub.Message]
 	last := c.last.Load()
-	if wantsAll && p.kinds < engine.KindMeta && (l.begin == none || last != nil && last.message == l.begin) {
+	if wantsAll && p.kinds < engine.KindSummary && (l.begin == none || last != nil && last.message == l.begin) {
 		c.Receive(p.bytes, false)
 		p.whole++
 		if l.end != nil {
@@ -206,7 +206,7 @@ func (a *Attachment) sendChained(p *parcel, wantsAll bool) {
 			case kind == engine.KindMessage:
 				own = l.frame(u.Entry, last)
 				last = l.last[u.Entry]
-			case kind >= engine.KindMeta:
+			case kind >= engine.KindSummary:
 				last = nowhere // a message to the client, but none of the channel's
 			}
 			if own != nil || at != end {

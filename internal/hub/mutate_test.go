@@ -256,14 +256,14 @@ func TestAChangedMessageKeepsItsSerialAndGetsAVersion(t *testing.T) {
 
 func TestAChangeIsRefusedWithTheCodeThatSaysWhy(t *testing.T) {
 	h := mutableHub(t)
-	identified := func(client, ops string) *auth.Grant {
+	owner := func(client, ops string) *auth.Grant {
 		g := *capability(t, `{"mutable:*":[`+ops+`]}`)
 		g.ClientRule, g.ClientID = auth.ClientIdentified, client
 		return &g
 	}
-	alice := identified("alice", `"publish","message-update-own","message-delete-own"`)
-	bob := identified("bob", `"message-update-own"`)
-	moderator := identified("mod", `"message-delete-any"`)
+	alice := owner("alice", `"publish","message-update-own","message-delete-own"`)
+	bob := owner("bob", `"message-update-own"`)
+	moderator := owner("mod", `"message-delete-any"`)
 	nobody := capability(t, `{"mutable:*":["message-update-own"]}`)
 	serial := act(t, h, hub.Publish{Grant: alice, Messages: message("n", "x")})
 	bytesOf := act(t, h, hub.Publish{Messages: []*pubsub.Message{{Data: pubsub.Binary([]byte{1})}}})

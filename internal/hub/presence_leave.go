@@ -81,7 +81,7 @@ const (
 func (h *Hub) leaveChannel(ctx context.Context, id pubsub.ChannelID, connectionID string, revisions map[string]uint64) error {
 	for {
 		left := 0
-		_, err := h.settle(ctx, func(deadline time.Time) (*engine.Append, error) {
+		_, err := h.settle(ctx, func(ctx context.Context, deadline time.Time) (*engine.Append, error) {
 			members, err := h.membersOf(ctx, id, connectionID)
 			if err != nil {
 				return nil, err
@@ -176,7 +176,7 @@ func (h *Hub) LoadFixture(ctx context.Context, app, channel string, members []*p
 			Data: m.Data, Encoding: m.Encoding, Extras: m.Extras,
 		})
 	}
-	_, err = h.settle(ctx, func(deadline time.Time) (*engine.Append, error) {
+	_, err = h.settle(ctx, func(ctx context.Context, deadline time.Time) (*engine.Append, error) {
 		before, err := h.membersOf(ctx, id, fixtureConnection)
 		if err != nil {
 			return nil, err

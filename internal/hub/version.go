@@ -134,8 +134,8 @@ func (h *Hub) created(ctx context.Context, id pubsub.ChannelID, serial string) (
 	return deliveredItem(e, index), nil
 }
 
-// renew replaces messages, which are complete and the caller's, by what they are now, and
-// returns the serials of the versions that replaced any.
+// renew replaces messages, which are complete and the caller's, by what they are now, with how
+// they are annotated. It returns the serials of the versions that replaced any.
 func (h *Hub) renew(ctx context.Context, id pubsub.ChannelID, messages []*pubsub.Message) (versions map[string]string, err error) {
 	if len(messages) == 0 {
 		return nil, nil
@@ -161,6 +161,20 @@ func (h *Hub) renew(ctx context.Context, id pubsub.ChannelID, messages []*pubsub
 		}
 		versions[r.Key] = m.Version.Serial
 		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	err = h.eachRecord(ctx, id, engine.RecordAnnotation, first, last, func(r *engine.Record) error {
+		i, known := at[r.Key]
+		if !known {
+			return nil
+		}
+		sum, err := decodeSummary(r.Value)
+		if err == nil {
+			messages[i].Summary = sum.json()
+		}
+		return err
 	})
 	return versions, err
 }
@@ -195,7 +209,7 @@ type OneMessage struct {
 	Serial  string
 }
 
-// Message returns a message as it is now (RSL11b). Callers must not change it.
+// Message returns a message as it is now, with how it is annotated (RSL11b, TM2u). Callers must not change it.
 //
 // Errors are *pubsub.Error: CodeCapabilityDenied, CodeInvalidParameterValue, CodeNotFound,
 // CodeUnavailable.
@@ -206,7 +220,11 @@ func (h *Hub) Message(ctx context.Context, q *OneMessage) (*pubsub.Message, erro
 	if _, _, err := parseMessageSerial(q.Serial); err != nil {
 		return nil, err
 	}
-	m, _, err := h.current(ctx, q.Channel.ID(q.Grant.App), q.Serial)
+	id := q.Channel.ID(q.Grant.App)
+	m, _, err := h.current(ctx, id, q.Serial)
+	if err == nil {
+		err = h.withSummary(ctx, id, m)
+	}
 	if err != nil {
 		return nil, clientError(err)
 	}
@@ -259,12 +277,11 @@ func (h *Hub) MessageVersions(ctx context.Context, q *Versions) (*HistoryPage, e
 		if revision == 0 {
 			return nil
 		}
-		return scan(ctx, h, id, engine.KindUpdate, entry, &versions, func(e *engine.Entry) (*pubsub.Message, string, bool) {
-			if e.Body.Messages[0].Serial != q.Serial {
-				return nil, "", false
+		return scan(ctx, h, id, engine.KindUpdate, entry, &versions, func(e *engine.Entry) {
+			if e.Body.Messages[0].Serial == q.Serial {
+				m := deliveredItem(e, 0)
+				versions.offer(m.Version.Serial, m)
 			}
-			m := deliveredItem(e, 0)
-			return m, m.Version.Serial, true
 		})
 	}
 	appended := func() error {
@@ -319,14 +336,21 @@ func (p *pager[T]) offer(serial string, item T) {
 	}
 }
 
-// scan offers what of takes from the entries of one kind after a position, maxScanned of them
-// at most.
-func scan[T any](ctx context.Context, h *Hub, id pubsub.ChannelID, kind engine.Kind, after pubsub.Serial, p *pager[T], of func(*engine.Entry) (item T, serial string, ok bool)) error {
+// scan calls offer, which offers p what it takes from an entry, for the entries of one kind after a
+// position, maxScanned of them at most.
+func scan[T any](ctx context.Context, h *Hub, id pubsub.ChannelID, kind engine.Kind, after pubsub.Serial, p *pager[T], offer func(*engine.Entry)) error {
 	q := engine.Query{Kinds: engine.Kinds(kind), Backwards: p.backwards, Limit: backlogPage, After: after}
 	if p.cursor != "" {
 		entry, _, err := parseMessageSerial(p.cursor)
 		if err != nil {
 			return err
+		}
+		// The rest of the cursor's entry comes first, then the entries beyond it.
+		switch e, err := h.entryAt(ctx, id, kind, entry); {
+		case err != nil:
+			return err
+		case e != nil:
+			offer(e)
 		}
 		if p.backwards {
 			q.Before = entry
@@ -340,13 +364,10 @@ func scan[T any](ctx context.Context, h *Hub, id pubsub.ChannelID, kind engine.K
 			return err
 		}
 		for _, e := range read.Entries {
-			if item, serial, ok := of(e); ok {
-				p.offer(serial, item)
-			}
-			if p.next != "" {
+			if offer(e); p.next != "" {
 				return nil
 			}
-			p.last = e.Serial.Item(0)
+			p.last = e.Serial.Item(max(e.Body.Len()-1, 0))
 		}
 		if !read.More {
 			return nil

@@ -143,10 +143,10 @@ func changedMessage(e *engine.Entry) (serial, version string) {
 
 func isChange(k engine.Kind) bool { return k == engine.KindUpdate || k == engine.KindAppend }
 
-// mayNeedWholes reports whether an attachment may need more than the part that e has. It is
-// asked under mu.
+// mayNeedWholes reports whether an attachment may need more than the part that e, of KindAppend,
+// has. It is asked under mu.
 func (c *channel) mayNeedWholes(e *engine.Entry) bool {
-	return e.Kind == engine.KindAppend && (c.wary.Load() || !publishedAfter(e.Body.Messages[0].Serial, c.newestStart))
+	return c.wary.Load() || !publishedAfter(e.Body.Messages[0].Serial, c.newestStart)
 }
 
 // wholes are messages that were appended to, read once for each batch. It belongs to one fan-out.
@@ -165,7 +165,10 @@ func (w *wholes) of(e *engine.Entry) *engine.Entry {
 		ctx, cancel := context.WithTimeout(context.Background(), h.opts.AppendTimeout)
 		defer cancel()
 		var err error
-		if m, _, err = h.current(ctx, w.channel.id, serial); err != nil {
+		if m, _, err = h.current(ctx, w.channel.id, serial); err == nil {
+			err = h.withSummary(ctx, w.channel.id, m)
+		}
+		if err != nil {
 			m = nil
 		} else {
 			shown(m)

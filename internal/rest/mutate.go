@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"context"
 	"net/http"
 
 	"letshare-server/internal/auth"
@@ -107,20 +108,78 @@ func (a *API) versions(c *call) (*answer, error) {
 	}, nil
 }
 
-// annotate answers POST /channels/{name}/messages/{serial}/annotations.
+// annotate answers POST /channels/{name}/messages/{serial}/annotations: an annotation or an array
+// of them, each added or taken back as its action says (RSAN1c6).
 func (a *API) annotate(c *call) (*answer, error) {
-	return a.refuseAnnotation(c, auth.Ops(auth.OpAnnotationPublish))
-}
-
-// annotations answers GET /channels/{name}/messages/{serial}/annotations.
-func (a *API) annotations(c *call) (*answer, error) {
-	return a.refuseAnnotation(c, auth.Ops(auth.OpAnnotationSubscribe))
-}
-
-func (a *API) refuseAnnotation(c *call, needed auth.OpSet) (*answer, error) {
 	grant, name, err := a.onChannel(c)
 	if err != nil {
 		return nil, err
 	}
-	return nil, a.opts.Hub.RefuseAnnotation(grant, name, needed)
+	body, err := a.readBody(c)
+	if err != nil {
+		return nil, err
+	}
+	items, err := wire.DecodeAnnotations(c.bodyFormat(), body)
+	if err != nil {
+		return nil, err
+	}
+	if len(items) == 0 {
+		return nil, pubsub.NewError(pubsub.CodeBadRequest, "there is no annotation to publish")
+	}
+	for _, item := range items {
+		item.MessageSerial = c.path[3]
+	}
+	var turn hub.Turn
+	out, err := a.opts.Hub.Annotate(context.WithoutCancel(c.Context()), &turn, &hub.Annotate{Grant: grant, Channel: name, Items: items})
+	turn.End()
+	if err != nil {
+		return nil, err
+	}
+	return &answer{status: http.StatusCreated, body: publishedBody(c.format, name.Attached, &out)}, nil
+}
+
+// annotations answers GET /channels/{name}/messages/{serial}/annotations, oldest first (RSAN3b-c).
+func (a *API) annotations(c *call) (*answer, error) {
+	grant, name, err := a.onChannel(c)
+	if err != nil {
+		return nil, err
+	}
+	q := &hub.Annotations{OneMessage: hub.OneMessage{Grant: grant, Channel: name, Serial: c.path[3]}}
+	if q.Limit, err = limitParam(c.query); err != nil {
+		return nil, err
+	}
+	if q.Cursor, err = cursorParam(c.query); err != nil {
+		return nil, err
+	}
+	page, err := a.opts.Hub.Annotations(c.Context(), q)
+	if err != nil {
+		return nil, err
+	}
+	retrieved(c, stats.Messages, page.Annotations)
+	return &answer{
+		status: http.StatusOK,
+		body:   wire.AppendAnnotations(nil, c.format, page.Annotations),
+		links:  pageLinks("annotations", c.query, page.Next),
+	}, nil
+}
+
+// clientSummary answers GET /channels/{name}/messages/{serial}/client-summary: the summary with
+// what one client has done, by default the caller.
+func (a *API) clientSummary(c *call) (*answer, error) {
+	grant, name, err := a.onChannel(c)
+	if err != nil {
+		return nil, err
+	}
+	clientID := c.query.Get("forClientId")
+	if clientID == "" {
+		clientID = grant.ClientID
+	}
+	if clientID == "" {
+		return nil, invalidParam("Invalid forClientId param: an anonymous caller must say whom it asks for")
+	}
+	text, err := a.opts.Hub.ClientSummary(c.Context(), &hub.OneMessage{Grant: grant, Channel: name, Serial: c.path[3]}, clientID)
+	if err != nil {
+		return nil, err
+	}
+	return &answer{status: http.StatusOK, body: wire.AppendJSON(nil, c.format, text)}, nil
 }

@@ -213,6 +213,7 @@ var resources = split([]resource{
 	{path: "/channels/{name}/messages/{serial}", methods: map[string]handler{http.MethodPatch: (*API).updateMessage, http.MethodGet: (*API).message}},
 	{path: "/channels/{name}/messages/{serial}/versions", methods: map[string]handler{http.MethodGet: (*API).versions}},
 	{path: "/channels/{name}/messages/{serial}/annotations", methods: map[string]handler{http.MethodGet: (*API).annotations, http.MethodPost: (*API).annotate}},
+	{path: "/channels/{name}/messages/{serial}/client-summary", methods: map[string]handler{http.MethodGet: (*API).clientSummary}},
 	{path: "/channels/{name}/history", methods: map[string]handler{http.MethodGet: (*API).history}},
 	{path: "/channels/{name}/presence", methods: map[string]handler{http.MethodGet: (*API).presence}},
 	{path: "/channels/{name}/presence/history", methods: map[string]handler{http.MethodGet: (*API).presenceHistory}},

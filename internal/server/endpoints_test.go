@@ -52,43 +52,44 @@ type row struct {
 type example struct{ path, query, body string }
 
 var examples = map[string]example{
-	"GET /time":                                           {path: "/time"},
-	"POST /keys/{keyName}/requestToken":                   {path: "/keys/table.all/requestToken", body: `{}`},
-	"GET /keys/{keyName}/requestToken":                    {path: "/keys/table.all/requestToken"},
-	"POST /keys/{keyName}/revokeTokens":                   {path: "/keys/table.revocable/revokeTokens", body: `{"targets":["clientId:somebody"]}`},
-	"GET /stats":                                          {path: "/stats", query: "start=2024-02-03:15:03&end=2024-02-03:15:03"},
-	"POST /stats":                                         {path: "/stats", body: `[{"intervalId":"2024-02-03:15:03","inbound":{"realtime":{"messages":{"count":5,"data":50}}}}]`},
-	"POST /apps":                                          {path: "/apps", body: `{"keys":[{}],"namespaces":[{"id":"persisted","persisted":true}]}`},
-	"DELETE /apps/{id}":                                   {path: "/apps/table"},
-	"POST /messages":                                      {path: "/messages", body: `{"channels":["batch:1","batch:2"],"messages":{"data":"x"}}`},
-	"GET /presence":                                       {path: "/presence", query: "channels=persisted:members,nobody"},
-	"GET /channels":                                       {path: "/channels", query: "prefix=listed"},
-	"GET /channels/{name}":                                {path: "/channels/persisted:members"},
-	"POST /channels/{name}/messages":                      {path: "/channels/said/messages", body: `[{"name":"n","data":"x"},{"data":{"a":1}}]`},
-	"GET /channels/{name}/messages":                       {path: "/channels/persisted:history/messages"},
-	"GET /channels/{name}/messages/{serial}":              {path: "/channels/said/messages/x"},
-	"GET /channels/{name}/messages/{serial}/versions":     {path: "/channels/said/messages/x/versions"},
-	"PATCH /channels/{name}/messages/{serial}":            {path: "/channels/said/messages/x", body: `{"action":1,"data":"y"}`},
-	"GET /channels/{name}/messages/{serial}/annotations":  {path: "/channels/said/messages/x/annotations"},
-	"POST /channels/{name}/messages/{serial}/annotations": {path: "/channels/said/messages/x/annotations", body: `[{"type":"reaction:total.v1"}]`},
-	"GET /channels/{name}/history":                        {path: "/channels/persisted:history/history"},
-	"GET /channels/{name}/presence":                       {path: "/channels/persisted:members/presence"},
-	"GET /channels/{name}/presence/history":               {path: "/channels/persisted:members/presence/history"},
-	"GET /comet/connect":                                  {path: "/comet/connect", query: "v=3&stream=false"},
-	"GET /comet/{connectionKey}/recv":                     {path: "/comet/nothing/recv"},
-	"POST /comet/{connectionKey}/send":                    {path: "/comet/nothing/send", body: `[{"action":0}]`},
-	"GET /comet/{connectionKey}/close":                    {path: "/comet/nothing/close"},
-	"GET /comet/{connectionKey}/disconnect":               {path: "/comet/nothing/disconnect"},
-	"GET /sse":                                            {path: "/sse", query: "v=3&channels=table"},
-	"GET /event-stream":                                   {path: "/event-stream", query: "v=3&channels=table"},
-	"GET /is-the-internet-up.txt":                         {path: "/is-the-internet-up.txt"},
-	"GET /health":                                         {path: "/health"},
-	"GET /health/live":                                    {path: "/health/live"},
-	"GET /health/ready":                                   {path: "/health/ready"},
-	"GET /metrics":                                        {path: "/metrics"},
-	"GET /ws":                                             {path: "/ws"},
-	"GET /ws-up":                                          {path: "/ws-up"},
-	"GET /":                                               {path: "/"},
+	"GET /time":                                             {path: "/time"},
+	"POST /keys/{keyName}/requestToken":                     {path: "/keys/table.all/requestToken", body: `{}`},
+	"GET /keys/{keyName}/requestToken":                      {path: "/keys/table.all/requestToken"},
+	"POST /keys/{keyName}/revokeTokens":                     {path: "/keys/table.revocable/revokeTokens", body: `{"targets":["clientId:somebody"]}`},
+	"GET /stats":                                            {path: "/stats", query: "start=2024-02-03:15:03&end=2024-02-03:15:03"},
+	"POST /stats":                                           {path: "/stats", body: `[{"intervalId":"2024-02-03:15:03","inbound":{"realtime":{"messages":{"count":5,"data":50}}}}]`},
+	"POST /apps":                                            {path: "/apps", body: `{"keys":[{}],"namespaces":[{"id":"persisted","persisted":true}]}`},
+	"DELETE /apps/{id}":                                     {path: "/apps/table"},
+	"POST /messages":                                        {path: "/messages", body: `{"channels":["batch:1","batch:2"],"messages":{"data":"x"}}`},
+	"GET /presence":                                         {path: "/presence", query: "channels=persisted:members,nobody"},
+	"GET /channels":                                         {path: "/channels", query: "prefix=listed"},
+	"GET /channels/{name}":                                  {path: "/channels/persisted:members"},
+	"POST /channels/{name}/messages":                        {path: "/channels/said/messages", body: `[{"name":"n","data":"x"},{"data":{"a":1}}]`},
+	"GET /channels/{name}/messages":                         {path: "/channels/persisted:history/messages"},
+	"GET /channels/{name}/messages/{serial}":                {path: "/channels/said/messages/x"},
+	"GET /channels/{name}/messages/{serial}/versions":       {path: "/channels/said/messages/x/versions"},
+	"PATCH /channels/{name}/messages/{serial}":              {path: "/channels/said/messages/x", body: `{"action":1,"data":"y"}`},
+	"GET /channels/{name}/messages/{serial}/annotations":    {path: "/channels/said/messages/x/annotations"},
+	"GET /channels/{name}/messages/{serial}/client-summary": {path: "/channels/said/messages/x/client-summary", query: "forClientId=bob"},
+	"POST /channels/{name}/messages/{serial}/annotations":   {path: "/channels/said/messages/x/annotations", body: `[{"type":"reaction:total.v1"}]`},
+	"GET /channels/{name}/history":                          {path: "/channels/persisted:history/history"},
+	"GET /channels/{name}/presence":                         {path: "/channels/persisted:members/presence"},
+	"GET /channels/{name}/presence/history":                 {path: "/channels/persisted:members/presence/history"},
+	"GET /comet/connect":                                    {path: "/comet/connect", query: "v=3&stream=false"},
+	"GET /comet/{connectionKey}/recv":                       {path: "/comet/nothing/recv"},
+	"POST /comet/{connectionKey}/send":                      {path: "/comet/nothing/send", body: `[{"action":0}]`},
+	"GET /comet/{connectionKey}/close":                      {path: "/comet/nothing/close"},
+	"GET /comet/{connectionKey}/disconnect":                 {path: "/comet/nothing/disconnect"},
+	"GET /sse":                                              {path: "/sse", query: "v=3&channels=table"},
+	"GET /event-stream":                                     {path: "/event-stream", query: "v=3&channels=table"},
+	"GET /is-the-internet-up.txt":                           {path: "/is-the-internet-up.txt"},
+	"GET /health":                                           {path: "/health"},
+	"GET /health/live":                                      {path: "/health/live"},
+	"GET /health/ready":                                     {path: "/health/ready"},
+	"GET /metrics":                                          {path: "/metrics"},
+	"GET /ws":                                               {path: "/ws"},
+	"GET /ws-up":                                            {path: "/ws-up"},
+	"GET /":                                                 {path: "/"},
 }
 
 const (
@@ -98,15 +99,16 @@ const (
 
 // Shapes of answers.
 const (
-	message  = `{"id":"<string>","name?":"<string>","data":"<string>","encoding?":"json","timestamp":"<number>","serial":"<string>","action":0,"version":{"serial":"<string>","timestamp":"<number>"}}`
-	member   = `{"id":"<string>","clientId":"<string>","connectionId":"<string>","data":"<string>","timestamp":"<number>","action":1}`
-	entered  = `{"id":"<string>","clientId":"<string>","connectionId":"<string>","data":"<string>","timestamp":"<number>","action":2}`
-	details  = `{"channelId":"<string>","name":"<string>","status":{"isActive":true,"occupancy":{"metrics":{"connections":"<number>","publishers":"<number>","subscribers":"<number>","presenceConnections":"<number>","presenceMembers":"<number>","presenceSubscribers":"<number>","objectPublishers":"<number>","objectSubscribers":"<number>"}}}}`
-	failure  = `{"code":"<number>","statusCode":"<number>","message":"<string>"}`
-	said     = `{"channel":"<string>","messageId":"<string>","serials":["<string>"]}`
-	tokenOf  = `{"token":"<string>","keyName":"table.all","issued":"<number>","expires":"<number>","capability":"{\"*\":[\"*\"]}"}`
-	appOf    = `{"accountId":"<string>","appId":"<string>","id":"<string>","status":0,"keys":["…",{"id":"<string>","value":"<string>","keyName":"<string>","keySecret":"<string>","keyStr":"<string>","capability":"{\"*\":[\"*\"]}","revocableTokens":false,"status":0,"expires":0}],"namespaces":["…","<any>"],"channels":[],"connections":[],"endpoint":"127.0.0.1","port":"<number>","tls":true}`
-	pmFailed = `[{"action":6,"error":` + failure + `}]`
+	message    = `{"id":"<string>","name?":"<string>","data":"<string>","encoding?":"json","timestamp":"<number>","serial":"<string>","action":0,"version":{"serial":"<string>","timestamp":"<number>"}}`
+	member     = `{"id":"<string>","clientId":"<string>","connectionId":"<string>","data":"<string>","timestamp":"<number>","action":1}`
+	entered    = `{"id":"<string>","clientId":"<string>","connectionId":"<string>","data":"<string>","timestamp":"<number>","action":2}`
+	details    = `{"channelId":"<string>","name":"<string>","status":{"isActive":true,"occupancy":{"metrics":{"connections":"<number>","publishers":"<number>","subscribers":"<number>","presenceConnections":"<number>","presenceMembers":"<number>","presenceSubscribers":"<number>","objectPublishers":"<number>","objectSubscribers":"<number>"}}}}`
+	annotation = `{"action":0,"id":"<string>","type":"<string>","name?":"x","clientId?":"bob","messageSerial":"<string>","serial":"<string>","timestamp":"<number>"}`
+	failure    = `{"code":"<number>","statusCode":"<number>","message":"<string>"}`
+	said       = `{"channel":"<string>","messageId":"<string>","serials":["<string>"]}`
+	tokenOf    = `{"token":"<string>","keyName":"table.all","issued":"<number>","expires":"<number>","capability":"{\"*\":[\"*\"]}"}`
+	appOf      = `{"accountId":"<string>","appId":"<string>","id":"<string>","status":0,"keys":["…",{"id":"<string>","value":"<string>","keyName":"<string>","keySecret":"<string>","keyStr":"<string>","capability":"{\"*\":[\"*\"]}","revocableTokens":false,"status":0,"expires":0}],"namespaces":["…","<any>"],"channels":[],"connections":[],"endpoint":"127.0.0.1","port":"<number>","tls":true}`
+	pmFailed   = `[{"action":6,"error":` + failure + `}]`
 )
 
 // Limits and faults.
@@ -235,6 +237,13 @@ func ofMessage(channel string) func(*site, *row, *http.Client) {
 		path := examples[r.at].path
 		r.path = strings.Replace(path, "/channels/said/messages/x", "/channels/"+channel+"/messages/"+url.PathEscape(s.publish(channel)), 1)
 	}
+}
+
+// annotated has the request be about a message that was annotated twice.
+func annotated(s *site, r *row, client *http.Client) {
+	ofMessage("mutable:x")(s, r, client)
+	path := r.path[:strings.LastIndex(r.path, "/")] + "/annotations"
+	s.post(path, keyOfAll, `[{"type":"reaction:total.v1"},{"type":"reaction:unique.v1","name":"x","clientId":"bob"}]`, http.StatusCreated)
 }
 
 // publish publishes a message and returns its serial, whatever state the server is in.
@@ -383,17 +392,60 @@ func ownRows() (all []row) {
 		row{what: "no rule that allows it", status: 400, code: 93002},
 	)
 
-	for _, at := range []string{"GET /channels/{name}/messages/{serial}/annotations", "POST /channels/{name}/messages/{serial}/annotations"} {
+	for _, at := range []string{"GET /channels/{name}/messages/{serial}/annotations", "POST /channels/{name}/messages/{serial}/annotations",
+		"GET /channels/{name}/messages/{serial}/client-summary"} {
 		path := func(channel string) string { return strings.Replace(examples[at].path, "said", channel, 1) }
+		missing := strings.Replace(path("mutable:x"), "/x", "/01726585978590-000000@abcdefgh:000", 1)
 		add(at,
-			row{what: "what cannot be yet", path: path("mutable:x"), status: 400, code: 40000},
+			row{what: "a serial that is none", path: path("mutable:x"), status: 400, code: 40003},
+			row{what: "a message that is not there", path: missing, status: 404, code: 40400},
 			row{what: "a channel that cannot be", path: path(":x"), status: 400, code: 40010},
 			row{what: "no right", as: reader, status: 401, code: 40160},
 			row{what: "nobody in particular", as: "anonymous", path: path("identified:x"), status: 401, code: 40161},
 			row{what: "no TLS", path: path("safe:x"), header: []string{plaintext, "http"}, status: 403, code: 40311},
+			row{what: "a store that does as it likes", path: missing, state: broken, status: 500, code: 50000},
+			row{what: "a store that is away", path: missing, state: away, status: 503, code: 50005},
 			row{what: "no rule that allows it", status: 400, code: 93002},
 		)
 	}
+	add("GET /channels/{name}/messages/{serial}/annotations",
+		row{what: "two", prepare: annotated, status: 200, shape: `[` + annotation + `,` + annotation + `]`},
+		row{what: "one page", prepare: annotated, query: "limit=1", status: 200, shape: `[` + annotation + `]`},
+		row{what: "none", prepare: changed, status: 200, shape: `[]`},
+		row{what: "a limit that is none", path: "/channels/mutable:x/messages/x/annotations", query: "limit=0", status: 400, code: 40003},
+		row{what: "a cursor that is none", path: "/channels/mutable:x/messages/x/annotations", query: "cursor=x", status: 400, code: 40003},
+	)
+	add("GET /channels/{name}/messages/{serial}/client-summary",
+		row{what: "what bob has done", prepare: annotated, status: 200, shape: `{"reaction:total.v1":{"total":1},"reaction:unique.v1":{"x":{"total":1,"clientIds":["bob"],"clipped":false}}}`},
+		row{what: "what oneself has done", as: "bob", query: "x=y", prepare: annotated, status: 200, shape: `{"reaction:total.v1":{"total":1},"reaction:unique.v1":{"x":{"total":1,"clientIds":["bob"],"clipped":false}}}`},
+		row{what: "nothing", prepare: changed, status: 200, shape: `{}`},
+		row{what: "nobody", query: "x=y", prepare: changed, status: 400, code: 40003},
+	)
+	missing := "/channels/mutable:x/messages/01726585978590-000000@abcdefgh:000/annotations"
+	add("POST /channels/{name}/messages/{serial}/annotations",
+		row{what: "one", prepare: changed, status: 201, shape: `{"channel":"mutable:x","messageId":"<string>","serials":["<string>"]}`},
+		row{what: "two", prepare: changed, body: `[{"type":"reaction:total.v1"},{"action":1,"type":"reaction:unique.v1","clientId":"bob"}]`, status: 201, shape: `{"channel":"mutable:x","messageId":"<string>","serials":["<string>","<string>"]}`},
+		row{what: "the same again", prepare: changed, body: `{"id":"once","type":"reaction:total.v1"}`, status: 201, shape: `{"channel":"mutable:x","messageId":"once","serials":["<string>"]}`},
+		row{what: "no annotations", prepare: changed, body: `[]`, status: 400, code: 40000},
+		row{what: "an action that there is not", prepare: changed, body: `{"action":2,"type":"reaction:total.v1"}`, status: 400, code: 40000},
+		row{what: "a body that is none", raw: `{"name":`, status: 400, code: 40001},
+		row{what: "no type", prepare: changed, body: `{}`, status: 400, code: 40003},
+		row{what: "no name", prepare: changed, body: `{"type":"reaction:unique.v1","clientId":"bob"}`, status: 400, code: 40003},
+		row{what: "a connection of somebody", prepare: changed, body: `{"type":"reaction:total.v1","connectionId":"x"}`, status: 400, code: 40006},
+		row{what: "an annotation that is too large", prepare: changed, body: `{"type":"x","data":"` + strings.Repeat("x", 65536) + `"}`, status: 413, code: 40009},
+		row{what: "another clientId", as: "bob", prepare: changed, body: `{"type":"reaction:total.v1","clientId":"eve"}`, status: 400, code: 40012},
+		row{what: "data that is a number", prepare: changed, body: `{"type":"reaction:total.v1","data":1}`, status: 400, code: 40013},
+		row{what: "an empty id", prepare: changed, body: `{"id":"","type":"reaction:total.v1"}`, status: 400, code: 40031},
+		row{what: "extras that are the server's", prepare: changed, body: `{"type":"reaction:total.v1","extras":{"userClaim":"x"}}`, status: 400, code: 40032},
+		row{what: "too many", prepare: changed, body: times(1001, `{"type":"reaction:total.v1"}`), status: 400, code: 40034},
+		row{what: "a reaction of nobody", as: "anonymous", prepare: changed, body: `{"type":"reaction:flag.v1"}`, status: 401, code: 40161},
+		row{what: "more messages than may be", path: missing, state: messages1, again: true, status: 429, code: 42913},
+		row{what: "more bytes than may be", path: missing, state: bytes1, again: true, status: 429, code: 42914},
+		row{what: "a store that does not answer", prepare: changed, state: unknown, status: 503, code: 50003},
+		row{what: "a full store", site: "full", prepare: func(s *site, r *row, _ *http.Client) {
+			r.path = "/channels/mutable:full/messages/" + s.first + "/annotations"
+		}, status: 503, code: 50004},
+	)
 
 	for _, at := range []string{"GET /channels/{name}/messages", "GET /channels/{name}/history", "GET /channels/{name}/presence/history"} {
 		shape, last := message, at[strings.LastIndex(at, "/"):]

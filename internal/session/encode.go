@@ -15,6 +15,8 @@ func AppendEntry(dst []byte, f wire.Format, name string, e *engine.Entry) []byte
 		return wire.AppendMessagePM(dst, f, name, x)
 	case e.Kind == engine.KindPresence:
 		return wire.AppendPresencePM(dst, f, name, x)
+	case e.Kind == engine.KindAnnotation:
+		return wire.AppendAnnotationPM(dst, f, name, x)
 	}
 	return dst
 }

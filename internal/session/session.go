@@ -24,7 +24,7 @@ import (
 // Transport carries one session's ProtocolMessages over one socket. Its methods only queue
 // and never block; they may be called from any goroutine.
 type Transport interface {
-	// Send queues pm. With more set, further bytes follow at once.
+	// Send queues pm, and does not keep it. With more set, further bytes follow at once.
 	Send(pm *wire.ProtocolMessage, more bool)
 
 	// Form is how deliveries on a channel, attached under name, are encoded.
@@ -110,6 +110,8 @@ type Manager struct {
 	wake     chan struct{}       // a token when there are tasks
 
 	open atomic.Int64 // sessions with a transport
+
+	changing sync.WaitGroup // the goroutines of waiting
 }
 
 // NewManager returns a Manager with no sessions. It starts nothing.
@@ -216,6 +218,7 @@ type Session struct {
 	members     *whereabouts
 	received    received
 	acks        acks
+	waiting     *waiting // nil before anything had to wait
 	rate        rateWindow
 	rates       *rates // nil while there is no limit for them; see rated
 
@@ -291,7 +294,7 @@ func (s *Session) acknowledged(turn *hub.Turn, pm *wire.ProtocolMessage) {
 	case wire.ActionPresence:
 		s.presence(turn, pm)
 	case wire.ActionAnnotation:
-		s.refuse(pm, pubsub.ErrorFor(s.annotate(pm)))
+		s.annotate(turn, pm)
 	default:
 		s.refuse(pm, pubsub.Errorf(pubsub.CodeBadRequest, "this server does not support protocol action %d", pm.Action))
 	}

@@ -124,7 +124,10 @@ type ProtocolMessage struct {
 	Annotations []*pubsub.Annotation
 	State       []RawItem
 
-	Res []PublishResult
+	// Res is what an ACK says of each frame that it covers. EntryRes is written as such, too,
+	// behind it; decoding leaves it empty.
+	Res      []PublishResult
+	EntryRes []EntryResult
 
 	// ItemErr is the first thing found wrong with an item. It is set by decoding only; the
 	// frame is to be answered with a NACK that carries it, and its items are incomplete.
@@ -186,6 +189,13 @@ type ConnectionDetails struct {
 // serial stands for null: that item was discarded by a conflation rule (PBR2a).
 type PublishResult struct {
 	Serials []string
+}
+
+// EntryResult is the PublishResult of a whole entry, without its serials being built: Entry.Item(i)
+// for each i below Items, or null for each of them if Entry is empty.
+type EntryResult struct {
+	Entry pubsub.Serial
+	Items int
 }
 
 // RawItem is an item that this package passes on without knowing what is in it: one

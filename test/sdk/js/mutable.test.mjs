@@ -1,4 +1,5 @@
-// Messages that are changed after they were published: over realtime and REST, and who may.
+// Messages that are changed and annotated after they were published: over realtime and REST, and
+// who may.
 
 import assert from 'node:assert/strict';
 import { failsWith, httpURL, inBothFormats, inbox, soon, unique } from './helpers.mjs';
@@ -110,6 +111,64 @@ inBothFormats('who comes in the middle of a stream of appends has all of it in t
   assert.deepEqual(early.text.slice(1).split(';').slice(0, -1).map(Number).sort((a, b) => a - b), parts.map((_, i) => i));
 });
 
+inBothFormats('messages are annotated, and all are told what the annotations come to', async ({ rest, connected }) => {
+  const [key] = await app();
+  const name = unique('mutable:annotated');
+  const ann = (await connected({ key, clientId: 'ann' })).channels.get(name, {
+    modes: ['publish', 'subscribe', 'annotation_publish', 'annotation_subscribe'],
+  });
+  const bob = rest({ key, clientId: 'bob' }).channels.get(name);
+  const messages = inbox();
+  const annotations = inbox();
+  await soon(ann.subscribe(messages.listener), 'the subscription');
+  await soon(ann.annotations.subscribe(annotations.listener), 'the subscription');
+  const { serials } = await soon(ann.publish('n', 'x'), 'the publish');
+  const [serial] = serials;
+
+  await soon(ann.annotations.publish(serial, { type: 'r:unique.v1', name: 'like' }), 'an annotation');
+  await soon(bob.annotations.publish(serial, { type: 'r:unique.v1', name: 'like' }), 'an annotation');
+  await soon(bob.annotations.publish(serial, { type: 'r:multiple.v1', name: 'clap', count: 3 }), 'an annotation');
+  await soon(ann.annotations.publish(serial, { type: 'r:total.v1' }), 'an annotation');
+  await soon(ann.annotations.publish(serial, { type: 'r:flag.v1', data: { why: 1 } }), 'an annotation');
+  await soon(ann.annotations.delete(serial, { type: 'r:unique.v1', name: 'like' }), 'the end of an annotation');
+  await soon(bob.annotations.publish(serial, { type: 'r:distinct.v1', name: 'a' }), 'an annotation');
+  await annotations.count(7);
+  assert.deepEqual(
+    annotations.messages.map((a) => [a.action, a.clientId, a.type, a.name, a.count]),
+    [
+      ['annotation.create', 'ann', 'r:unique.v1', 'like', undefined],
+      ['annotation.create', 'bob', 'r:unique.v1', 'like', undefined],
+      ['annotation.create', 'bob', 'r:multiple.v1', 'clap', 3],
+      ['annotation.create', 'ann', 'r:total.v1', undefined, undefined],
+      ['annotation.create', 'ann', 'r:flag.v1', undefined, undefined],
+      ['annotation.delete', 'ann', 'r:unique.v1', 'like', undefined],
+      ['annotation.create', 'bob', 'r:distinct.v1', 'a', undefined],
+    ],
+  );
+  assert.deepEqual(annotations.messages[4].data, { why: 1 });
+  const want = {
+    'r:unique.v1': { like: { total: 1, clientIds: ['bob'], clipped: false } },
+    'r:multiple.v1': { clap: { total: 3, clientIds: { bob: 3 }, totalUnidentified: 0, totalClientIds: 1, clipped: false } },
+    'r:total.v1': { total: 1 },
+    'r:flag.v1': { total: 1, clientIds: ['ann'], clipped: false },
+    'r:distinct.v1': { a: { total: 1, clientIds: ['bob'], clipped: false } },
+  };
+  for (let n = 1; ; n++) {
+    await messages.count(n);
+    const m = messages.messages[n - 1];
+    assert.deepEqual([m.serial, m.action], [serial, n === 1 ? 'message.create' : 'message.summary']);
+    if (m.annotations.summary['r:distinct.v1']) break;
+  }
+  assert.deepEqual(messages.messages.at(-1).annotations.summary, want);
+  assert.deepEqual((await soon(bob.getMessage(serial), 'the message')).annotations.summary, want);
+  assert.deepEqual((await soon(bob.history(), 'the history')).items[0].annotations.summary, want);
+  const names = [];
+  for (let page = await soon(bob.annotations.get(serial, { limit: 3 }), 'a page'); page; page = await soon(page.next(), 'a page')) {
+    names.push(...page.items.map((a) => a.type));
+  }
+  assert.deepEqual(names, annotations.messages.map((a) => a.type));
+});
+
 inBothFormats('a change needs a rule and a right', async ({ rest, connected }) => {
   const [all, publisher, owner] = await app(['publish', 'subscribe', 'history'], ['publish', 'history', 'message-update-own']);
   for (const [key, name, code, statusCode] of [
@@ -125,6 +184,8 @@ inBothFormats('a change needs a rule and a right', async ({ rest, connected }) =
       await failsWith(channel.updateMessage({ ...message, data: 'c' }), code, statusCode);
       await failsWith(channel.appendMessage({ ...message, data: 'c' }), code, statusCode);
       await failsWith(channel.deleteMessage(message), key === owner ? 40160 : code, statusCode);
+      const denied = key === all ? code : 40160;
+      await failsWith(channel.annotations.publish(message, { type: 'reaction:total.v1' }), denied, statusCode);
     }
   }
   const bob = await connected({ key: owner, clientId: 'bob' });
