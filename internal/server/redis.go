@@ -16,11 +16,11 @@ import (
 
 	"letshare-server/internal/config"
 	"letshare-server/internal/directory"
-	directorymemory "letshare-server/internal/directory/memory"
+	directoryredis "letshare-server/internal/directory/redis"
 	engineredis "letshare-server/internal/engine/redis"
 	"letshare-server/internal/metrics"
 	"letshare-server/internal/redisclient"
-	"letshare-server/internal/stats"
+	statsredis "letshare-server/internal/stats/redis"
 )
 
 // RedisOptions are those of a configuration. It reads the files that this names. Errors quote no
@@ -195,11 +195,11 @@ func (s *Server) redisStores(node directory.Node) (stores, error) {
 			FeedBreaks: st.FeedBreaks, QueuedBytes: st.Queued, Channels: st.Subscribed,
 		}}
 	}
-	return stores{
-		engine:    e,
-		directory: directorymemory.NewStore(directorymemory.Options{}).Node(node),
-		stats:     stats.NewMemory(stats.MemoryOptions{}),
-	}, nil
+	d, err := directoryredis.New(ctx, s.redis, node, directoryredis.Options{Prefix: s.config.Redis.Prefix, Log: s.log})
+	if err != nil {
+		return stores{}, err
+	}
+	return stores{engine: e, directory: d, stats: statsredis.New(s.redis, statsredis.Options{Prefix: s.config.Redis.Prefix})}, nil
 }
 
 // connectionSecret signs connectionKeys. Those of a node that stands alone are worth nothing after
