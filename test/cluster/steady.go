@@ -27,9 +27,11 @@ type Steady struct {
 	msgSerial   int64
 	acked       int
 	refused     []*Error
-	connections []string      // all that it had
-	lost        []string      // said when continuity was lost
-	ready       chan struct{} // closed while it is attached
+	connections []string // all that it had
+	transports  int
+	sent        map[int64]time.Time // when what waits was sent, unless it was sent again
+	slowest     time.Duration       // from sending to the outcome
+	lost        []string            // said when continuity was lost
 	conn        *Client
 	closed      bool
 
@@ -39,7 +41,7 @@ type Steady struct {
 // Steady starts such a client, on the at-th node first.
 func (c *Cluster) Steady(t testing.TB, at int, channel string) *Steady {
 	t.Helper()
-	s := &Steady{t: t, nodes: c.Nodes, next: at, channel: channel, ready: make(chan struct{}), done: make(chan struct{})}
+	s := &Steady{t: t, nodes: c.Nodes, next: at, channel: channel, sent: make(map[int64]time.Time), done: make(chan struct{})}
 	go s.run()
 	t.Cleanup(s.Close)
 	return s
@@ -75,6 +77,7 @@ func (s *Steady) Publish(data string) {
 	f := Frame{Action: Message, Channel: s.channel, MsgSerial: &serial, Messages: []map[string]any{{"data": data}}}
 	s.pending = append(s.pending, f)
 	if s.conn != nil {
+		s.sent[serial] = time.Now()
 		s.conn.Send(f)
 	}
 }
@@ -99,6 +102,20 @@ func (s *Steady) Connections() (ids, lost []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return append([]string{}, s.connections...), append([]string{}, s.lost...)
+}
+
+// Transports is how often it has connected.
+func (s *Steady) Transports() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.transports
+}
+
+// Slowest is how long the outcome of a publish took that was sent once.
+func (s *Steady) Slowest() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.slowest
 }
 
 func (s *Steady) run() {
@@ -144,6 +161,8 @@ func (s *Steady) live(c *Client) (attached bool) {
 		s.connections = append(s.connections, c.ID)
 	}
 	s.id, s.key = c.ID, c.Key
+	s.transports++
+	clear(s.sent)
 	attach := Frame{Action: Attach, Channel: s.channel, ChannelSerial: s.serial}
 	c.Send(attach)
 	s.mu.Unlock()
@@ -196,6 +215,10 @@ func (s *Steady) live(c *Client) (attached bool) {
 			for n := *f.MsgSerial; n < *f.MsgSerial+int64(f.Count); n++ {
 				if len(s.pending) == 0 || *s.pending[0].MsgSerial != n {
 					continue // again
+				}
+				if at, is := s.sent[n]; is {
+					s.slowest = max(s.slowest, time.Since(at))
+					delete(s.sent, n)
 				}
 				if s.pending = s.pending[1:]; f.Action == Ack {
 					s.acked++
