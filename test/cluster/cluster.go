@@ -22,7 +22,7 @@ import (
 )
 
 // Patience bounds every wait for something that must happen. All is well long before.
-const Patience = time.Minute
+const Patience = 20 * time.Second
 
 // Secrets of the nodes under test, published nowhere but here.
 const (
@@ -322,11 +322,19 @@ func (n *Node) Metric(name string) (sum float64) {
 // Eventually waits until ok, which is asked again and again.
 func Eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(Patience)
+	if !Within(Patience, ok) {
+		t.Fatalf("still waiting for %s", what)
+	}
+}
+
+// Within is Eventually for what may not come. It reports whether it has.
+func Within(d time.Duration, ok func() bool) bool {
+	deadline := time.Now().Add(d)
 	for !ok() {
 		if time.Now().After(deadline) {
-			t.Fatalf("still waiting for %s", what)
+			return false
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
+	return true
 }

@@ -95,7 +95,9 @@ func (l *load) verifyBut(told bool) {
 		_, lost := s.Connections()
 		mayMiss := told && len(lost) > 0
 		if !mayMiss {
-			cluster.Eventually(l.t, "all messages", func() bool { return len(s.Got()) >= total })
+			if !cluster.Within(cluster.Patience, func() bool { return len(s.Got()) >= total }) {
+				l.t.Errorf("client %d got %d of %d messages", i, len(s.Got()), total)
+			}
 		}
 		last := make(map[string]int)
 		seen := make(map[string]int)
