@@ -26,8 +26,10 @@ func startLoad(t *testing.T, c *cluster.Cluster, n int, channel string) *load {
 	for i := range n {
 		l.clients = append(l.clients, c.Steady(t, i, channel))
 	}
+	for _, s := range l.clients {
+		s.Ready() // all, before the first message
+	}
 	for i, s := range l.clients {
-		s.Ready()
 		name := string(rune('a' + i))
 		l.names = append(l.names, name)
 		l.wg.Go(func() {

@@ -22,13 +22,12 @@ func TestAConnectionMovesToAnotherNodeWithAllThatIsItsOwn(t *testing.T) {
 	watcher.Attach("room")
 	publisher := a.Connect("")
 	mover := a.Connect("clientId=mover")
-	serial := mover.Attach("room").ChannelSerial
+	mover.Attach("room")
 	mover.Present("room", cluster.Enter, "mover", "here")
 	for i := range 3 {
 		publisher.Publish("room", fmt.Sprint(i))
 	}
 	f, _ := mover.Find(func(f *cluster.Frame) bool { return f.Action == cluster.Message && f.Messages[0]["data"] == "2" })
-	serial = f.ChannelSerial
 
 	// It moves while its old transport still lives, which then ends without a word.
 	moved := b.Resume(mover)
@@ -41,7 +40,7 @@ func TestAConnectionMovesToAnotherNodeWithAllThatIsItsOwn(t *testing.T) {
 	for i := range 3 {
 		publisher.Publish("room", fmt.Sprint(3+i))
 	}
-	attached := moved.Attach("room", continuing(serial))
+	attached := moved.Attach("room", continuing(f.ChannelSerial))
 	if attached.Flags&cluster.Resumed == 0 || attached.Error != nil {
 		t.Errorf("attached with %+v", attached)
 	}
