@@ -22,7 +22,7 @@ import (
 )
 
 // Patience bounds every wait for something that must happen. All is well long before.
-const Patience = 20 * time.Second
+const Patience = time.Minute
 
 // Secrets of the nodes under test, published nowhere but here.
 const (
