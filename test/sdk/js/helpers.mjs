@@ -22,7 +22,8 @@ export const [keyName, keySecret] = key.split(':');
 export const roomTokens = [required('LETSHARE_TEST_TOKEN_1'), required('LETSHARE_TEST_TOKEN_2')];
 export const httpURL = `http://${host}:${port}`;
 
-const nodes = required('LETSHARE_TEST_NODE_PORTS').split(',').map(Number);
+/** The ports of the server, or of all nodes of a cluster. */
+export const nodes = required('LETSHARE_TEST_NODE_PORTS').split(',').map(Number);
 const tlsNodes = required('LETSHARE_TEST_NODE_TLS_PORTS').split(',').map(Number);
 let turn = 0;
 
