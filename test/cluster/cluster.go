@@ -3,6 +3,7 @@ package cluster
 import (
 	"bufio"
 	"bytes"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -272,6 +273,11 @@ func (n *Node) Do(method, path string, body any) (status int, answer []byte) {
 
 // Try is Do for a node that may not answer.
 func (n *Node) Try(method, path string, body any) (status int, answer []byte, err error) {
+	return n.Ask(method, path, "Basic "+base64.StdEncoding.EncodeToString([]byte(Key)), body)
+}
+
+// Ask is Try with another value of the header Authorization.
+func (n *Node) Ask(method, path, authorization string, body any) (status int, answer []byte, err error) {
 	var text io.Reader
 	if body != nil {
 		b, err := json.Marshal(body)
@@ -284,8 +290,7 @@ func (n *Node) Try(method, path string, body any) (status int, answer []byte, er
 	if err != nil {
 		return 0, nil, err
 	}
-	user, password, _ := strings.Cut(Key, ":")
-	r.SetBasicAuth(user, password)
+	r.Header.Set("Authorization", authorization)
 	r.Header.Set("Content-Type", "application/json")
 	r.Header.Set("Accept", "application/json")
 	a, err := web.Do(r)
