@@ -80,7 +80,7 @@ func (r *reader) nextItem(it *iter) bool {
 // room is how many items to make room for: what is declared, where it is.
 func (it iter) room() int { return min(max(it.left, 1), MaxItems) }
 
-// The four functions below return nil only if there is no array.
+// The functions below, and state, return nil only if there is no array.
 
 func (r *reader) messages() []*pubsub.Message {
 	it, ok := r.enterItems("messages")
@@ -114,18 +114,6 @@ func (r *reader) annotations() []*pubsub.Annotation {
 	all := make([]*pubsub.Annotation, 0, it.room())
 	for r.nextItem(&it) {
 		all = append(all, r.annotation())
-	}
-	return all
-}
-
-func (r *reader) state() []RawItem {
-	it, ok := r.enterItems("state")
-	if !ok {
-		return nil
-	}
-	all := make([]RawItem, 0, it.room())
-	for r.nextItem(&it) {
-		all = append(all, r.rawItem())
 	}
 	return all
 }

@@ -122,7 +122,10 @@ type ProtocolMessage struct {
 	Messages    []*pubsub.Message
 	Presence    []*pubsub.PresenceMessage
 	Annotations []*pubsub.Annotation
-	State       []RawItem
+	State       []*pubsub.ObjectMessage
+
+	// Layout is how State is written. Reading understands all.
+	Layout Layout
 
 	Res []PublishResult
 
@@ -146,6 +149,9 @@ func (pm *ProtocolMessage) Inherit() {
 	}
 	for i, a := range pm.Annotations {
 		pm.inherit(i, &a.ID, &a.ConnectionID, &a.Timestamp)
+	}
+	for i, m := range pm.State {
+		pm.inherit(i, &m.ID, &m.ConnectionID, &m.Timestamp)
 	}
 }
 
@@ -186,11 +192,4 @@ type ConnectionDetails struct {
 // serial stands for null: that item was discarded by a conflation rule (PBR2a).
 type PublishResult struct {
 	Serials []string
-}
-
-// RawItem is an item that this package passes on without knowing what is in it: one
-// ObjectMessage (OM2), as compact JSON or as MessagePack.
-type RawItem struct {
-	Format Format
-	Bytes  []byte // immutable
 }
