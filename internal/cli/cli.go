@@ -16,6 +16,7 @@ import (
 	directorymemory "letshare-server/internal/directory/memory"
 	"letshare-server/internal/load"
 	"letshare-server/internal/server"
+	"letshare-server/internal/stats"
 )
 
 // Exit codes.
@@ -170,8 +171,13 @@ func checkConfig(args []string, stdout, stderr io.Writer) int {
 
 // tryBuilding finds what only the parts of a server know, such as which keys are possible.
 func tryBuilding(cfg config.Config) error {
-	if file := cfg.AppsFile(); file != "" {
-		if err := directorymemory.CheckApps(file); err != nil {
+	for file, check := range map[string]func(string) error{
+		cfg.AppsFile(): directorymemory.CheckApps, cfg.RevocationsFile(): directorymemory.CheckRevocations, cfg.StatisticsFile(): stats.CheckFile,
+	} {
+		if file == "" {
+			continue // nothing is kept
+		}
+		if err := check(file); err != nil {
 			return err
 		}
 	}

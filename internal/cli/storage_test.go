@@ -152,6 +152,19 @@ func TestHistoryOutlivesTheServerAndMovesWithABackup(t *testing.T) {
 	if got := history(t, address, "free"); len(got) != 0 {
 		t.Errorf("a channel that is not persisted has %d messages", len(got))
 	}
+	var months []struct {
+		Entries map[string]float64 `json:"entries"`
+	}
+	if err := json.Unmarshal([]byte(request(t, "GET", address, "/stats?unit=month", "")), &months); err != nil {
+		t.Fatal(err)
+	}
+	published := 0.0
+	for _, m := range months {
+		published += m.Entries["messages.inbound.rest.messages.count"]
+	}
+	if published != 32 { // also those of the channel that is not persisted
+		t.Errorf("after a restart the statistics know of %v publishes", published)
+	}
 	stop()
 
 	if code, out, errs := call(t, nil, "restore", "-dir", "elsewhere", "-from", "copy.db"); code != 0 || !strings.Contains(out, "20 publishes") {

@@ -56,7 +56,7 @@ type Config struct {
 	Namespaces []Namespace `yaml:"namespaces" reload:"yes" doc:"Rules for channels of the default app: for the channel id and all whose name begins with id and a colon."`
 	Apps       []App       `yaml:"apps" reload:"yes" doc:"More apps, each with keys and rules of its own."`
 
-	DataDir string  `yaml:"data_dir" doc:"Directory for secrets that the server makes, and for apps of the control API. Empty: storage.dir, or else ./data."`
+	DataDir string  `yaml:"data_dir" doc:"Directory for secrets that the server makes, apps of the control API, revocations of tokens, and statistics. Empty: storage.dir, or else ./data."`
 	Storage Storage `yaml:"storage" doc:"Durable storage."`
 	Redis   Redis   `yaml:"redis" doc:"Several nodes that share one Redis."`
 	Sandbox Sandbox `yaml:"sandbox" doc:"Apps made at run time, for the test suites of SDKs."`

@@ -62,6 +62,8 @@ const (
 	apiKeyFile      = "api-key"
 	tokenSecretFile = "token-secret"
 	appsFile        = "apps.json"
+	revocationsFile = "revocations.jsonl"
+	statisticsFile  = "statistics.json"
 )
 
 // ResolveSecrets decides which secrets and keys are used.
@@ -259,11 +261,19 @@ func (c Config) dataDir() string {
 
 // AppsFile is where apps that are made at run time are kept, or "" if they end with the process:
 // in local mode without a directory of its own.
-func (c Config) AppsFile() string {
+func (c Config) AppsFile() string { return c.kept(appsFile) }
+
+// RevocationsFile is where revocations of tokens are kept, or "" if they end with the process.
+func (c Config) RevocationsFile() string { return c.kept(revocationsFile) }
+
+// StatisticsFile is where statistics are kept, or "" if they end with the process.
+func (c Config) StatisticsFile() string { return c.kept(statisticsFile) }
+
+func (c Config) kept(file string) string {
 	if c.Mode == Local && c.DataDir == "" && c.Storage.Dir == "" {
 		return ""
 	}
-	return filepath.Join(c.dataDir(), appsFile)
+	return filepath.Join(c.dataDir(), file)
 }
 
 // ACMEDir is where the account's key and the certificates of tls.acme are kept.

@@ -302,6 +302,12 @@ type Engine interface {
 	Ready(ctx context.Context) error
 }
 
+// Prompt is implemented by an Engine that has the outcome of an Append to some channels before
+// Append returns, and their records without waiting.
+type Prompt interface {
+	Prompt(channel pubsub.ChannelID) bool
+}
+
 // Policy says how much of a channel's log is kept. LiveWindow is kept in any case, as far
 // as the engine's budget allows.
 type Policy struct {

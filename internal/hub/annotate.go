@@ -21,9 +21,10 @@ type Annotate struct {
 	// Items are done in this order and all or none. They are handed over.
 	Items []*pubsub.Annotation
 
-	// ConnectionID and MsgSerial are as those of a Publish.
+	// These are as those of a Publish.
 	ConnectionID string
 	MsgSerial    int64
+	Since        time.Time
 }
 
 // Annotate applies q, and returns when the outcome is known (RTAN1c, RSAN1c1, RSAN2a, RTAN2a). What
@@ -58,15 +59,13 @@ func (h *Hub) Annotate(ctx context.Context, turn *Turn, q *Annotate) (Published,
 		turn.End()
 		c.waitForRoom()
 	}
-	r, err := h.inQueue(id, q.Items[0].MessageSerial, func() (engine.Result, error) {
-		return h.settle(ctx, func(ctx context.Context, deadline time.Time) (*engine.Append, error) {
-			a := &engine.Append{
-				Channel: id, ID: key, Deadline: deadline,
-				Entries: []engine.Draft{{Kind: engine.KindAnnotation, Body: batch}},
-			}
-			err := h.sumUp(ctx, q, a, &limits)
-			return a, err
-		})
+	r, err := h.inQueue(ctx, q.Since, id, q.Items[0].MessageSerial, func(ctx context.Context, deadline time.Time) (*engine.Append, error) {
+		a := &engine.Append{
+			Channel: id, ID: key, Deadline: deadline,
+			Entries: []engine.Draft{{Kind: engine.KindAnnotation, Body: batch}},
+		}
+		err := h.sumUp(ctx, q, a, &limits)
+		return a, err
 	})
 	// An engine that delivers within Append has queued the entry by now.
 	if c := h.lookup(id); c != nil {
@@ -78,6 +77,9 @@ func (h *Hub) Annotate(ctx context.Context, turn *Turn, q *Annotate) (Published,
 	case errors.As(err, &refused):
 		counts.Refused(transport, stats.Messages, len(q.Items))
 		return Published{}, refused
+	case errors.Is(err, engine.ErrRecordsTooLarge):
+		counts.Refused(transport, stats.Messages, len(q.Items))
+		return Published{}, pubsub.NewError(pubsub.CodeMessageTooLarge, "the type of an annotation, or the clientId, is too long").Because(err)
 	case err != nil:
 		counts.Failed(transport, stats.Messages, len(q.Items))
 		return Published{}, clientError(err)

@@ -1,12 +1,14 @@
 package hub_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -533,4 +535,99 @@ func TestASummaryComesWithTheMessage(t *testing.T) {
 	if err != nil || string(page.Messages[0].Summary) != want {
 		t.Errorf("history: %+v, %v", page, err)
 	}
+}
+
+// failing is an engine whose records cannot be read, as often as said, after the next Append of
+// an annotation.
+type failing struct {
+	engine.Engine
+	next  int32
+	times atomic.Int32
+}
+
+func (f *failing) Append(a *engine.Append, done func(engine.Result)) {
+	if a.Entries[0].Kind == engine.KindAnnotation {
+		f.times.Store(f.next)
+	}
+	f.Engine.Append(a, done)
+}
+
+func (f *failing) Record(ctx context.Context, id pubsub.ChannelID, key engine.RecordKey) (engine.Record, bool, error) {
+	if f.times.Add(-1) >= 0 {
+		return engine.Record{}, false, engine.ErrUnavailable
+	}
+	return f.Engine.Record(ctx, id, key)
+}
+
+func TestSummariesAreToldWhenTheStoreCanBeReadAgain(t *testing.T) {
+	for _, c := range []struct {
+		times int32
+		lost  int
+	}{{3, 0}, {8, 1}} {
+		synctest.Test(t, func(t *testing.T) {
+			var store failing
+			h := newHub(t, func(o *hub.Options) {
+				o.Namespace = mutableRule
+				store.Engine = o.Engine
+				o.Engine = &store
+			})
+			var r viewer
+			r.attach(t, h, hub.Attach{}, nil)
+			serial := act(t, h, hub.Publish{Messages: message("n", "x")})
+			store.next = c.times
+			annotate(t, h, anonymous, serial, create("x:total.v1", ""))
+			h.Close()
+			if c.lost > 0 { // who was told so may have asked for the past
+				store.next = 0
+				store.times.Store(0)
+				annotate(t, h, anonymous, serial, create("x:total.v1", ""))
+				h.Close()
+			}
+			last := r.got[len(r.got)-1]
+			if want := fmt.Sprintf(`{"x:total.v1":{"total":%d}}`, 1+c.lost); r.lost != c.lost || string(last.Summary) != want {
+				t.Errorf("after %d failures: lost %d, told %s", c.times, r.lost, last.Summary)
+			}
+		})
+	}
+}
+
+// Summaries come after the annotations, and so may be missing although there is no gap.
+func TestAResumeTellsSummariesThatMayNotHaveBeenTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := mutableHub(t)
+		serial := act(t, h, hub.Publish{Messages: message("n", "x")})
+		annotate(t, h, anonymous, serial, create("x:total.v1", ""))
+		from := attach(t, h, hub.Attach{Channel: mutableRoom, Form: frames{}, Receiver: new(inbox)}).Position()
+		resume := func(at *hub.Attachment) hub.Backlog { return at.Resume(t.Context(), from) }
+		var r viewer
+		r.attach(t, h, hub.Attach{}, resume)
+		if r.said() != "4" || string(r.got[0].Summary) != `{"x:total.v1":{"total":1}}` {
+			t.Errorf("was sent %q", r.said())
+		}
+		act(t, h, hub.Publish{Messages: message("n", "much later")})
+		time.Sleep(time.Minute)
+		from = pubsub.Serial(act(t, h, hub.Publish{Messages: message("n", "later still")}))
+		from, _, _ = pubsub.ParseItemSerial(string(from))
+		var late viewer
+		late.attach(t, h, hub.Attach{}, resume)
+		if late.said() != "" {
+			t.Errorf("was sent %q", late.said())
+		}
+		h.Close()
+	})
+}
+
+func TestAResumeDoesNotMakeMoreOfSummariesThanOfMessages(t *testing.T) {
+	h := mutableHub(t)
+	at := attach(t, h, hub.Attach{Channel: mutableRoom, Form: frames{}, Receiver: new(inbox)})
+	for i := range 60 {
+		serial := act(t, h, hub.Publish{Messages: message("n", "x")})
+		annotate(t, h, anonymous, serial, create("x:multiple.v1", fmt.Sprint(i, strings.Repeat("n", 40<<10))))
+	}
+	since := at.Position()
+	b := attach(t, h, hub.Attach{Channel: mutableRoom, Form: frames{}, Receiver: new(inbox)}).Resume(t.Context(), since)
+	if b.Err == nil || b.Err.Code != pubsub.CodeBacklogTooLong || len(b.Frames) > 0 {
+		t.Errorf("%d frames, %v", len(b.Frames), b.Err)
+	}
+	h.Close()
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"time"
 
@@ -37,7 +38,19 @@ func (a *Attachment) Resume(ctx context.Context, since pubsub.Serial) Backlog {
 	var last *reference
 	size := 0
 	from, read, versions := since, wholes{channel: a.channel}, make(map[string]string)
-	annotated := make(map[string]struct{})
+	annotated, err := a.annotatedJustBefore(ctx, since)
+	if err != nil {
+		return Backlog{Err: clientError(err)}
+	}
+	add := func(entries []*engine.Entry) (fits bool) {
+		parts, at := a.render(entries, &sent)
+		last = cmp.Or(at, last)
+		for _, part := range parts {
+			size += len(part)
+		}
+		frames = append(frames, parts...)
+		return size <= maxBacklogBytes
+	}
 	for {
 		page, err := a.channel.hub.opts.Engine.Read(ctx, a.channel.id, engine.Query{
 			After: since, UpTo: a.position, Limit: backlogPage, Exact: true,
@@ -45,34 +58,29 @@ func (a *Attachment) Resume(ctx context.Context, since pubsub.Serial) Backlog {
 		if err != nil {
 			return Backlog{Err: discontinuity(err)}
 		}
-		for _, e := range page.Entries {
-			for _, item := range e.Body.Annotations {
-				annotated[item.MessageSerial] = struct{}{}
-			}
-		}
+		noteAnnotated(annotated, page.Entries)
 		entries := a.asSeen(page.Entries, from, &read, versions)
 		if entries == nil && len(page.Entries) > 0 {
 			return Backlog{Err: pubsub.NewError(pubsub.CodeMessagesExpired, "continuity lost: a message that was appended to since then cannot be read")}
 		}
-		parts, at := a.render(entries, &sent)
-		last = cmp.Or(at, last)
-		for _, part := range parts {
-			if size += len(part); size > maxBacklogBytes {
-				return Backlog{Err: pubsub.NewError(pubsub.CodeBacklogTooLong, "too much was missed to be sent; read the history instead")}
-			}
-			frames = append(frames, part)
+		if !add(entries) {
+			return tooLong()
 		}
 		if !page.More {
 			// Of summaries the newest are enough.
-			summaries, err := a.channel.summariesOf(annotated)
-			if err != nil {
-				return Backlog{Err: clientError(err)}
-			}
-			for _, e := range summaries {
+			for _, serial := range slices.Sorted(maps.Keys(annotated)) {
+				e, err := a.channel.summaryOf(ctx, serial)
+				if err != nil {
+					return Backlog{Err: clientError(err)}
+				}
+				if e == nil {
+					continue
+				}
 				e.Prev = a.position
+				if !add([]*engine.Entry{e}) {
+					return tooLong()
+				}
 			}
-			parts, at := a.render(summaries, &sent)
-			frames, last = append(frames, parts...), cmp.Or(at, last)
 			sent.count(a.channel.counts)
 			a.adopt(from, versions)
 			a.follow(last)
@@ -80,6 +88,41 @@ func (a *Attachment) Resume(ctx context.Context, since pubsub.Serial) Backlog {
 		}
 		since = page.Entries[len(page.Entries)-1].Serial
 	}
+}
+
+// untold is how long before a position a message may have been annotated without those who were
+// there having been told its summary.
+const untold = 2 * time.Second
+
+// annotatedJustBefore returns the serials of messages that were annotated at a position or within
+// untold before it.
+func (a *Attachment) annotatedJustBefore(ctx context.Context, position pubsub.Serial) (map[string]struct{}, error) {
+	serials := make(map[string]struct{})
+	c := a.channel
+	ms, _, _, invalid := pubsub.ParseSerial(string(position))
+	if rule := c.hub.opts.Namespace(c.id.App, c.id.Name); invalid != nil || !rule.MutableMessages {
+		return serials, nil
+	}
+	page, err := c.hub.opts.Engine.Read(ctx, c.id, engine.Query{
+		Kinds: engine.Kinds(engine.KindAnnotation), Backwards: true, UpTo: position, Start: ms - untold.Milliseconds(), Limit: backlogPage,
+	})
+	noteAnnotated(serials, page.Entries)
+	return serials, err
+}
+
+// noteAnnotated adds the serials of the messages that entries annotate.
+func noteAnnotated(serials map[string]struct{}, entries []*engine.Entry) {
+	for _, e := range entries {
+		for _, item := range e.Body.Annotations {
+			if methodOf(item.Type) != methodNone {
+				serials[item.MessageSerial] = struct{}{}
+			}
+		}
+	}
+}
+
+func tooLong() Backlog {
+	return Backlog{Err: pubsub.NewError(pubsub.CodeBacklogTooLong, "too much was missed to be sent; read the history instead")}
 }
 
 // discontinuity is what a client is told when its position cannot be continued from.

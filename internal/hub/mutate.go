@@ -49,6 +49,9 @@ func mutation(messages []*pubsub.Message) auth.OpSet {
 	return 0
 }
 
+// Changes reports whether p changes a message that was published before.
+func (p *Publish) Changes() bool { return mutation(p.Messages) != 0 }
+
 // change updates, deletes or appends to a message that was published before (RTL32b1). It
 // is a publish of one message, whose serial names the other. The outcome is known when it
 // returns, because the next change of the connection may be to the same message.
@@ -74,27 +77,25 @@ func (h *Hub) change(turn *Turn, p *Publish, needed auth.OpSet, done func(Publis
 		c.waitForRoom()
 	}
 	var size int
-	r, err := h.inQueue(id, p.Messages[0].Serial, func() (engine.Result, error) {
-		return h.settle(context.Background(), func(ctx context.Context, deadline time.Time) (*engine.Append, error) {
-			before, revision, err := h.current(ctx, id, p.Messages[0].Serial)
-			if err != nil {
+	r, err := h.inQueue(context.Background(), p.Since, id, p.Messages[0].Serial, func(ctx context.Context, deadline time.Time) (*engine.Append, error) {
+		before, revision, err := h.current(ctx, id, p.Messages[0].Serial)
+		if err != nil {
+			return nil, err
+		}
+		a, err := h.amend(p, before, &limits)
+		if err != nil {
+			return nil, err
+		}
+		if a.Entries[0].Kind == engine.KindUpdate {
+			if err := h.withSummary(ctx, id, a.Entries[0].Body.Messages[0]); err != nil {
 				return nil, err
 			}
-			a, err := h.amend(p, before, &limits)
-			if err != nil {
-				return nil, err
-			}
-			if a.Entries[0].Kind == engine.KindUpdate {
-				if err := h.withSummary(ctx, id, a.Entries[0].Body.Messages[0]); err != nil {
-					return nil, err
-				}
-			}
-			size = a.Entries[0].Body.Size()
-			a.Channel, a.Deadline = id, deadline
-			a.Preconditions = []engine.Precondition{{RecordKey: a.Puts[0].RecordKey, Revision: revision}}
-			a.Puts[0].Expire = h.keepFor(id, before.Timestamp)
-			return a, nil
-		})
+		}
+		size = a.Entries[0].Body.Size()
+		a.Channel, a.Deadline = id, deadline
+		a.Preconditions = []engine.Precondition{{RecordKey: a.Puts[0].RecordKey, Revision: revision}}
+		a.Puts[0].Expire = h.keepFor(id, before.Timestamp)
+		return a, nil
 	})
 	// An engine that delivers within Append has queued the entry by now.
 	if c := h.lookup(id); c != nil {
@@ -264,23 +265,35 @@ func (h *Hub) keepFor(id pubsub.ChannelID, published int64) time.Duration {
 	return max(h.opts.Retention(id)-time.Since(time.UnixMilli(published)), 0) + engine.LiveWindow + keepSlack
 }
 
-// inQueue calls f when no other goroutine of this node changes the same message, so that only
-// those of other nodes can come between. It waits for AppendTimeout at most.
-func (h *Hub) inQueue(id pubsub.ChannelID, serial string, f func() (engine.Result, error)) (engine.Result, error) {
+// inQueue appends what plan makes when no other goroutine of this node changes the same message, so
+// that only those of other nodes can come between. The store has AppendTimeout from since on, or
+// from now on if that is zero, and what waits is part of it.
+func (h *Hub) inQueue(ctx context.Context, since time.Time, id pubsub.ChannelID, serial string, plan planner) (engine.Result, error) {
+	if since.IsZero() {
+		since = time.Now()
+	}
+	deadline := h.deadline(since)
+	ctx, cancel := context.WithDeadline(ctx, deadline)
+	defer cancel()
 	turn := h.changing[maphash.Comparable(h.seed, changed{id, serial})%changeQueues]
 	select {
 	case turn <- struct{}{}:
 	default:
-		wait := time.NewTimer(h.opts.AppendTimeout)
-		defer wait.Stop()
 		select {
 		case turn <- struct{}{}:
-		case <-wait.C:
+		case <-ctx.Done():
 			return engine.Result{}, engine.ErrUnavailable
 		}
 	}
 	defer func() { <-turn }()
-	return f()
+	return h.attempt(ctx, deadline, plan)
+}
+
+// Prompt reports whether whatever is done to a channel has its outcome without waiting for a
+// store outside this process.
+func (h *Hub) Prompt(id pubsub.ChannelID) bool {
+	e, ok := h.opts.Engine.(engine.Prompt)
+	return ok && e.Prompt(id)
 }
 
 // changed names a message of a channel.

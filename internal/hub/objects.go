@@ -39,9 +39,10 @@ type PublishObjects struct {
 	// Requests are the same as REST has them, instead of Items.
 	Requests []*pubsub.ObjectRequest
 
-	// ConnectionID and MsgSerial are as those of a Publish.
+	// These are as those of a Publish.
 	ConnectionID string
 	MsgSerial    int64
+	Since        time.Time
 }
 
 // PublishedObjects is the outcome of a PublishObjects.
@@ -82,7 +83,7 @@ func (h *Hub) PublishObjects(ctx context.Context, turn *Turn, q *PublishObjects)
 		turn.End()
 		c.waitForRoom()
 	}
-	r, err := h.changeObjects(ctx, id, &limits, func(step *objectStep) (*engine.Append, error) {
+	r, err := h.changeObjects(ctx, q.Since, id, &limits, func(step *objectStep) (*engine.Append, error) {
 		if q.Requests != nil {
 			items, err := h.expand(q, step)
 			if err != nil {
@@ -291,24 +292,22 @@ func (s *objectStep) operate(items []*pubsub.ObjectMessage) error {
 // changeObjects changes objects in one step: plan changes objects, and makes the Append's entry, or
 // nothing if there is nothing to do. The changes of the channel's objects from this node queue
 // up meanwhile. Errors are the engine's, *pubsub.Error of plan, or CodeObjectsTooLarge.
-func (h *Hub) changeObjects(ctx context.Context, id pubsub.ChannelID, limits *channelLimits, plan func(*objectStep) (*engine.Append, error)) (engine.Result, error) {
-	r, err := h.inQueue(id, "objects", func() (engine.Result, error) {
-		return h.settle(ctx, func(ctx context.Context, deadline time.Time) (*engine.Append, error) {
-			step := &objectStep{ctx: ctx, hub: h, id: id, pool: make(objects.Pool, 2), seen: make(objects.Pool)}
-			a, err := plan(step)
-			if err != nil || a == nil {
-				return nil, err
-			}
-			a.Channel, a.Deadline, a.Preconditions = id, deadline, step.read
-			before := time.Now().Add(-ObjectGrace).UnixMilli()
-			for _, p := range step.read {
-				o := step.pool[p.Key]
-				o.Trim(before)
-				a.Puts = append(a.Puts, putObject(o, 0))
-			}
-			a.Bounds = []engine.Bound{{Space: engine.RecordObject, MaxRecords: limits.objects, MaxBytes: limits.objectBytes}}
-			return a, nil
-		})
+func (h *Hub) changeObjects(ctx context.Context, since time.Time, id pubsub.ChannelID, limits *channelLimits, plan func(*objectStep) (*engine.Append, error)) (engine.Result, error) {
+	r, err := h.inQueue(ctx, since, id, "objects", func(ctx context.Context, deadline time.Time) (*engine.Append, error) {
+		step := &objectStep{ctx: ctx, hub: h, id: id, pool: make(objects.Pool, 2), seen: make(objects.Pool)}
+		a, err := plan(step)
+		if err != nil || a == nil {
+			return nil, err
+		}
+		a.Channel, a.Deadline, a.Preconditions = id, deadline, step.read
+		before := time.Now().Add(-ObjectGrace).UnixMilli()
+		for _, p := range step.read {
+			o := step.pool[p.Key]
+			o.Trim(before)
+			a.Puts = append(a.Puts, putObject(o, 0))
+		}
+		a.Bounds = []engine.Bound{{Space: engine.RecordObject, MaxRecords: limits.objects, MaxBytes: limits.objectBytes}}
+		return a, nil
 	})
 	switch {
 	case errors.Is(err, engine.ErrTooManyRecords):

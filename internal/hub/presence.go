@@ -257,12 +257,20 @@ func newer(id, than string) bool {
 // settleAttempts bounds how often a change is tried whose records change meanwhile.
 const settleAttempts = 20
 
+// planner makes an Append from what the records are now. With nothing to do it makes none.
+type planner func(ctx context.Context, deadline time.Time) (*engine.Append, error)
+
 // settle appends what plan makes, until no precondition fails, and returns the outcome. It
-// returns the engine's errors. If plan makes nothing, nothing is appended.
-func (h *Hub) settle(ctx context.Context, plan func(ctx context.Context, deadline time.Time) (*engine.Append, error)) (engine.Result, error) {
+// returns the engine's errors.
+func (h *Hub) settle(ctx context.Context, plan planner) (engine.Result, error) {
 	ctx, cancel := context.WithTimeout(ctx, h.opts.AppendTimeout)
 	defer cancel()
 	deadline, _ := ctx.Deadline()
+	return h.attempt(ctx, deadline, plan)
+}
+
+// attempt is settle with a deadline that ctx has, too.
+func (h *Hub) attempt(ctx context.Context, deadline time.Time, plan planner) (engine.Result, error) {
 	for attempt := range settleAttempts {
 		a, err := plan(ctx, deadline)
 		if err != nil || a == nil {

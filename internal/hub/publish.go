@@ -44,6 +44,9 @@ type Publish struct {
 	// Ephemeral says that nothing of it is kept, whatever the messages say.
 	Ephemeral bool
 
+	// Since is when the publish came, if that was not just now: the store's time counts from it.
+	Since time.Time
+
 	// MaxBytes bounds the sum of the messages' sizes, unless the channel's namespace does.
 	// Zero means the limit of all channels.
 	MaxBytes int
@@ -53,7 +56,7 @@ type Publish struct {
 type Published struct {
 	Serial pubsub.Serial // the i-th message's serial is Serial.Item(i); empty for a repeat too old
 	Count  int           // of messages
-	BaseID string        // the first message's id
+	BaseID string        // the first message's id; not told to connections, which know it
 	Err    *pubsub.Error // nil: accepted, and kept as far as the engine promises
 }
 
@@ -70,10 +73,12 @@ type Published struct {
 // also CodeCapabilityDenied, CodeOwnMessagesOnly, CodeMutableRuleMissing,
 // CodeInvalidParameterValue, CodeNotFound, CodeInvalidMessageData and CodeMessageTooLarge.
 //
-// Publish may wait while the room's fan-out is far behind, and for the outcome of a change.
+// Publish may wait while the room's fan-out is far behind, and for the outcome of a change: for
+// AppendTimeout at most, and not for a store if the channel is Prompt.
 func (h *Hub) Publish(turn *Turn, p *Publish, done func(Published)) error {
 	if needed := mutation(p.Messages); needed != 0 {
-		return h.change(turn, p, needed, done)
+		p := *p // so that those that change nothing need not be on the heap
+		return h.change(turn, &p, needed, done)
 	}
 	count := len(p.Messages)
 	channelID := p.Channel.ID(p.Grant.App)
@@ -105,43 +110,66 @@ func (h *Hub) Publish(turn *Turn, p *Publish, done func(Published)) error {
 		turn.End()
 		c.waitForRoom()
 	}
-	persisted := rule.Persisted && !batch.Ephemeral
-	first := p.Messages[0].ID
-	if first == "" {
-		first = pubsub.ItemID(batch.ID, 0)
+	x := &publication{
+		hub: h, channel: c, counts: counts, transport: transport, count: count, size: size, done: done,
+		persisted: rule.Persisted && !batch.Ephemeral, now: time.Now(),
 	}
-	now := time.Now()
-	h.opts.Engine.Append(&engine.Append{
-		Channel:  channelID,
-		ID:       id,
-		Entries:  []engine.Draft{{Kind: engine.KindMessage, Body: batch, Unlogged: batch.Ephemeral}},
-		Deadline: now.Add(h.opts.AppendTimeout),
-	}, func(r engine.Result) {
-		out := Published{Count: count, BaseID: first, Err: clientError(r.Err)}
-		if len(r.Serials) > 0 {
-			out.Serial = r.Serials[0]
+	if p.ConnectionID == "" {
+		if x.firstID = p.Messages[0].ID; x.firstID == "" {
+			x.firstID = pubsub.ItemID(batch.ID, 0)
 		}
-		h.noteFull(r.Err, channelID.App)
-		switch {
-		case r.Err != nil:
-			counts.Failed(transport, stats.Messages, count)
-		case !r.Repeated:
-			h.opts.Metrics.Published(count)
-			counts.Published(transport, stats.Messages, count, size)
-			if c == nil {
-				h.touch(channelID, now)
-			}
-			if persisted {
-				counts.Persisted(stats.Messages, count, size)
-			}
-		}
-		done(out)
-	})
+	}
+	x.entries[0] = engine.Draft{Kind: engine.KindMessage, Body: batch, Unlogged: batch.Ephemeral}
+	x.append = engine.Append{Channel: channelID, ID: id, Entries: x.entries[:], Deadline: h.deadline(cmp.Or(p.Since, x.now))}
+	h.opts.Engine.Append(&x.append, x.appended)
 	// An engine that delivers within Append has queued the entry by now.
 	if c := h.lookup(channelID); c != nil {
 		turn.touch(c)
 	}
 	return nil
+}
+
+// deadline is when the store must have applied what came at the given time.
+func (h *Hub) deadline(since time.Time) time.Time { return since.Add(h.opts.AppendTimeout) }
+
+// publication is a publish on its way through the engine, all of it in one place.
+type publication struct {
+	hub       *Hub
+	channel   *channel // nil if it has no attachments here
+	counts    *stats.App
+	transport stats.Transport
+	count     int
+	size      int
+	persisted bool
+	now       time.Time
+	firstID   string // for who has no connection
+	done      func(Published)
+
+	append  engine.Append
+	entries [1]engine.Draft
+}
+
+// appended counts the outcome and passes it on.
+func (x *publication) appended(r engine.Result) {
+	out := Published{Count: x.count, BaseID: x.firstID, Err: clientError(r.Err)}
+	if len(r.Serials) > 0 {
+		out.Serial = r.Serials[0]
+	}
+	x.hub.noteFull(r.Err, x.append.Channel.App)
+	switch {
+	case r.Err != nil:
+		x.counts.Failed(x.transport, stats.Messages, x.count)
+	case !r.Repeated:
+		x.hub.opts.Metrics.Published(x.count)
+		x.counts.Published(x.transport, stats.Messages, x.count, x.size)
+		if x.channel == nil {
+			x.hub.touch(x.append.Channel, x.now)
+		}
+		if x.persisted {
+			x.counts.Persisted(stats.Messages, x.count, x.size)
+		}
+	}
+	x.done(out)
 }
 
 // transport is how the messages came.

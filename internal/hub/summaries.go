@@ -33,11 +33,7 @@ func (c *channel) noteAnnotationsLocked(e *engine.Entry) {
 	if s.due == nil {
 		s.due = make(map[string]struct{})
 	}
-	for _, a := range e.Body.Annotations {
-		if methodOf(a.Type) != methodNone {
-			s.due[a.MessageSerial] = struct{}{}
-		}
-	}
+	noteAnnotated(s.due, []*engine.Entry{e})
 	if !s.telling && len(s.due) > 0 {
 		s.telling = true
 		c.hub.fans.Go(c.tellSummaries)
@@ -54,52 +50,75 @@ func (c *channel) tellSummaries() {
 		if len(due) == 0 {
 			return
 		}
-		events, err := c.summariesOf(due)
-		switch {
-		case err == nil:
+		count := len(due)
+		switch err := c.tell(due); {
+		case err == nil || len(due) < count:
 			failed = 0
-			c.insert(events)
-			c.Flush()
 		case failed < summaryTries:
 			failed++
-			c.mu.Lock()
-			if c.summaries.due == nil {
-				c.summaries.due = due
-			} else {
-				maps.Copy(c.summaries.due, due)
-			}
-			c.mu.Unlock()
 		default:
 			failed = 0
+			clear(due)
 			c.mu.Lock()
 			position := c.position
 			c.mu.Unlock()
 			c.Lost(position)
 			c.Flush()
 		}
+		c.mu.Lock()
+		if c.summaries.due == nil {
+			c.summaries.due = due
+		} else {
+			maps.Copy(c.summaries.due, due)
+		}
+		c.mu.Unlock()
 	}
 }
 
-// summariesOf reads how messages are annotated and makes the entries that tell it.
-func (c *channel) summariesOf(serials map[string]struct{}) (events []*engine.Entry, err error) {
-	h := c.hub
-	ctx, cancel := context.WithTimeout(context.Background(), h.opts.AppendTimeout)
+// tell tells how the messages are annotated that have these serials, and removes them from due.
+func (c *channel) tell(due map[string]struct{}) error {
+	ctx, cancel := context.WithTimeout(context.Background(), c.hub.opts.AppendTimeout)
 	defer cancel()
-	for serial := range serials {
-		m, _, err := h.current(ctx, c.id, serial)
-		if gone := (*pubsub.Error)(nil); errors.As(err, &gone) {
-			continue // its time is over
-		}
+	defer c.Flush()
+	for serial := range due {
+		e, err := c.summaryOf(ctx, serial)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		told := &pubsub.Message{Name: m.Name, EmptyName: m.EmptyName, Serial: serial, Action: pubsub.MessageSummary, Summary: []byte("{}")}
-		if err := h.withSummary(ctx, c.id, told); err != nil {
-			return nil, err
+		delete(due, serial)
+		if e == nil {
+			continue
 		}
-		events = append(events, summaryEntry(told))
+		if c.crowded() {
+			c.Flush()
+			c.waitForRoom()
+		}
+		c.insert([]*engine.Entry{e})
 	}
-	return events, nil
+	return nil
+}
+
+// summaryOf makes the entry that tells how a message is annotated now, or nil if there is neither
+// the message nor a summary any more.
+func (c *channel) summaryOf(ctx context.Context, serial string) (*engine.Entry, error) {
+	told := &pubsub.Message{Serial: serial, Action: pubsub.MessageSummary}
+	if err := c.hub.withSummary(ctx, c.id, told); err != nil {
+		return nil, err
+	}
+	m, _, err := c.hub.current(ctx, c.id, serial)
+	gone := (*pubsub.Error)(nil)
+	switch {
+	case err == nil:
+		told.Name, told.EmptyName = m.Name, m.EmptyName
+	case !errors.As(err, &gone):
+		return nil, err
+	case told.Summary == nil:
+		return nil, nil
+	}
+	if told.Summary == nil {
+		told.Summary = []byte("{}")
+	}
+	return summaryEntry(told), nil
 }
 
 // summaryEntry tells how a message is annotated. It is no place in the channel's order.

@@ -47,7 +47,7 @@ func (o *Outbox) PutGate(g *Gate, b []byte, more bool) bool {
 		o.settleUnlock()
 		return true
 	}
-	o.sendLocked(b)
+	o.sendLocked(b, false)
 	return true
 }
 
@@ -110,7 +110,7 @@ func (o *Outbox) End(g *Gate, last []byte) {
 		return
 	}
 	o.touch()
-	o.sendLocked(last)
+	o.sendLocked(last, false)
 }
 
 // dropHeldLocked frees what g holds. The count was set to zero already if the outbox broke.

@@ -14,6 +14,10 @@ const (
 	DefaultMaxAge   = 30 * time.Second
 )
 
+// fewBytes may be queued before the budget is told of them: a Flush comes in a moment, and the budget
+// is everybody's.
+const fewBytes = 4 << 10
+
 // maxBatch is how many buffers one vectored write takes.
 const maxBatch = 1024
 
@@ -124,12 +128,15 @@ func New(stream socket.Stream, opts *Options, owner Owner) *Outbox {
 
 // Put sends b, one or more whole frames, as soon as the socket takes it: now, if nothing waits and
 // no one else is writing. b must not change any more.
-func (o *Outbox) Put(b []byte) { o.put(b, true) }
+func (o *Outbox) Put(b []byte) { o.put(b, true, false) }
 
 // PutQuiet is Put for frames that applications do not see, such as pings: LastWrite passes over them.
-func (o *Outbox) PutQuiet(b []byte) { o.put(b, false) }
+func (o *Outbox) PutQuiet(b []byte) { o.put(b, false, false) }
 
-func (o *Outbox) put(b []byte, counts bool) {
+// PutCopy is Put for bytes that the caller uses again: what is not written at once is copied.
+func (o *Outbox) PutCopy(b []byte) { o.put(b, true, true) }
+
+func (o *Outbox) put(b []byte, counts, borrowed bool) {
 	if len(b) == 0 {
 		return
 	}
@@ -141,13 +148,17 @@ func (o *Outbox) put(b []byte, counts bool) {
 	if counts {
 		o.touch()
 	}
-	o.sendLocked(b)
+	o.sendLocked(b, borrowed)
 }
 
-// sendLocked writes b, or queues it where others are ahead. It unlocks.
-func (o *Outbox) sendLocked(b []byte) {
+// sendLocked writes b, or queues it, or a copy if it is borrowed, where others are ahead. It unlocks.
+func (o *Outbox) sendLocked(b []byte, borrowed bool) {
 	if o.queue != nil || o.flushing {
-		o.pushLocked(b)
+		if borrowed {
+			o.pushCopyLocked(b)
+		} else {
+			o.pushLocked(b)
+		}
 		o.flushUnlock()
 		return
 	}
@@ -198,6 +209,21 @@ func (o *Outbox) QueueQuiet(b []byte) {
 		return
 	}
 	o.pushLocked(b)
+	o.settleUnlock()
+}
+
+// QueueCopy is to Queue what PutCopy is to Put.
+func (o *Outbox) QueueCopy(b []byte) {
+	if len(b) == 0 {
+		return
+	}
+	o.mu.Lock()
+	if o.broken || o.finishing {
+		o.mu.Unlock()
+		return
+	}
+	o.touch()
+	o.pushCopyLocked(b)
 	o.settleUnlock()
 }
 
@@ -410,6 +436,14 @@ func (o *Outbox) pushLocked(b []byte) {
 	o.queueBytes += len(b)
 }
 
+func (o *Outbox) pushCopyLocked(b []byte) {
+	if o.queue == nil {
+		o.queue = newQueue()
+	}
+	o.queue.pushCopy(b)
+	o.queueBytes += len(b)
+}
+
 // pushFrontLocked queues what a short write left, ahead of what others appended meanwhile.
 func (o *Outbox) pushFrontLocked(b []byte) {
 	if o.queue == nil {
@@ -452,14 +486,15 @@ func (o *Outbox) settleUnlock() {
 }
 
 // chargeLocked tells the budget what waits here. Bytes that a flusher is about to write are not
-// waiting. It reports whether the budget is exceeded.
+// waiting, nor are a few that were queued and whose Flush follows. It reports whether the budget is
+// exceeded.
 func (o *Outbox) chargeLocked() bool {
 	budget := o.opts.Budget
 	if budget == nil {
 		return false
 	}
 	waits := o.heldBytes
-	if !o.flushing || o.waiting {
+	if o.waiting || !o.flushing && o.queueBytes > fewBytes {
 		waits += o.queueBytes
 	}
 	if o.broken {

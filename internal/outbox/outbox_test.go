@@ -601,3 +601,40 @@ func BenchmarkPutInline(b *testing.B) {
 		o.Put(frame)
 	}
 }
+
+func TestBytesThatAreUsedAgainAreCopiedUnlessTheyWereWritten(t *testing.T) {
+	f := &fake{room: 3}
+	o := outbox.New(f, &outbox.Options{}, nil)
+	var want strings.Builder
+	b := make([]byte, 0, 4<<10)
+	put := func(call func([]byte), n int) {
+		b = b[:0]
+		for range n {
+			b = append(b, byte('a'+want.Len()%26))
+			want.WriteByte(b[len(b)-1])
+		}
+		call(b)
+		clear(b)
+	}
+	put(o.PutCopy, 2)
+	expect(t, f, want.String())
+	for _, n := range []int{2, 1, 0, 700, 600, 1 << 10, 4 << 10, 5} { // into one chunk, into more, and beyond one
+		put(o.QueueCopy, n)
+		put(o.PutCopy, n)
+	}
+	f.grant(plenty)
+	expect(t, f, want.String())
+	put(o.QueueCopy, 6) // the chunk again
+	put(o.QueueCopy, 7)
+	o.Flush()
+	expect(t, f, want.String())
+}
+
+func TestCopiesForAnIdleOutboxAllocateNothing(t *testing.T) {
+	o := outbox.New(&discard{}, &outbox.Options{Stats: new(outbox.Stats), Budget: outbox.NewBudget(1 << 20), Wheel: socket.NewWheel()}, nil)
+	b := []byte("frame")
+	// What the collector takes from a pool meanwhile is no promise broken.
+	if n := testing.AllocsPerRun(1000, func() { o.QueueCopy(b); o.Flush(); o.PutCopy(b) }); n >= 1 && !raceEnabled {
+		t.Fatalf("%v allocations", n)
+	}
+}

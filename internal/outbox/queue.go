@@ -7,12 +7,21 @@ import "sync"
 type queue struct {
 	items [][]byte
 	start int // items[:start] are gone
+
+	// own holds the bytes of the newest items that were copied. What is behind its length is
+	// free; it is used again when all is written.
+	own []byte
 }
 
 var queues = sync.Pool{New: func() any { return new(queue) }}
 
-// keptItems is the capacity up to which a queue is pooled.
-const keptItems = 256
+const (
+	// keptItems is the capacity up to which a queue is pooled.
+	keptItems = 256
+
+	// ownBytes is how much is allocated for copies at a time. Larger ones have their own.
+	ownBytes = 1 << 10
+)
 
 func newQueue() *queue { return queues.Get().(*queue) }
 
@@ -20,6 +29,20 @@ func (q *queue) empty() bool       { return q.start == len(q.items) }
 func (q *queue) push(b []byte)     { q.items = append(q.items, b) }
 func (q *queue) first() []byte     { return q.items[q.start] }
 func (q *queue) setFirst(b []byte) { q.items[q.start] = b }
+
+// pushCopy is push for bytes that the caller uses again.
+func (q *queue) pushCopy(b []byte) {
+	if len(b) > ownBytes {
+		q.push(append([]byte(nil), b...))
+		return
+	}
+	if cap(q.own)-len(q.own) < len(b) {
+		q.own = make([]byte, 0, ownBytes) // what was copied before stays where it is
+	}
+	start := len(q.own)
+	q.own = append(q.own, b...)
+	q.push(q.own[start:len(q.own):len(q.own)])
+}
 
 func (q *queue) pop() {
 	q.items[q.start] = nil
@@ -53,5 +76,6 @@ func (q *queue) recycle() {
 	}
 	clear(q.items)
 	q.items, q.start = q.items[:0], 0
+	q.own = q.own[:0]
 	queues.Put(q)
 }

@@ -177,5 +177,6 @@ func ItemID(base string, index int) string { return base + ":" + strconv.Itoa(in
 
 // RealtimeID is the base of the ids of what a connection publishes with msgSerial.
 func RealtimeID(connectionID string, msgSerial int64) string {
-	return connectionID + ":" + strconv.FormatInt(msgSerial, 10)
+	var digits [20]byte
+	return connectionID + ":" + string(strconv.AppendInt(digits[:0], msgSerial, 10))
 }

@@ -451,9 +451,14 @@ func basic(key string) string {
 }
 
 func TestWithoutFilesLeftUpgradesAreRefused(t *testing.T) {
-	s := start(t, nil)
+	s := startBuilt(t, nil, func(c config.Config, secrets config.Secrets, log *slog.Logger) (*Server, error) {
+		s, err := New(c, secrets, log)
+		if err == nil {
+			s.maxSockets = 1
+		}
+		return s, err
+	})
 	s.realtime(t, "key="+testKey)
-	s.maxSockets = 1 // nobody else reads it now
 	_, answer, err := websocket.Dial(t.Context(), "ws://"+s.addr+"/?key="+testKey, nil)
 	if err == nil || answer == nil || answer.StatusCode != 503 || answer.Header.Get("Retry-After") == "" {
 		t.Fatalf("got %v, %v", answer, err)

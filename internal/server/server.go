@@ -136,10 +136,21 @@ func build(c config.Config, secrets config.Secrets, log *slog.Logger, wrap func(
 	} else if len(secrets.AdminTokens) > 0 {
 		log.Warn("apps of the control API end with this process: set data_dir to keep them")
 	}
+	if file := c.RevocationsFile(); file != "" {
+		if err := records.KeepRevocations(file); err != nil {
+			return nil, err
+		}
+	}
+	counted := stats.NewMemory(stats.MemoryOptions{})
+	if file := c.StatisticsFile(); file != "" {
+		if err := counted.Keep(file); err != nil {
+			return nil, err
+		}
+	}
 	st := wrap(stores{
 		engine:    s.buildEngine(node.Name),
 		directory: records.Node(node),
-		stats:     stats.NewMemory(stats.MemoryOptions{}),
+		stats:     counted,
 	})
 	s.engine, s.dir = st.engine, st.directory
 	s.stats = stats.New(stats.Options{Store: st.stats, Log: log})

@@ -176,6 +176,9 @@ func (l *line) Send(pm *wire.ProtocolMessage, _ bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !l.closed {
+		if pm.Action == wire.ActionAck { // as others see it
+			pm, _ = wire.Decode(wire.JSON, wire.Append(nil, wire.JSON, pm))
+		}
 		l.sent = append(l.sent, pm)
 	}
 }

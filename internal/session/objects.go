@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"strconv"
+	"time"
 
 	"letshare-server/internal/auth"
 	"letshare-server/internal/hub"
@@ -14,37 +15,51 @@ import (
 // the serial of each operation (RTO20).
 func (s *Session) publishObjects(turn *hub.Turn, pm *wire.ProtocolMessage) {
 	number := s.acks.expect(pm.MsgSerial)
-	p, err := s.submitObjects(turn, pm)
-	p.Err = pubsub.ErrorFor(err)
-	s.acks.resolve(s, number, p)
+	q, err := s.objectChange(pm)
+	if err != nil {
+		s.acks.resolve(s, number, hub.Published{Err: pubsub.ErrorFor(err)})
+		return
+	}
+	do := func(turn *hub.Turn, since time.Time) {
+		q.Since = since
+		out, err := s.manager.opts.Hub.PublishObjects(context.Background(), turn, q)
+		out.Err = pubsub.ErrorFor(err)
+		s.acks.resolve(s, number, out.Published)
+	}
+	if s.mustWait(&q.Channel, true) {
+		batch := pubsub.Batch{Objects: q.Items}
+		s.later(turn, &q.Channel, batch.Size(), do)
+		return
+	}
+	do(turn, time.Time{})
 }
 
-func (s *Session) submitObjects(turn *hub.Turn, pm *wire.ProtocolMessage) (hub.Published, error) {
+// objectChange is the request of an OBJECT.
+func (s *Session) objectChange(pm *wire.ProtocolMessage) (*hub.PublishObjects, error) {
 	name, err := pubsub.ParseChannelName(pm.Channel)
 	if err != nil {
-		return hub.Published{}, err
+		return nil, err
 	}
 	if pm.ItemErr != nil {
-		return hub.Published{}, s.itemError(pm)
+		return nil, s.itemError(pm)
 	}
 	if pm.State == nil { // as against an empty array, which is acknowledged
-		return hub.Published{}, pubsub.NewError(pubsub.CodeInvalidObject, "there are no object messages")
+		return nil, pubsub.NewError(pubsub.CodeInvalidObject, "there are no object messages")
 	}
 	grant := s.Grant()
 	if grant.Allows(auth.OpObjectPublish, name.Resource()) { // otherwise the hub says what is missing
 		// No mode for objects is granted without being asked for.
 		if _, a := s.find(pm.Channel); a != nil && a.hub.Modes()&pubsub.ModeObjectPublish == 0 && name.Qualifier == "" {
-			return hub.Published{}, pubsub.NewError(pubsub.CodeModeNotGranted, "the channel was attached without the object_publish mode")
+			return nil, pubsub.NewError(pubsub.CodeModeNotGranted, "the channel was attached without the object_publish mode")
 		}
 	}
-	out, err := s.manager.opts.Hub.PublishObjects(context.Background(), turn, &hub.PublishObjects{
+	return &hub.PublishObjects{
 		Grant:        grant,
 		Channel:      name,
 		Items:        pm.State,
 		ConnectionID: s.id,
 		MsgSerial:    pm.MsgSerial,
-	})
-	return out.Published, err
+	}, nil
 }
 
 // The bounds of one page of an OBJECT_SYNC: objects or parts of them, and bytes as limits count. JSON,

@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"sync"
+	"time"
 
 	"letshare-server/internal/hub"
 	"letshare-server/internal/pubsub"
@@ -33,13 +34,30 @@ func (s *Session) submit(turn *hub.Turn, pm *wire.ProtocolMessage, number uint64
 	if _, a := s.find(pm.Channel); a != nil && a.lacks(pubsub.ModePublish) {
 		return pubsub.NewError(pubsub.CodeModeNotGranted, "the channel was attached without the publish mode")
 	}
-	return s.manager.opts.Hub.Publish(turn, &hub.Publish{
+	p := hub.Publish{
 		Grant:        s.Grant(),
 		Channel:      name,
 		Messages:     pm.Messages,
 		ConnectionID: s.id,
 		MsgSerial:    pm.MsgSerial,
-	}, func(p hub.Published) { s.acks.resolve(s, number, p) })
+	}
+	if s.mustWait(&p.Channel, p.Changes()) {
+		later := p // so that those that do not wait need not be on the heap
+		s.publishLater(turn, &later, number)
+		return nil
+	}
+	return s.manager.opts.Hub.Publish(turn, &p, func(out hub.Published) { s.acks.resolve(s, number, out) })
+}
+
+func (s *Session) publishLater(turn *hub.Turn, p *hub.Publish, number uint64) {
+	batch := pubsub.Batch{Messages: p.Messages}
+	s.later(turn, &p.Channel, batch.Size(), func(turn *hub.Turn, since time.Time) {
+		p.Since = since
+		err := s.manager.opts.Hub.Publish(turn, p, func(out hub.Published) { s.acks.resolve(s, number, out) })
+		if err != nil {
+			s.acks.resolve(s, number, hub.Published{Err: pubsub.ErrorFor(err)})
+		}
+	})
 }
 
 // lacks reports whether a mode is missing only because it was not asked for; otherwise the
@@ -52,32 +70,47 @@ func (a *attachment) lacks(mode pubsub.Mode) bool {
 // its turn, and needs no attachment either.
 func (s *Session) annotate(turn *hub.Turn, pm *wire.ProtocolMessage) {
 	number := s.acks.expect(pm.MsgSerial)
-	p, err := s.submitAnnotations(turn, pm)
-	p.Err = pubsub.ErrorFor(err)
-	s.acks.resolve(s, number, p)
+	q, err := s.annotations(pm)
+	if err != nil {
+		s.acks.resolve(s, number, hub.Published{Err: pubsub.ErrorFor(err)})
+		return
+	}
+	do := func(turn *hub.Turn, since time.Time) {
+		q.Since = since
+		out, err := s.manager.opts.Hub.Annotate(context.Background(), turn, q)
+		out.Err = pubsub.ErrorFor(err)
+		s.acks.resolve(s, number, out)
+	}
+	if s.mustWait(&q.Channel, true) {
+		batch := pubsub.Batch{Annotations: q.Items}
+		s.later(turn, &q.Channel, batch.Size(), do)
+		return
+	}
+	do(turn, time.Time{})
 }
 
-func (s *Session) submitAnnotations(turn *hub.Turn, pm *wire.ProtocolMessage) (hub.Published, error) {
+// annotations is the request of an ANNOTATION.
+func (s *Session) annotations(pm *wire.ProtocolMessage) (*hub.Annotate, error) {
 	name, err := pubsub.ParseChannelName(pm.Channel)
 	if err != nil {
-		return hub.Published{}, err
+		return nil, err
 	}
 	if pm.ItemErr != nil {
-		return hub.Published{}, s.itemError(pm)
+		return nil, s.itemError(pm)
 	}
 	if pm.Annotations == nil { // as against an empty array, which is acknowledged
-		return hub.Published{}, pubsub.NewError(pubsub.CodeBadRequest, "there are no annotations")
+		return nil, pubsub.NewError(pubsub.CodeBadRequest, "there are no annotations")
 	}
 	if _, a := s.find(pm.Channel); a != nil && a.lacks(pubsub.ModeAnnotationPublish) {
-		return hub.Published{}, pubsub.NewError(pubsub.CodeModeNotGranted, "the channel was attached without the annotation_publish mode")
+		return nil, pubsub.NewError(pubsub.CodeModeNotGranted, "the channel was attached without the annotation_publish mode")
 	}
-	return s.manager.opts.Hub.Annotate(context.Background(), turn, &hub.Annotate{
+	return &hub.Annotate{
 		Grant:        s.Grant(),
 		Channel:      name,
 		Items:        pm.Annotations,
 		ConnectionID: s.id,
 		MsgSerial:    pm.MsgSerial,
-	})
+	}, nil
 }
 
 // refuse answers a ProtocolMessage that needs an acknowledgement with a NACK.
@@ -159,18 +192,22 @@ func (q *acks) sendLocked(s *Session, more bool) {
 			}, more)
 			continue
 		}
-		pm := &wire.ProtocolMessage{Action: wire.ActionAck, MsgSerial: head.msgSerial, Count: 1}
-		pm.Res = append(pm.Res, publishResult(&head.result))
+		pm := ackMessages.Get().(*wire.ProtocolMessage)
+		pm.Action, pm.MsgSerial, pm.Count = wire.ActionAck, head.msgSerial, 1
+		pm.EntryRes = append(pm.EntryRes, entryResult(&head.result))
 		for n < len(q.queue) && pm.Count < maxAcksJoined {
 			next := &q.queue[n]
 			if !next.resolved || next.result.Err != nil || next.msgSerial != head.msgSerial+int64(pm.Count) {
 				break
 			}
-			pm.Res = append(pm.Res, publishResult(&next.result))
+			pm.EntryRes = append(pm.EntryRes, entryResult(&next.result))
 			pm.Count++
 			n++
 		}
 		s.transport.Send(pm, more)
+		clear(pm.EntryRes)
+		*pm = wire.ProtocolMessage{EntryRes: pm.EntryRes[:0]}
+		ackMessages.Put(pm)
 	}
 	if n == 0 {
 		return
@@ -184,13 +221,10 @@ func (q *acks) sendLocked(s *Session, more bool) {
 	}
 }
 
-// publishResult is what an ACK says of one publish (RTL6j).
-func publishResult(p *hub.Published) wire.PublishResult {
-	serials := make([]string, p.Count)
-	if p.Serial != "" {
-		for i := range serials {
-			serials[i] = p.Serial.Item(i)
-		}
-	}
-	return wire.PublishResult{Serials: serials}
+// ackMessages are ACKs with room for their results.
+var ackMessages = sync.Pool{New: func() any { return new(wire.ProtocolMessage) }}
+
+// entryResult is what an ACK says of one publish (RTL6j).
+func entryResult(p *hub.Published) wire.EntryResult {
+	return wire.EntryResult{Entry: p.Serial, Items: p.Count}
 }

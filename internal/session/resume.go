@@ -253,8 +253,10 @@ func (m *Manager) later(f func()) {
 }
 
 // Run closes the transports of connections that another node took over, and does what
-// timers ask for, until ctx ends.
+// timers ask for, until ctx ends and the changes under way have ended. No transport may call Handle
+// any more then.
 func (m *Manager) Run(ctx context.Context) error {
+	defer m.changing.Wait()
 	for {
 		select {
 		case <-ctx.Done():

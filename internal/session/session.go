@@ -22,7 +22,7 @@ import (
 // Transport carries one session's ProtocolMessages over one socket. Its methods only queue
 // and never block; they may be called from any goroutine.
 type Transport interface {
-	// Send queues pm. With more set, further bytes follow at once.
+	// Send queues pm, and does not keep it. With more set, further bytes follow at once.
 	Send(pm *wire.ProtocolMessage, more bool)
 
 	// Form is how deliveries on a channel, attached under name, are encoded.
@@ -107,6 +107,8 @@ type Manager struct {
 	wake     chan struct{}       // a token when there are tasks
 
 	open atomic.Int64 // sessions with a transport
+
+	changing sync.WaitGroup // the goroutines of waiting
 }
 
 // NewManager returns a Manager with no sessions. It starts nothing.
@@ -197,6 +199,7 @@ type Session struct {
 	members     *whereabouts
 	received    received
 	acks        acks
+	waiting     *waiting // nil before anything had to wait
 	rate        rateWindow
 	rates       *rates // nil while there is no limit for them; see rated
 

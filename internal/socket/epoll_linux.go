@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -138,11 +139,11 @@ func (e *epollSet) run() (failed error) {
 	}
 	_ = raw.Read(func(fd uintptr) bool { // its error is that the set was closed
 		for {
-			n, err := unix.EpollWait(int(fd), e.events[:], 0)
+			n, errno := e.wait(int(fd))
 			switch {
-			case err == unix.EINTR:
-			case err != nil:
-				failed = fmt.Errorf("socket: epoll_wait: %w", err)
+			case errno == unix.EINTR:
+			case errno != 0:
+				failed = fmt.Errorf("socket: epoll_wait: %w", errno)
 				return true
 			case n == 0:
 				// Everything that was there has been told. RawConn.Read notices what
@@ -154,6 +155,13 @@ func (e *epollSet) run() (failed error) {
 		}
 	})
 	return failed
+}
+
+// wait takes the events that are there. It does not wait, so that Go's scheduler is not told of a
+// system call.
+func (e *epollSet) wait(fd int) (int, syscall.Errno) {
+	n, _, errno := syscall.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(fd), uintptr(unsafe.Pointer(&e.events[0])), uintptr(len(e.events)), 0, 0, 0)
+	return int(n), errno
 }
 
 // tell gives events to the streams that they are about.
@@ -439,14 +447,14 @@ func (s *epolled) feedInitial() bool {
 // readNow reads what is there: io.EOF at the end, EAGAIN if there is nothing.
 func readNow(fd int, b []byte) (int, error) {
 	for {
-		n, err := syscall.Read(fd, b)
+		n, errno := receive(fd, b)
 		switch {
-		case n > 0:
+		case errno == 0 && n > 0:
 			return n, nil
-		case err == nil:
+		case errno == 0:
 			return 0, io.EOF
-		case err != syscall.EINTR:
-			return 0, err
+		case errno != syscall.EINTR:
+			return 0, errno
 		}
 	}
 }

@@ -103,20 +103,21 @@ func (s *parked) tryRead(fd uintptr) bool {
 		s.buf = s.poller.buffers.get()
 	}
 	for {
-		n, err := syscall.Read(int(fd), s.buf)
-		switch {
-		case n > 0:
-			s.in = s.buf[:n]
+		n, errno := receive(int(fd), s.buf)
+		switch errno {
+		case 0:
+			if n == 0 {
+				s.err = io.EOF
+			} else {
+				s.in = s.buf[:n]
+			}
 			return true
-		case err == nil:
-			s.err = io.EOF
-			return true
-		case err == syscall.EINTR:
-		case err == syscall.EAGAIN:
+		case syscall.EINTR:
+		case syscall.EAGAIN:
 			s.release()
 			return s.once
 		default:
-			s.err = err
+			s.err = errno
 			return true
 		}
 	}

@@ -13,15 +13,15 @@ const maxVector = 1024
 // included, means that it takes no more.
 func writeNow(fd int, b []byte) (int, error) {
 	for {
-		n, err := syscall.Write(fd, b)
-		switch err {
-		case nil:
+		n, errno := send(fd, b)
+		switch errno {
+		case 0:
 			return n, nil
 		case syscall.EINTR:
 		case syscall.EAGAIN:
 			return 0, nil
 		default:
-			return 0, err
+			return 0, errno
 		}
 	}
 }

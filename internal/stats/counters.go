@@ -69,18 +69,39 @@ func (c *Counters) App(id string) *App {
 // Run moves what was counted to the store every few seconds and at the end of each minute,
 // until ctx ends, and then once more.
 func (c *Counters) Run(ctx context.Context) error {
-	for {
+	for saved := c.opts.Now(); ; {
 		now := c.opts.Now()
 		wait := min(collectEvery, At(Minute, now).End().Sub(now))
 		select {
 		case <-time.After(wait):
 			c.collect(ctx)
+			if now = c.opts.Now(); now.Sub(saved) >= saveEvery {
+				saved = now
+				c.save()
+			}
 		case <-ctx.Done():
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), collectEvery)
 			defer cancel()
 			c.collect(ctx)
+			c.save()
 			return nil
 		}
+	}
+}
+
+// saver is a Store that keeps what it has when it is asked to.
+type saver interface{ Save() error }
+
+// saveEvery is how often Run asks for that.
+const saveEvery = time.Minute
+
+func (c *Counters) save() {
+	s, ok := c.opts.Store.(saver)
+	if !ok {
+		return
+	}
+	if err := s.Save(); err != nil {
+		c.opts.Log.Warn("statistics not kept; the next minute tries again", "error", err)
 	}
 }
 

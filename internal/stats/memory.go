@@ -3,6 +3,7 @@ package stats
 import (
 	"cmp"
 	"context"
+	"io/fs"
 	"slices"
 	"sync"
 	"time"
@@ -36,15 +37,20 @@ type MemoryOptions struct {
 	Now func() time.Time // nil means time.Now
 }
 
-// Memory is a Store that ends with the process.
+// Memory is a Store in memory. It ends with the process unless Keep names a file for it.
 type Memory struct {
 	opts    MemoryOptions
 	started time.Time
 
 	// mu guards the fields below. No other lock is taken under it.
-	mu    sync.RWMutex
-	apps  map[string]*history
-	bytes int
+	mu      sync.RWMutex
+	apps    map[string]*history
+	bytes   int
+	changed bool // since the last Save
+
+	saving sync.Mutex  // serializes Save, and guards the fields below; mu may be taken under it
+	path   string      // "": there is no file
+	file   fs.FileInfo // of the file as it was last read or written; nil: there was none
 }
 
 // history is the intervals of one app: levels[u] are those of unit u, without what is in
@@ -83,6 +89,7 @@ func (s *Memory) Bytes() int {
 func (s *Memory) Add(_ context.Context, app string, minute Interval, t *Totals) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.changed = true
 	h := s.openLocked(app)
 	s.foldLocked(h, minute, t)
 	s.trimLocked(h)
@@ -93,6 +100,7 @@ func (s *Memory) Add(_ context.Context, app string, minute Interval, t *Totals) 
 func (s *Memory) Replace(_ context.Context, app string, fixtures []Fixture) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.changed = true
 	h := s.openLocked(app)
 	for _, f := range fixtures {
 		for u := Minute; u <= f.Interval.Unit; u++ {
@@ -110,6 +118,7 @@ func (s *Memory) Forget(_ context.Context, app string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if h := s.apps[app]; h != nil {
+		s.changed = true
 		s.bytes -= h.bytes
 		delete(s.apps, app)
 	}

@@ -13,16 +13,17 @@ const PerSecond = 50
 // Warnings logs warnings about what clients do, some of each second, and says how many were
 // left out. It may be used from any goroutine.
 type Warnings struct {
-	log *slog.Logger
+	log   *slog.Logger
+	began time.Time
 
 	mu         sync.Mutex
-	second     int64
+	second     time.Duration // since began, in whole seconds
 	passed     int
 	suppressed int
 }
 
 // New returns a Warnings that writes to log.
-func New(log *slog.Logger) *Warnings { return &Warnings{log: log} }
+func New(log *slog.Logger) *Warnings { return &Warnings{log: log, began: time.Now()} }
 
 // Warn logs a line, unless there were too many in this second.
 func (w *Warnings) Warn(text string, args ...any) {
@@ -40,7 +41,8 @@ func (w *Warnings) Warn(text string, args ...any) {
 func (w *Warnings) allow(now time.Time) (ok bool, suppressed int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if s := now.Unix(); s != w.second {
+	// Callers of the second before may come late.
+	if s := now.Sub(w.began).Truncate(time.Second); s > w.second {
 		w.second, w.passed = s, 0
 	}
 	if w.passed >= PerSecond {

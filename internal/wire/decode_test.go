@@ -554,8 +554,8 @@ func TestDecodingAPublishCostsTheSameHoweverLongItIs(t *testing.T) {
 					t.Fatal(err)
 				}
 			})
-			if allocs > 4 {
-				t.Errorf("%s with %d bytes: %v allocations, want 4", f, n, allocs)
+			if allocs > 3 {
+				t.Errorf("%s with %d bytes: %v allocations, want 3", f, n, allocs)
 			}
 		}
 	}

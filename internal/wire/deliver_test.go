@@ -171,7 +171,7 @@ func TestADeliveryAllocatesNothing(t *testing.T) {
 	batch, _ := deliveries()
 	batch.Messages[2].Extras = []byte(`{"headers":{"k":"v\n\u00e9","n":[1,-1.5,true,null]},"ref":{"type":"x"}}`)
 	presence := &pubsub.Batch{ID: "c:1", ConnectionID: "c", Presence: []*pubsub.PresenceMessage{{ClientID: "a", Data: pubsub.Text("x")}}}
-	ack := &wire.ProtocolMessage{Action: wire.ActionAck, Count: 1, Res: []wire.PublishResult{{Serials: []string{"s"}}}}
+	ack := &wire.ProtocolMessage{Action: wire.ActionAck, Count: 1, Res: []wire.PublishResult{{Serials: []string{"s"}}}, EntryRes: []wire.EntryResult{{Entry: entrySerial, Items: 3}}}
 	part := *batch
 	part.ID = ""
 	dst := make([]byte, 0, 8192)

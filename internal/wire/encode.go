@@ -116,9 +116,9 @@ func (w *writer) protocolMessage(pm *ProtocolMessage) {
 		}
 		w.endArray(array)
 	}
-	if pm.Res != nil {
+	if pm.Res != nil || pm.EntryRes != nil {
 		w.key("res")
-		w.results(pm.Res)
+		w.results(pm.Res, pm.EntryRes)
 	}
 	w.endObject(object)
 }
@@ -199,8 +199,8 @@ func (w *writer) stringMap(m map[string]string) {
 	w.endObject(object)
 }
 
-func (w *writer) results(res []PublishResult) {
-	array := w.arrayOf(len(res))
+func (w *writer) results(res []PublishResult, entries []EntryResult) {
+	array := w.arrayOf(len(res) + len(entries))
 	for _, p := range res {
 		w.elem()
 		object := w.object()
@@ -212,6 +212,22 @@ func (w *writer) results(res []PublishResult) {
 				w.null()
 			} else {
 				w.str(s)
+			}
+		}
+		w.endArray(serials)
+		w.endObject(object)
+	}
+	for _, p := range entries {
+		w.elem()
+		object := w.object()
+		w.key("serials")
+		serials := w.arrayOf(p.Items)
+		for i := range p.Items {
+			w.elem()
+			if p.Entry == "" {
+				w.null()
+			} else {
+				w.joined(ref{string(p.Entry), i}, serialIndexDigits)
 			}
 		}
 		w.endArray(serials)

@@ -62,6 +62,8 @@ var frames = []struct {
 		`{"action":6,"error":{"code":1,"statusCode":2,"message":"","href":"h","cause":{"code":0,"statusCode":0,"message":"c"},"serverId":"s","detail":{"a":"1","b":"2"}}}`},
 	{"the first ACK", &wire.ProtocolMessage{Action: wire.ActionAck, Count: 1, Res: []wire.PublishResult{{Serials: []string{"s:000", ""}}, {}}},
 		`{"action":1,"msgSerial":0,"count":1,"res":[{"serials":["s:000",null]},{"serials":[]}]}`},
+	{"an ACK of all items of an entry, and of a publish that is too old", &wire.ProtocolMessage{Action: wire.ActionAck, Count: 3, Res: []wire.PublishResult{{}}, EntryRes: []wire.EntryResult{{Entry: "s", Items: 2}, {Items: 1}}},
+		`{"action":1,"msgSerial":0,"count":3,"res":[{"serials":[]},{"serials":["s:000","s:001"]},{"serials":[null]}]}`},
 	{"a NACK", &wire.ProtocolMessage{Action: wire.ActionNack, MsgSerial: 5, Error: wire.NewErrorInfo(pubsub.NewError(40009, "too large"))},
 		`{"action":2,"msgSerial":5,"count":0,"error":{"code":40009,"statusCode":413,"message":"too large"}}`},
 	{"the first publish", &wire.ProtocolMessage{Action: wire.ActionMessage, Channel: "foo", HasMsgSerial: true, Messages: []*pubsub.Message{{Name: "n", Data: pubsub.Text("d")}}},

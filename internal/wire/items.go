@@ -80,6 +80,12 @@ func (r *reader) nextItem(it *iter) bool {
 // room is how many items to make room for: what is declared, where it is.
 func (it iter) room() int { return min(max(it.left, 1), MaxItems) }
 
+// oneMessage is a message and the array of it.
+type oneMessage struct {
+	all     [1]*pubsub.Message
+	message pubsub.Message
+}
+
 // The functions below, and state, return nil only if there is no array.
 
 func (r *reader) messages() []*pubsub.Message {
@@ -87,9 +93,18 @@ func (r *reader) messages() []*pubsub.Message {
 	if !ok {
 		return nil
 	}
-	all := make([]*pubsub.Message, 0, it.room())
+	// The usual publish has one message: it and the array are allocated together.
+	one := new(oneMessage)
+	all, m := one.all[:0], &one.message
+	if n := it.room(); n > 1 {
+		all = make([]*pubsub.Message, 0, n)
+	}
 	for r.nextItem(&it) {
-		all = append(all, r.message())
+		if m == nil {
+			m = new(pubsub.Message)
+		}
+		r.message(m)
+		all, m = append(all, m), nil
 	}
 	return all
 }
@@ -118,8 +133,8 @@ func (r *reader) annotations() []*pubsub.Annotation {
 	return all
 }
 
-func (r *reader) message() *pubsub.Message {
-	m := new(pubsub.Message)
+// message reads one into m, which is zero.
+func (r *reader) message(m *pubsub.Message) {
 	var d payload
 	for it := r.object(); r.nextKey(&it); {
 		if r.null() {
@@ -158,7 +173,6 @@ func (r *reader) message() *pubsub.Message {
 		}
 	}
 	m.Data, m.Encoding = r.resolve(d, m.Encoding)
-	return m
 }
 
 func (r *reader) presenceMessage() *pubsub.PresenceMessage {

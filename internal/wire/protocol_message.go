@@ -127,7 +127,10 @@ type ProtocolMessage struct {
 	// Layout is how State is written. Reading understands all.
 	Layout Layout
 
-	Res []PublishResult
+	// Res is what an ACK says of each frame that it covers. EntryRes is written as such, too,
+	// behind it; decoding leaves it empty.
+	Res      []PublishResult
+	EntryRes []EntryResult
 
 	// ItemErr is the first thing found wrong with an item. It is set by decoding only; the
 	// frame is to be answered with a NACK that carries it, and its items are incomplete.
@@ -192,4 +195,11 @@ type ConnectionDetails struct {
 // serial stands for null: that item was discarded by a conflation rule (PBR2a).
 type PublishResult struct {
 	Serials []string
+}
+
+// EntryResult is the PublishResult of a whole entry, without its serials being built: Entry.Item(i)
+// for each i below Items, or null for each of them if Entry is empty.
+type EntryResult struct {
+	Entry pubsub.Serial
+	Items int
 }

@@ -1,10 +1,12 @@
 package letshare_test
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -236,5 +238,64 @@ func TestTheExamplesOfTheAdminPageWork(t *testing.T) {
 		if c.into != nil {
 			*c.into = string(m[1])
 		}
+	}
+}
+
+func TestARevokedTokenStaysRevokedAfterAKill(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	kept := settings{env: []string{"LETSHARE_DATA_DIR=kept", "LETSHARE_REVOCABLE_KEYS=testapp.key1"}}
+	s, err := launch(dir, kept)
+	if err != nil {
+		t.Fatal(err)
+	}
+	post := func(path, body string) (answer string) {
+		t.Helper()
+		r, err := http.NewRequest("POST", "http://"+s.addr+"/keys/testapp.key1/"+path+"?key="+url.QueryEscape(ablyKey), strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Content-Type", "application/json")
+		a, err := web.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer a.Body.Close()
+		text, err := io.ReadAll(a.Body)
+		if err != nil || a.StatusCode != 201 {
+			t.Fatalf("%s: status %d, %v: %s", path, a.StatusCode, err, text)
+		}
+		return string(text)
+	}
+	tokens := make(map[string]string)
+	for _, client := range []string{"mallory", "alice"} {
+		var details struct{ Token string }
+		body := fmt.Sprintf(`{"keyName":"testapp.key1","clientId":"%s","timestamp":%d,"nonce":"%s-1234567890123456"}`, client, time.Now().UnixMilli(), client)
+		if err := json.Unmarshal([]byte(post("requestToken", body)), &details); err != nil {
+			t.Fatal(err)
+		}
+		tokens[client] = details.Token
+	}
+	post("revokeTokens", `{"targets":["clientId:mallory"]}`)
+	_ = s.cmd.Process.Kill()
+	<-s.exited
+
+	if s, err = launch(dir, kept); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := s.stop(); err != nil {
+			t.Error(err)
+		}
+	}()
+	use := func(client string) reply {
+		bearer := "Bearer " + base64.StdEncoding.EncodeToString([]byte(tokens[client]))
+		return s.request(t, "GET", "/channels/x/messages", "Authorization", bearer, "Accept", "application/json")
+	}
+	if a := use("mallory"); a.status != 401 || !strings.Contains(a.body, "40141") {
+		t.Errorf("a revoked token: %d %s", a.status, a.body)
+	}
+	if a := use("alice"); a.status != 200 {
+		t.Errorf("another token: %d %s", a.status, a.body)
 	}
 }

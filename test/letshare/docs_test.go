@@ -43,6 +43,7 @@ func TestTheExamplesOfTheRESTPageWork(t *testing.T) {
 		{"/presence?channels=", `{"successCount":2,"failureCount":0,"results":\[{"channel":"demo","presence":\[\]},.*\]}`},
 		{"/channels/demo/messages?", `\[{.*"name":"greeting",.*"encoding":"json".*},{.*"name":"greeting",.*"data":"hi".*}\]`},
 		{"/channels/mutable:demo/messages/$SERIAL", `{"versionSerial":"[^"]+"}`},
+		{"/messages/$SERIAL/annotations", `{"channel":"mutable:demo","messageId":"[^"]+:0","serials":\["[^"]+"\]}`},
 		{"/channels/demo\n", `{"channelId":"demo",.*"connections":0,.*}`},
 		{"/channels?prefix=", `\[{"channelId":"demo",.*},{"channelId":"demo2",.*}\]`},
 		{"/channels/demo/presence\n", `\[\]`},

@@ -5,19 +5,17 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"maps"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 
 	"letshare-server/internal/directory"
+	"letshare-server/internal/statefile"
 )
 
 // apps are the records of apps that were made at run time.
@@ -113,7 +111,7 @@ func (d *Directory) AppsChanged() <-chan struct{} { return d.node.apps }
 // directory.ErrUnavailable.
 func (s *Store) KeepApps(path string) error {
 	f := &appsFile{path: path}
-	f.removeLeftovers()
+	statefile.RemoveLeftovers(path)
 	last, records, err := f.read()
 	if err != nil {
 		return fmt.Errorf("apps that were made at run time: %w", err)
@@ -160,7 +158,7 @@ type appEntry struct {
 // of what is in it.
 func (f *appsFile) read() (last uint64, records map[string]directory.App, err error) {
 	file, err := os.Open(f.path)
-	if isNotThere(err) {
+	if statefile.IsNotThere(err) {
 		return 0, nil, nil
 	}
 	if err != nil {
@@ -202,21 +200,10 @@ func (f *appsFile) read() (last uint64, records map[string]directory.App, err er
 	return state.Revision, records, nil
 }
 
-// temp is the pattern of the names of files that are to become the file.
-func (f *appsFile) temp() string { return "." + filepath.Base(f.path) + "-*" }
-
-// removeLeftovers removes what processes left that ended while they wrote. They hold secrets.
-func (f *appsFile) removeLeftovers() {
-	left, _ := filepath.Glob(filepath.Join(filepath.Dir(f.path), f.temp())) // a bad pattern matches nothing
-	for _, path := range left {
-		_ = os.Remove(path) // it stays, for its owner only
-	}
-}
-
 // write replaces the file, for its owner only. It reports whether the file has been replaced:
 // with an error this may not survive a loss of power.
 func (f *appsFile) write(last uint64, records map[string]directory.App) (replaced bool, err error) {
-	if err := f.checkUnchanged(); err != nil {
+	if err := statefile.Unchanged(f.path, f.info); err != nil {
 		return false, err
 	}
 	state := appsState{Format: appsFormat, Revision: last, Apps: make([]appEntry, 0, len(records))}
@@ -227,59 +214,9 @@ func (f *appsFile) write(last uint64, records map[string]directory.App) (replace
 	if err != nil {
 		return false, err
 	}
-	dir := filepath.Dir(f.path)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return false, err
+	info, replaced, err := statefile.Replace(f.path, append(text, '\n'))
+	if replaced {
+		f.info = info
 	}
-	temp, err := os.CreateTemp(dir, f.temp()) // mode 0600
-	if err != nil {
-		return false, err
-	}
-	defer os.Remove(temp.Name()) // it has another name if all went well
-	_, err = temp.Write(append(text, '\n'))
-	err = errors.Join(err, temp.Sync())
-	info, statErr := temp.Stat()
-	if err = errors.Join(err, statErr, temp.Close()); err != nil {
-		return false, err
-	}
-	if err := os.Rename(temp.Name(), f.path); err != nil {
-		return false, err
-	}
-	f.info = info
-	return true, syncDir(dir)
-}
-
-// checkUnchanged fails if the file is not the one that was last read or written.
-func (f *appsFile) checkUnchanged() error {
-	info, err := os.Stat(f.path)
-	switch {
-	case isNotThere(err) && f.info == nil:
-		return nil
-	case isNotThere(err):
-		return fmt.Errorf("%s was removed while the server runs; restart it", f.path)
-	case err != nil:
-		return err
-	case f.info == nil, !os.SameFile(info, f.info), info.Size() != f.info.Size(), !info.ModTime().Equal(f.info.ModTime()):
-		return fmt.Errorf("%s was changed by another process; each server needs a data_dir of its own; restart it", f.path)
-	}
-	return nil
-}
-
-// isNotThere reports whether a file could not be opened because neither it nor perhaps its
-// directory exists.
-func isNotThere(err error) bool {
-	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)
-}
-
-// syncDir has the names in a directory survive a loss of power.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	err = d.Sync()
-	if errors.Is(err, syscall.EINVAL) || errors.Is(err, errors.ErrUnsupported) {
-		err = nil // a file system that has no such thing
-	}
-	return errors.Join(err, d.Close())
+	return replaced, err
 }

@@ -49,7 +49,8 @@ func TestTheContractWithAFile(t *testing.T) {
 	directorytest.Run(t, func(t *testing.T) directorytest.Harness {
 		c := newClock()
 		s := NewStore(Options{Now: c.Now})
-		if err := s.KeepApps(filepath.Join(t.TempDir(), "apps.json")); err != nil {
+		dir := t.TempDir()
+		if err := errors.Join(s.KeepApps(filepath.Join(dir, "apps.json")), s.KeepRevocations(filepath.Join(dir, "revocations.jsonl"))); err != nil {
 			t.Fatal(err)
 		}
 		return directorytest.Harness{A: s.Node(nodeA), B: s.Node(nodeB), NodeA: nodeA, NodeB: nodeB, Now: c.Now, Advance: c.Advance}

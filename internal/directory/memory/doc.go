@@ -1,6 +1,6 @@
 // Package memory is the directory whose store is this process: connections and counts in
-// memory, gone when the process ends. Apps that were made at run time stay if KeepApps names
-// a file for them.
+// memory, gone when the process ends. Apps that were made at run time, and revocations of tokens,
+// stay if KeepApps and KeepRevocations name files for them.
 //
 // A Store holds them; Node gives one node access to it. A record of a connection costs
 // some 170 bytes and has no timer: whoever looks at one whose deadline has passed finds

@@ -2,6 +2,8 @@ package memory
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -12,11 +14,14 @@ import (
 
 // revocations are those that have not expired, in the order of recording.
 type revocations struct {
-	mu      sync.Mutex // guards the fields below; nothing is called under it
+	// mu guards the fields below. The file is written under it, which takes as long as the disk
+	// does; nothing else is called.
+	mu      sync.Mutex
 	log     []revocation
 	last    uint64 // number of the newest
 	apps    map[string]int
 	targets map[target]uint64 // the newest of each target
+	file    *revocationsFile  // nil: they end with the process
 }
 
 type revocation struct {
@@ -38,7 +43,8 @@ func (r *revocation) replaces(old *revocation, now int64) bool {
 // Revoke records revocations.
 func (d *Directory) Revoke(_ context.Context, list []directory.Revocation) error {
 	s := d.store
-	if err := s.revocations.add(list, s.opts, s.opts.Now().UnixMilli()); err != nil {
+	err := s.revocations.add(list, s.opts, s.opts.Now().UnixMilli())
+	if errors.Is(err, directory.ErrTooMany) || errors.Is(err, directory.ErrUnavailable) {
 		return err
 	}
 	s.mu.RLock()
@@ -49,7 +55,7 @@ func (d *Directory) Revoke(_ context.Context, list []directory.Revocation) error
 		default: // it has a notice that it has not read yet
 		}
 	}
-	return nil
+	return err
 }
 
 func (r *revocations) add(list []directory.Revocation, opts Options, now int64) error {
@@ -61,22 +67,44 @@ func (r *revocations) add(list []directory.Revocation, opts Options, now int64) 
 			return directory.ErrTooMany
 		}
 	}
+	kept, err := true, error(nil)
+	if r.file != nil {
+		kept, err = r.file.add(list, func() []directory.Revocation { return r.liveLocked(now) })
+	}
+	if !kept {
+		return fmt.Errorf("%w: %w", directory.ErrUnavailable, err)
+	}
+	for _, given := range list {
+		r.putLocked(given, now)
+	}
+	return err
+}
+
+// liveLocked is what has not expired, in the order of recording.
+func (r *revocations) liveLocked(now int64) (list []directory.Revocation) {
+	for i := range r.log {
+		if !r.log[i].expired(now) {
+			list = append(list, r.log[i].Revocation)
+		}
+	}
+	return list
+}
+
+// putLocked records one revocation; now is in ms since the epoch.
+func (r *revocations) putLocked(given directory.Revocation, now int64) {
 	if r.apps == nil {
 		r.apps, r.targets = make(map[string]int), make(map[target]uint64)
 	}
-	for _, given := range list {
-		given.App, given.Key, given.Target = strings.Clone(given.App), strings.Clone(given.Key), strings.Clone(given.Target)
-		r.last++
-		next := revocation{r.last, given}
-		if i := r.replacedLocked(&next, now); i >= 0 {
-			r.forgetLocked(&r.log[i])
-			r.log = slices.Delete(r.log, i, i+1)
-		}
-		r.log = append(r.log, next)
-		r.targets[target{given.Key, given.Target}] = next.number
-		r.apps[given.App]++
+	given.App, given.Key, given.Target = strings.Clone(given.App), strings.Clone(given.Key), strings.Clone(given.Target)
+	r.last++
+	next := revocation{r.last, given}
+	if i := r.replacedLocked(&next, now); i >= 0 {
+		r.forgetLocked(&r.log[i])
+		r.log = slices.Delete(r.log, i, i+1)
 	}
-	return nil
+	r.log = append(r.log, next)
+	r.targets[target{given.Key, given.Target}] = next.number
+	r.apps[given.App]++
 }
 
 // fitsLocked reports whether there is room for what does not take another's place.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"math"
 	"time"
+	"unsafe"
 
 	"letshare-server/internal/engine"
 	"letshare-server/internal/pubsub"
@@ -26,6 +27,18 @@ func (e *Engine) Append(a *engine.Append, done func(engine.Result)) {
 	} else {
 		e.store.opts.Backing.Append(a, done)
 	}
+}
+
+// Prompt reports that a channel is in memory alone. It implements engine.Prompt.
+func (e *Engine) Prompt(channel pubsub.ChannelID) bool {
+	if e.store.opts.Backing == nil {
+		return true
+	}
+	if c := e.store.lockExisting(channel); c != nil {
+		defer c.mu.Unlock()
+		return !c.backed
+	}
+	return !e.store.backs(e.store.opts.Policy(channel))
 }
 
 // valid fails if a could not be done at any time.
@@ -158,7 +171,9 @@ func (c *channel) apply(a *engine.Append, now int64) engine.Result {
 // add gives the entries their serials, puts them in the log and leaves them in scratch for
 // Deliver. It also returns the counter of the first serial.
 func (c *channel) add(drafts []engine.Draft, now int64) (r engine.Result, counter int32) {
-	r.Serials = make([]pubsub.Serial, len(drafts))
+	if len(drafts) > 1 {
+		r.Serials = make([]pubsub.Serial, len(drafts))
+	}
 	before := c.log.n
 	for i := range drafts {
 		d := &drafts[i]
@@ -166,8 +181,12 @@ func (c *channel) add(drafts []engine.Draft, now int64) (r engine.Result, counte
 		if i == 0 {
 			r.Timestamp, counter = c.lastMs, int32(c.lastCounter)
 		}
-		r.Serials[i] = serial
 		e := draftEntry(d, serial, c.tail, r.Timestamp)
+		if len(drafts) > 1 {
+			r.Serials[i] = serial
+		} else {
+			r.Serials = unsafe.Slice(&e.Serial, 1) // which nobody changes either
+		}
 		if !d.Unlogged {
 			c.log.push(e)
 			c.tail = serial

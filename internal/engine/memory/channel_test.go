@@ -191,8 +191,8 @@ func TestKnownMsgSerialsAreThoseThatCame(t *testing.T) {
 				now += rng.Int64N(30_000)
 				n.expire(now)
 			}
-			if len(n.results) > maxResults || len(n.ranges) > maxRanges {
-				t.Fatalf("%d results, %d ranges", len(n.results), len(n.ranges))
+			if n.results.n > maxResults || len(n.ranges) > maxRanges {
+				t.Fatalf("%d results, %d ranges", n.results.n, len(n.ranges))
 			}
 		}
 		for m := range next + 10 {

@@ -178,14 +178,8 @@ func (s *Store) shedIDs() {
 type connectionNotes struct {
 	age
 	id      string
-	results []result // the newest, by msgSerial
-	ranges  []span   // those before, by msgSerial; they neither touch nor overlap
-}
-
-type result struct {
-	msgSerial int64
-	noted     int64 // ms
-	outcome
+	results results // the newest
+	ranges  []span  // those before, by msgSerial; they neither touch nor overlap
 }
 
 // span is a range of msgSerials each of which was appended to this channel.
@@ -197,48 +191,36 @@ type span struct {
 func (n *connectionNotes) cost() int64 { return connectionCost + int64(len(n.id)) }
 
 func (n *connectionNotes) size() int64 {
-	return int64(len(n.results)*resultCost + len(n.ranges)*rangeCost)
+	return int64(n.results.n*resultCost + len(n.ranges)*rangeCost)
 }
 
 func (n *connectionNotes) detach(c *channel) { delete(c.connections, n.id) }
 
 func (n *connectionNotes) oldest() (int64, bool) {
 	switch {
-	case len(n.ranges) > 0 && len(n.results) > 0:
-		return min(n.ranges[0].noted, n.results[0].noted), true
+	case len(n.ranges) > 0 && n.results.n > 0:
+		return min(n.ranges[0].noted, n.results.at(0).noted), true
 	case len(n.ranges) > 0:
 		return n.ranges[0].noted, true
-	case len(n.results) > 0:
-		return n.results[0].noted, true
+	case n.results.n > 0:
+		return n.results.at(0).noted, true
 	}
 	return 0, false
 }
 
 // find reports whether msgSerial was seen; the outcome may be empty.
 func (n *connectionNotes) find(msgSerial int64) (o outcome, known bool) {
-	if last := len(n.results) - 1; last >= 0 && msgSerial > n.results[last].msgSerial {
+	if last := n.results.n - 1; last >= 0 && msgSerial > n.results.at(last).msgSerial {
 		return outcome{}, false
 	}
-	if i, found := n.search(msgSerial); found {
-		return n.results[i].outcome, true
+	if i, found := n.results.search(msgSerial); found {
+		return n.results.at(i).outcome, true
 	}
 	i := n.rangeAfter(msgSerial)
 	if i > 0 && n.ranges[i-1].last >= msgSerial {
 		return outcome{ms: n.ranges[i-1].noted}, true
 	}
 	return outcome{}, false
-}
-
-func (n *connectionNotes) search(msgSerial int64) (i int, found bool) {
-	return slices.BinarySearchFunc(n.results, msgSerial, func(r result, m int64) int {
-		switch {
-		case r.msgSerial < m:
-			return -1
-		case r.msgSerial > m:
-			return 1
-		}
-		return 0
-	})
 }
 
 // rangeAfter is the index of the first range that begins after msgSerial.
@@ -253,24 +235,26 @@ func (n *connectionNotes) rangeAfter(msgSerial int64) int {
 }
 
 func (n *connectionNotes) add(r result) {
-	if last := len(n.results) - 1; last < 0 || r.msgSerial > n.results[last].msgSerial {
-		n.results = append(n.results, r)
-	} else if i, found := n.search(r.msgSerial); !found {
-		n.results = slices.Insert(n.results, i, r)
-	}
-	if len(n.results) > maxResults {
-		old := n.dropResult()
-		n.remember(old.msgSerial, old.noted)
-		if len(n.ranges) > maxRanges {
-			n.ranges = slices.Delete(n.ranges, 0, 1)
+	if last := n.results.n - 1; last < 0 || r.msgSerial > n.results.at(last).msgSerial {
+		if n.results.n == maxResults {
+			n.forgetResult()
+		}
+		n.results.push(r)
+	} else if i, found := n.results.search(r.msgSerial); !found {
+		n.results.insert(i, r)
+		if n.results.n > maxResults {
+			n.forgetResult()
 		}
 	}
 }
 
-func (n *connectionNotes) dropResult() result {
-	r := n.results[0]
-	n.results = n.results[1:]
-	return r
+// forgetResult makes a range of the oldest result.
+func (n *connectionNotes) forgetResult() {
+	old := n.results.pop()
+	n.remember(old.msgSerial, old.noted)
+	if len(n.ranges) > maxRanges {
+		n.ranges = slices.Delete(n.ranges, 0, 1)
+	}
 }
 
 // remember adds a msgSerial to the ranges.
@@ -300,8 +284,8 @@ func (n *connectionNotes) remember(msgSerial, noted int64) {
 
 func (n *connectionNotes) expire(now int64) {
 	before := now - engine.LiveWindow.Milliseconds()
-	for len(n.results) > 0 && n.results[0].noted < before {
-		n.dropResult()
+	for n.results.n > 0 && n.results.at(0).noted < before {
+		n.results.pop()
 	}
 	for len(n.ranges) > 0 && n.ranges[0].noted < before {
 		n.ranges = slices.Delete(n.ranges, 0, 1)
@@ -311,12 +295,12 @@ func (n *connectionNotes) expire(now int64) {
 // shed makes a range of the oldest result, which costs nothing if it joins the last range;
 // the ranges before it are forgotten. When only ranges are left it forgets them.
 func (n *connectionNotes) shed() (forgotten int) {
-	if len(n.results) == 0 {
+	if n.results.n == 0 {
 		forgotten = len(n.ranges)
 		n.ranges = nil
 		return forgotten
 	}
-	old := n.dropResult()
+	old := n.results.pop()
 	n.remember(old.msgSerial, old.noted)
 	if extra := len(n.ranges) - 1; extra > 0 {
 		n.ranges = slices.Delete(n.ranges, 0, extra)

@@ -24,7 +24,7 @@ type item struct {
 	msgSerial  int64
 	own        bool // connection is the engine's own: the Append has no id
 	client     string
-	deadline   int64 // ms in the store's time
+	deadline   int64 // ms in this process's time
 	counts     [4]int
 	args       []string // entries, preconditions, puts, bounds
 	spaces     [4]bool  // of records that it touches
@@ -60,9 +60,9 @@ func (e *Engine) item(a *engine.Append, done func(engine.Result)) (*item, error)
 		counts:     [4]int{len(a.Entries), len(a.Preconditions), len(a.Puts), len(a.Bounds)},
 		expiry:     now.Add(e.opts.Timeout),
 	}
-	it.deadline = millis(it.expiry.Add(e.clock.offset()).Add(e.skewed()))
+	it.deadline = millis(it.expiry.Add(e.skewed()))
 	if !a.Deadline.IsZero() {
-		it.deadline = min(it.deadline, millis(a.Deadline.Add(e.clock.offset())))
+		it.deadline = min(it.deadline, millis(a.Deadline))
 	}
 	if it.connection == "" && it.client == "" {
 		it.connection, it.msgSerial, it.own = e.instance, e.sequence.Add(1), true
@@ -122,8 +122,9 @@ func (e *Engine) item(a *engine.Append, done func(engine.Result)) (*item, error)
 // itemOverhead is what an Append costs in the queue besides its bytes.
 const itemOverhead = 512
 
-// head is the argument before those of the Append; again says that it may have been applied.
-func (it *item) head(connectionKey int, again bool) string {
+// head is the argument before those of the Append; again says that it may have been applied,
+// offset how many ms the store's clock is ahead of ours.
+func (it *item) head(connectionKey int, again bool, offset int64) string {
 	flags := byte(0)
 	if again {
 		flags |= flagAgain
@@ -136,7 +137,7 @@ func (it *item) head(connectionKey int, again bool) string {
 	}
 	b := make([]byte, 0, 32)
 	b = append(b, flags)
-	b = appendUint(b, it.deadline, 6)
+	b = appendUint(b, min(max(it.deadline+offset, 1), maxMillis), 6)
 	b = binary.BigEndian.AppendUint16(b, uint16(connectionKey))
 	b = appendUint(b, it.msgSerial, 6)
 	for _, n := range it.counts {
@@ -158,6 +159,7 @@ type call struct {
 // prepare makes keys and arguments.
 func (c *call) prepare(e *Engine, id pubsub.ChannelID) {
 	k := c.queue.keys
+	offset := e.runs.shard(e.shardOf(c.queue.slot)).clock.offset()
 	c.keys = append(c.keys, k.state, k.log())
 	h := callHeader{policy: e.opts.Policy(id), appends: len(c.items)}
 	key := func(name string) int {
@@ -200,7 +202,7 @@ func (c *call) prepare(e *Engine, id pubsub.ChannelID) {
 				h.plain = !e.long.take(c.keys[n-1]) && h.plain
 			}
 		}
-		c.args = append(c.args, it.head(n, c.again[i]))
+		c.args = append(c.args, it.head(n, c.again[i], offset))
 		if it.client != "" {
 			c.args = append(c.args, it.client)
 		}

@@ -220,7 +220,7 @@ func (ap *appender) deliver(calls []*call) (any bool) {
 // answer gives the items of a call their results.
 func (ap *appender) answer(c *call, text string, start time.Time, elapsed time.Duration) {
 	r := reader{b: text}
-	ap.e.clock.learn(int64(r.uint(6))-ap.e.skew.Load(), start, elapsed)
+	ap.e.runs.shard(ap.e.shardOf(c.queue.slot)).clock.learn(int64(r.uint(6))-ap.e.skew.Load(), start, elapsed)
 	for range r.int(1) {
 		if n := r.int(2); n > 0 && n <= len(c.keys) {
 			ap.e.long.add(c.keys[n-1])

@@ -98,10 +98,14 @@ func (e *Engine) catch(s *subscription) bool {
 			continue
 		}
 		if err != nil {
-			if !errors.Is(err, engine.ErrUnavailable) {
-				e.opts.Log.Error("read what a channel is missing", "channel", s.id, "error", err)
+			if errors.Is(err, engine.ErrUnavailable) {
+				return false
 			}
-			return false
+			e.opts.Log.Error("read what a channel is missing", "channel", s.id, "error", err)
+			if !e.lost(s) {
+				return false
+			}
+			continue
 		}
 		s.mu.Lock()
 		if s.closed {

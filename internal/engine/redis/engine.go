@@ -102,7 +102,6 @@ type Engine struct {
 	life context.Context // ends with Run, or Close
 	end  context.CancelFunc
 
-	clock    clock
 	skew     atomic.Int64 // ms; only tests have any
 	runs     runs
 	appender appender
@@ -330,7 +329,7 @@ func runID(ctx context.Context, c rueidis.CoreClient) (string, error) {
 	return strings.Clone(id), nil
 }
 
-// clock is how far the store's clock is from this process's.
+// clock is how far a shard's clock is from this process's.
 type clock struct {
 	mu      sync.Mutex
 	millis  int64         // store's minus ours
@@ -349,10 +348,18 @@ func (c *clock) learn(storeMillis int64, start time.Time, elapsed time.Duration)
 	c.quality, c.learned = elapsed, start
 }
 
-func (c *clock) offset() time.Duration {
+// restart is learn, of another process and perhaps another machine.
+func (c *clock) restart(storeMillis int64, start time.Time, elapsed time.Duration) {
+	c.mu.Lock()
+	c.learned = time.Time{}
+	c.mu.Unlock()
+	c.learn(storeMillis, start, elapsed)
+}
+
+func (c *clock) offset() int64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return time.Duration(c.millis) * time.Millisecond
+	return c.millis
 }
 
 type counters struct {

@@ -225,3 +225,33 @@ func TestIDsTakeBoundedRoom(t *testing.T) {
 		}
 	}
 }
+
+// TestDeadlinesAreInTheTimeOfRedis makes a node believe that Redis' clock is an hour behind,
+// and then that it is right.
+func TestDeadlinesAreInTheTimeOfRedis(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	e := node(t, redisclient.Options{Addresses: []string{s.Addr}}, testOptions(""))
+	ch := pubsub.ChannelID{App: "app", Name: "ch"}
+	put := func(deadline time.Time) error {
+		results := make(chan engine.Result, 1)
+		e.Append(&engine.Append{Channel: ch, Deadline: deadline, Entries: []engine.Draft{{Kind: engine.KindMessage, Body: message("m")}}},
+			func(r engine.Result) { results <- r })
+		return (<-results).Err
+	}
+	if err := put(time.Now().Add(time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	clock := &e.runs.shard("").clock
+	if offset := clock.offset(); offset < -10_000 || offset > 10_000 {
+		t.Errorf("on one machine: %d ms", offset)
+	}
+	clock.restart(time.Now().Add(-time.Hour).UnixMilli(), time.Now(), 0)
+	if err := put(time.Now().Add(time.Minute)); !errors.Is(err, engine.ErrDeadline) {
+		t.Errorf("got %v, want ErrDeadline", err)
+	}
+	clock.restart(time.Now().UnixMilli(), time.Now(), 0)
+	if err := put(time.Now().Add(time.Minute)); err != nil {
+		t.Error(err)
+	}
+}

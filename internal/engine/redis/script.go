@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -96,6 +97,7 @@ type runs struct {
 type shardRun struct {
 	asking sync.Mutex // one asks at a time
 	run    atomic.Pointer[run]
+	clock  clock
 }
 
 func (r *runs) shard(name string) *shardRun {
@@ -135,13 +137,18 @@ func (e *Engine) currentRun(ctx context.Context, key string, slot uint16, stale 
 	}
 	var r *run
 	err := e.client.Dedicated(func(c rueidis.DedicatedClient) error {
+		start := time.Now()
 		text, err := c.Do(ctx, c.B().Eval().Script("return redis.call('INFO', 'server')").Numkeys(1).Key(key).Build()).ToString()
 		if err != nil {
 			return err
 		}
-		id := redisclient.Info(text)["run_id"]
+		info := redisclient.Info(text)
+		id := info["run_id"]
 		if id == "" {
 			return errors.New("engine: INFO of Redis has no run_id")
+		}
+		if micros, err := strconv.ParseInt(info["server_time_usec"], 10, 64); err == nil {
+			shard.clock.restart(micros/1000, start, time.Since(start))
 		}
 		r = newRun(id, e.skew.Load())
 		for i := range r.text {

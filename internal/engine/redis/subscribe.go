@@ -123,6 +123,7 @@ func (s *subscription) receive(payload string) {
 	r := reader{b: payload}
 	if v := r.uint(1); v != 1 {
 		s.e.opts.Log.Error("live entries of an unknown version", "channel", s.id, "version", v)
+		s.e.catchUp(s)
 		return
 	}
 	delivered, behind := false, false

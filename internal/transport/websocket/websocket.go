@@ -128,8 +128,13 @@ func requestedFormat(q url.Values) wire.Format {
 
 // frame encodes pm with the header of its frame.
 func frame(f wire.Format, pm *wire.ProtocolMessage) []byte {
-	b := socket.BeginFrame(make([]byte, 0, 256))
-	return socket.EndFrame(wire.Append(b, f, pm), 0, opcode(f))
+	return appendFrame(make([]byte, 0, 256), f, pm)
+}
+
+// appendFrame appends pm with the header of its frame to dst.
+func appendFrame(dst []byte, f wire.Format, pm *wire.ProtocolMessage) []byte {
+	start := len(dst)
+	return socket.EndFrame(wire.Append(socket.BeginFrame(dst), f, pm), start, opcode(f))
 }
 
 func opcode(f wire.Format) socket.Opcode {
@@ -179,7 +184,6 @@ func (c *conn) Message(op socket.Opcode, payload []byte) {
 		format = wire.MsgPack
 	}
 	pm := protocolMessages.Get().(*wire.ProtocolMessage)
-	pm.Reset()
 	if err := wire.DecodeInto(pm, format, payload); err != nil {
 		c.session.EndTurn(&c.turn) // what came before it is acknowledged
 		c.Close(disconnected(pubsub.ErrorFor(err)))
@@ -222,13 +226,24 @@ func disconnected(e *pubsub.Error) *wire.ProtocolMessage {
 
 // Send implements session.Transport.
 func (c *conn) Send(pm *wire.ProtocolMessage, more bool) {
-	b := frame(c.format, pm)
+	s := scratches.Get().(*[]byte)
+	b := appendFrame((*s)[:0], c.format, pm)
 	if more {
-		c.ws.Outbox().Queue(b)
+		c.ws.Outbox().QueueCopy(b)
 	} else {
-		c.ws.Outbox().Put(b)
+		c.ws.Outbox().PutCopy(b)
 	}
+	if cap(b) <= keptScratch {
+		*s = b
+	}
+	scratches.Put(s)
 }
+
+// scratches are buffers for frames on their way into an outbox.
+var scratches = sync.Pool{New: func() any { return new(make([]byte, 0, 512)) }}
+
+// keptScratch is the capacity up to which such a buffer is used again.
+const keptScratch = 8 << 10
 
 // Deliver implements session.Transport.
 func (c *conn) Deliver(gate *outbox.Gate, frames []byte, more bool) {
