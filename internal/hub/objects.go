@@ -45,6 +45,17 @@ type PublishObjects struct {
 	Since        time.Time
 }
 
+// size is that of what is asked for, as limits count it.
+func (q *PublishObjects) size() (n int) {
+	for _, m := range q.Items {
+		n += m.Size()
+	}
+	for _, r := range q.Requests {
+		n += (&pubsub.ObjectMessage{Operation: r.Operation}).Size()
+	}
+	return n
+}
+
 // PublishedObjects is the outcome of a PublishObjects.
 type PublishedObjects struct {
 	Published
@@ -70,7 +81,7 @@ func (h *Hub) PublishObjects(ctx context.Context, turn *Turn, q *PublishObjects)
 	batch := &pubsub.Batch{ConnectionID: q.ConnectionID, ClientID: q.Grant.ClientID, Objects: q.Items}
 	key, err := h.checkObjects(q, batch, &rule, &limits)
 	if err == nil && count > 0 {
-		err = h.pace(&limits, id, count, batch.Size())
+		err = h.pace(&limits, id, count, q.size())
 	}
 	if err != nil {
 		counts.Refused(transport, stats.Objects, count)
@@ -185,7 +196,7 @@ func (h *Hub) checkObjects(q *PublishObjects, batch *pubsub.Batch, rule *auth.Na
 		}
 		ids = append(ids, r.ID)
 	}
-	if size := batch.Size(); size > limits.messageBytes {
+	if size := q.size(); size > limits.messageBytes {
 		return none, h.tooLarge(q.Grant.App, size, limits.messageBytes)
 	}
 	return identifyOthers("object", ids, q.ConnectionID, q.MsgSerial, batch)
@@ -399,7 +410,7 @@ type ReadObject struct {
 // CodeObjectNotFound, CodeObjectUnreadable, CodeObjectPathUnmatched, CodeObjectNotProcessable, CodeUnavailable.
 func (h *Hub) ReadObject(ctx context.Context, q *ReadObject) (*pubsub.ObjectView, error) {
 	rule := h.opts.Namespace(q.Grant.App, q.Channel.Base)
-	if q.Channel.Qualifier != "" || q.Grant.Ops(q.Channel.Resource())&objectReaders == 0 {
+	if q.Channel.Qualifier != "" || !q.Grant.Allows(auth.OpObjectSubscribe, q.Channel.Resource()) {
 		return nil, denied("read the objects of", q.Channel)
 	}
 	if err := admit(&rule, q.Grant); err != nil {
@@ -415,6 +426,3 @@ func (h *Hub) ReadObject(ctx context.Context, q *ReadObject) (*pubsub.ObjectView
 	}
 	return pool.View(cmp.Or(q.ObjectID, pubsub.RootObject), q.Path)
 }
-
-// objectReaders are the operations of which one is needed to read objects.
-var objectReaders = auth.Ops(auth.OpObjectSubscribe, auth.OpSubscribe)

@@ -181,6 +181,11 @@ func unmatched(path string) *pubsub.Error {
 func (p Pool) View(from, path string) (*pubsub.ObjectView, error) {
 	steps := ParsePath(path)
 	switch o := p[from]; {
+	case o == nil && from == pubsub.RootObject:
+		if len(steps) == 0 {
+			return &pubsub.ObjectView{ID: from, IsMap: true}, nil
+		}
+		return nil, unmatched(path)
 	case o == nil:
 		return nil, pubsub.Errorf(pubsub.CodeObjectNotFound, "object not found: %s", clipped(from))
 	case o.Deleted:
