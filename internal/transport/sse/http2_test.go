@@ -30,6 +30,7 @@ func TestStreamsWorkOverHTTP2(t *testing.T) {
 		if got := again.next().message(t).Data; got != "two" {
 			t.Errorf("resumed with %q", got)
 		}
+		waitFor(t, "the stream to be listed", func() bool { return len(k.door.Streams()) == 1 })
 		for _, s := range k.door.Streams() {
 			s.Evict(pubsub.NewError(pubsub.CodeTokenRevoked, "revoked"))
 		}
