@@ -71,7 +71,7 @@ type Server struct {
 	Port           string        `yaml:"port" doc:"TCP port. 0: any free one."`
 	TrustedProxies []string      `yaml:"trusted_proxies" doc:"Addresses or networks (10.0.0.0/8) of reverse proxies whose X-Forwarded-For is believed."`
 	ShutdownGrace  time.Duration `yaml:"shutdown_grace" doc:"How long a stopping server lets connections finish."`
-	Poller         string        `yaml:"poller" doc:"How TCP sockets, WebSockets above all, wait for bytes. parked: a small goroutine each. epoll: none, they are in epoll sets; on Linux only."`
+	Poller         string        `yaml:"poller" doc:"How TCP sockets, WebSockets above all, wait for bytes. epoll: in epoll sets, on Linux; elsewhere it is parked. parked: in a small goroutine each."`
 }
 
 // JWT is about the tokens of LetShare's door.
@@ -265,7 +265,7 @@ type Limits struct {
 func Default(mode Mode) Config {
 	c := Config{
 		Mode:   mode,
-		Server: Server{Port: "8080", ShutdownGrace: 10 * time.Second, Poller: "parked"},
+		Server: Server{Port: "8080", ShutdownGrace: 10 * time.Second, Poller: "epoll"},
 		JWT:    JWT{Secret: "letshare-jwt-secret-key-2024", ExpirationHours: 720, EnforceRoom: true},
 		CORS: CORS{AllowedOrigins: []string{
 			"http://localhost:3000", "http://localhost:5173", "https://letshare.fun",
