@@ -105,7 +105,7 @@ func (s *Session) commit() bool {
 	if s.committed {
 		return true
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), directoryTimeout)
+	ctx, cancel := withTimeout(context.Background(), directoryTimeout)
 	defer cancel()
 	err := s.manager.opts.Directory.Commit(ctx, s.id, s.generation)
 	switch {
@@ -187,7 +187,7 @@ func (s *Session) TransportClosed() {
 	m := s.manager
 	m.open.Add(-1)
 	m.opts.Metrics.SessionClosed()
-	ctx, cancel := context.WithTimeout(context.Background(), directoryTimeout)
+	ctx, cancel := withTimeout(context.Background(), directoryTimeout)
 	defer cancel()
 	if s.superseded.Load() {
 		return
