@@ -65,6 +65,8 @@ type Hub struct {
 	messageRates, byteRates limit.Buckets[pubsub.ChannelID] // of what is published
 	tokenRates              limit.Buckets[publisher]
 
+	recent recent // bases of deltas
+
 	changing [changeQueues]chan struct{} // each holds a token while a message is being changed: inQueue
 
 	appsMu      sync.Mutex     // comes after a shard's mu; nothing is locked under it

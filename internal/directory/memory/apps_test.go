@@ -54,7 +54,7 @@ func TestTheContractWithAFile(t *testing.T) {
 			t.Fatal(err)
 		}
 		return directorytest.Harness{A: s.Node(nodeA), B: s.Node(nodeB), NodeA: nodeA, NodeB: nodeB, Now: c.Now, Advance: c.Advance,
-			KillA: func() { s.bury(s.node(nodeA)) }}
+			KillA: func() { s.Bury(nodeA) }}
 	})
 }
 

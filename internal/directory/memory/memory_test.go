@@ -37,7 +37,7 @@ func TestTheContract(t *testing.T) {
 		c := newClock()
 		s := NewStore(Options{Now: c.Now})
 		return directorytest.Harness{A: s.Node(nodeA), B: s.Node(nodeB), NodeA: nodeA, NodeB: nodeB, Now: c.Now, Advance: c.Advance,
-			KillA: func() { s.bury(s.node(nodeA)) }}
+			KillA: func() { s.Bury(nodeA) }}
 	})
 }
 

@@ -48,6 +48,9 @@ func (d *Directory) Inhabited(_ context.Context, id string) ([]pubsub.ChannelID,
 	return slices.Clone(sh.inhabited[id]), nil
 }
 
+// Bury takes a node for gone, as the others of a cluster do when one ends: see bury.
+func (s *Store) Bury(n directory.Node) { s.bury(s.node(n)) }
+
 // bury ends what a node has that is gone: connections become orphans, what it counts on channels
 // is counted no more.
 func (s *Store) bury(n *node) {
