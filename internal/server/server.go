@@ -25,6 +25,7 @@ import (
 	"letshare-server/internal/directory"
 	"letshare-server/internal/engine"
 	"letshare-server/internal/engine/disk"
+	"letshare-server/internal/front"
 	"letshare-server/internal/guard"
 	"letshare-server/internal/hub"
 	"letshare-server/internal/letshare"
@@ -259,11 +260,21 @@ func build(c config.Config, secrets config.Secrets, log *slog.Logger, wrap func(
 }
 
 // serve answers on l until it is closed.
-func (s *Server) serve(l net.Listener, secure bool) error {
+func (s *Server) serve(ctx context.Context, l net.Listener, secure bool) error {
 	if secure {
 		return s.http.ServeTLS(socket.ForTLS(l), "", "")
 	}
-	return s.http.Serve(l)
+	if _, ok := l.(*net.TCPListener); !ok {
+		return s.http.Serve(l)
+	}
+	first := front.New(l, front.Options{
+		Handler: s.http.Handler, Paths: webSocketPaths, Workers: s.poller.Workers(), HeaderTime: headerTime,
+		ConnContext: s.guard.ConnContext, ConnState: s.guard.ConnState, Log: s.log,
+	})
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() { _ = first.Run(ctx) }) // Serve returns why it ended
+	return s.http.Serve(first)
 }
 
 // sendBuffer is SO_SNDBUF of HTTP connections, in bytes, as of WebSockets: what a client that
@@ -453,7 +464,9 @@ func (s *Server) Listen() (net.Listener, error) {
 }
 
 func listen(address, setting string) (net.Listener, error) {
-	l, err := net.Listen("tcp", address)
+	// Whoever is silent is noticed by pings, idle times and what is not acknowledged, all of
+	// them sooner than by TCP's own probes, which cost four system calls for each connection.
+	l, err := (&net.ListenConfig{KeepAlive: -1}).Listen(context.Background(), "tcp", address)
 	if err != nil {
 		return nil, fmt.Errorf("cannot listen on %s: %w (set %s to a free port)", address, err, setting)
 	}
@@ -555,7 +568,7 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 	})
 	serve := func(l net.Listener, secure bool) {
 		wg.Go(func() {
-			if err := s.serve(l, secure); !errors.Is(err, http.ErrServerClosed) {
+			if err := s.serve(work, l, secure); !errors.Is(err, http.ErrServerClosed) {
 				failed <- err
 			}
 		})

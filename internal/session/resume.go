@@ -134,7 +134,7 @@ func (s *Session) commit() bool {
 	if s.committed.Load() {
 		return true
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), directoryTimeout)
+	ctx, cancel := withTimeout(context.Background(), directoryTimeout)
 	defer cancel()
 	err := s.manager.opts.Directory.Commit(ctx, s.id, s.generation)
 	switch {
