@@ -345,7 +345,7 @@ func (d *Directory) Inhabit(ctx context.Context, id string, channels ...pubsub.C
 	}
 	ctx, cancel := d.bounded(ctx)
 	defer cancel()
-	_, _, err := d.eval(ctx, scriptInhabit, d.keys.connection(id)[1:], encodeChannels(channels)...)
+	_, _, err := d.eval(ctx, scriptAdd, d.keys.connection(id)[1:], encodeChannels(channels)...)
 	return err
 }
 
@@ -356,9 +356,7 @@ func (d *Directory) Vacate(ctx context.Context, id string, channels ...pubsub.Ch
 	}
 	ctx, cancel := d.bounded(ctx)
 	defer cancel()
-	_, err := d.do(ctx, func() rueidis.Completed {
-		return d.client.B().Srem().Key(d.keys.connection(id)[1]).Member(encodeChannels(channels)...).Build()
-	})
+	_, _, err := d.eval(ctx, scriptRemove, d.keys.connection(id)[1:], append([]string{"SREM"}, encodeChannels(channels)...)...)
 	return err
 }
 

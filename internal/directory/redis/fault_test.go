@@ -20,11 +20,18 @@ import (
 // full reports whether times are judged as on a machine that does nothing else.
 var full = os.Getenv("CHAOS") != ""
 
-// faultOptions are those of a server, with leases that are over soon.
+// faultOptions have leases that are over soon.
 func faultOptions(prefix string) Options {
 	o := testOptions(prefix)
-	o.Timeout, o.Lease, o.heartbeat = 0, 2*time.Second, 100*time.Millisecond
+	o.Lease, o.heartbeat, o.tending = 2*time.Second, 100*time.Millisecond, 100*time.Millisecond
 	return o
+}
+
+// impatient is a context of an operation that takes as long as one of a server may.
+func impatient(t *testing.T) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), DefaultTimeout)
+	t.Cleanup(cancel)
+	return ctx
 }
 
 // soon judges a time of which the limits are those of a machine that does nothing else.
@@ -132,7 +139,7 @@ func (d *directories) away(t *testing.T) {
 		for name, f := range operations(node, "away"+n, pubsub.ChannelID{App: "away", Name: n}) {
 			wg.Go(func() {
 				start := time.Now()
-				if err := f(t.Context()); !errors.Is(err, directory.ErrUnavailable) {
+				if err := f(impatient(t)); !errors.Is(err, directory.ErrUnavailable) {
 					t.Errorf("%s: got %v", name, err)
 				}
 				soon(t, name+" fails", time.Since(start), time.Second)
@@ -140,7 +147,7 @@ func (d *directories) away(t *testing.T) {
 		}
 		// Without an answer nobody knows.
 		wg.Go(func() {
-			if _, err := node.PutApp(t.Context(), "away"+n, 0, []byte("1"), 0); err == nil || errors.Is(err, directory.ErrConflict) {
+			if _, err := node.PutApp(impatient(t), "away"+n, 0, []byte("1"), 0); err == nil || errors.Is(err, directory.ErrConflict) {
 				t.Errorf("PutApp: got %v", err)
 			}
 		})
@@ -172,14 +179,14 @@ func TestFaultsOfOneServer(t *testing.T) {
 			wg.Go(func() {
 				id := fmt.Sprint("many", i)
 				for _, f := range operations(d.b, id, pubsub.ChannelID{App: "many", Name: id}) {
-					_ = f(t.Context())
+					_ = f(impatient(t))
 					return // one of them, at random
 				}
 			})
 		}
 		wg.Wait()
 		// A node that left meanwhile left, and nothing else has changed when Redis is back.
-		if err := d.a.Adjust(t.Context(), ch, d.a.node, pubsub.Occupancy{}.Minus(pubsub.OccupancyOf(pubsub.ModeSubscribe))); !errors.Is(err, directory.ErrUnavailable) {
+		if err := d.a.Adjust(impatient(t), ch, d.a.node, pubsub.Occupancy{}.Minus(pubsub.OccupancyOf(pubsub.ModeSubscribe))); !errors.Is(err, directory.ErrUnavailable) {
 			t.Errorf("Adjust: got %v", err)
 		}
 		time.Sleep(time.Until(stopped.Add(d.a.opts.Lease + time.Second/2))) // longer than a lease: nobody is taken for gone
@@ -301,6 +308,10 @@ func TestFaultsOfOneServer(t *testing.T) {
 			t.Errorf("got %+v, %v", c, err)
 		}
 		d.normal(t, "normal")
+		if a, b := d.a.Stats(), d.b.Stats(); a.Returned != 1 || b.Buried != 1 || a.Buried+b.Returned != 0 || a.Watched == 0 || time.Since(a.Heard) > time.Minute {
+			t.Errorf("figures: %+v, %+v", a, b)
+		}
+		eventually(t, "nothing waits", func() bool { return d.a.Stats().Waiting == 0 })
 	})
 	t.Run("Late", func(t *testing.T) {
 		t.Parallel()
@@ -310,7 +321,7 @@ func TestFaultsOfOneServer(t *testing.T) {
 		must(t, works(d, d.a))
 		p.Delay(1200 * time.Millisecond)
 		c := directory.Connection{ID: "late", App: "late"}
-		if err := d.a.Create(t.Context(), c, 1); !errors.Is(err, directory.ErrUnavailable) {
+		if err := d.a.Create(impatient(t), c, 1); !errors.Is(err, directory.ErrUnavailable) {
 			t.Errorf("Create: got %v", err)
 		}
 		p.Delay(0)
@@ -348,6 +359,14 @@ func TestFaultsOfOneServer(t *testing.T) {
 func primaryOfAShardKilled(t *testing.T, c *redistest.Cluster, to redisclient.Options) {
 	d := two(t, to, to, faultOptions(""))
 	must(t, works(d, d.a))
+	from := c.Owner(d.b.keys.notices(d.b.id))
+	for _, to := range c.Servers[:3] {
+		if to != from {
+			c.MoveSlot(d.b.keys.notices(d.b.id), to, nil)
+			break
+		}
+	}
+	d.normal(t, "normal after a slot moved")
 	for i, key := range []string{d.b.keys.notices(d.b.id), d.a.keys.connection("c")[0]} {
 		if i > 0 && !full {
 			break

@@ -306,9 +306,6 @@ const (
 	// nothing changed. The store keeps it for three times as long.
 	reportInterval = 5 * time.Minute
 
-	// reportLook is the time between two looks at what is to be told.
-	reportLook = 10 * time.Second
-
 	// reportBatch is how many channels are told of in one go.
 	reportBatch = 256
 )

@@ -2,6 +2,7 @@ package redis
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -62,6 +63,7 @@ type Options struct {
 	Log *slog.Logger
 
 	heartbeat time.Duration // the time between two signs of life
+	tending   time.Duration // the time between two looks at what is to live on
 }
 
 func (o *Options) setDefaults() {
@@ -93,6 +95,9 @@ func (o *Options) setDefaults() {
 	if o.heartbeat == 0 {
 		o.heartbeat = o.Lease / 4
 	}
+	if o.tending == 0 {
+		o.tending = 10 * time.Second
+	}
 }
 
 // Directory is one node's access to Redis.
@@ -111,6 +116,8 @@ type Directory struct {
 	changed    chan pubsub.ChannelID
 	apps       chan struct{} // holds one notice
 	returned   chan struct{} // holds one notice
+
+	buried, comebacks atomic.Int64
 
 	lease   leaseState
 	counts  counts
@@ -148,13 +155,49 @@ func New(ctx context.Context, client rueidis.Client, node directory.Node, opts O
 	}
 	d.counts.channels, d.counts.watched = make(map[pubsub.ChannelID]*tally), make(map[pubsub.ChannelID]struct{})
 	d.touches.until, d.touches.wake = make(map[pubsub.ChannelID]int64), make(chan struct{}, 1)
-	if err := d.measure(ctx); err != nil {
-		return nil, err
+	for try := 1; ; try++ {
+		err := d.measure(ctx)
+		if err == nil {
+			_, err = d.heartbeat(ctx)
+		}
+		if err == nil || try == tries {
+			return d, err
+		}
 	}
-	if _, err := d.heartbeat(ctx); err != nil {
-		return nil, err
+}
+
+// tries is how often New tries to reach Redis, each for the time of one operation.
+const tries = 10
+
+// Stats are figures of a Directory.
+type Stats struct {
+	Heard    time.Time // when Redis last heard that this node lives
+	Buried   int64     // nodes that were gone and that this one buried, since its start
+	Returned int64     // times that this node was taken for gone, or forgotten, since its start
+	Waiting  int       // changes that Redis does not know yet, now
+	Counted  int       // channels where this node counts something, now
+	Watched  int       // channels of whose changes it is told, now
+}
+
+// Stats returns the figures of now.
+func (d *Directory) Stats() Stats {
+	s := Stats{Buried: d.buried.Load(), Returned: d.comebacks.Load()}
+	d.lease.mu.Lock()
+	s.Heard = d.lease.last
+	d.lease.mu.Unlock()
+	c := &d.counts
+	c.mu.Lock()
+	s.Counted, s.Watched = len(c.channels), len(c.watched)
+	for _, t := range c.channels {
+		if t.dirty {
+			s.Waiting++
+		}
 	}
-	return d, nil
+	c.mu.Unlock()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	s.Waiting += len(d.repairs) + len(d.doubtful)
+	return s
 }
 
 // Superseded yields the connections of this node that another generation took over.
@@ -229,7 +272,7 @@ func (d *Directory) use(ctx context.Context, part string) error {
 	if known {
 		return nil
 	}
-	if _, err := d.do(ctx, func() rueidis.Completed { return d.client.B().Sadd().Key(d.keys.used(d.id)).Member(part).Build() }); err != nil {
+	if _, _, err := d.eval(ctx, scriptAdd, []string{d.keys.used(d.id)}, part); err != nil {
 		return err
 	}
 	d.mu.Lock()
@@ -287,13 +330,13 @@ func (d *Directory) mend(ctx context.Context) {
 		case <-ticker.C:
 		}
 		d.mendOnce(ctx)
-		all := time.Since(looked) >= reportLook
+		all := time.Since(looked) >= d.opts.tending
 		if all {
 			looked = time.Now()
-			d.trimIndexes(ctx)
+			d.tend(ctx)
+			_ = d.audit(ctx, &place) // which goes on the next time
 		}
 		d.report(ctx, all)
-		_ = d.audit(ctx, &place) // which goes on the next time
 	}
 }
 
@@ -313,7 +356,10 @@ func (d *Directory) mendOnce(ctx context.Context) {
 		once, cancel := d.bounded(ctx)
 		err := f(once)
 		cancel()
-		if err == nil {
+		if !errors.Is(err, directory.ErrUnavailable) {
+			if err != nil {
+				d.opts.Log.Error("what could not be done in Redis is given up", "error", err)
+			}
 			continue
 		}
 		for j, f := range repairs[i:] {
@@ -335,16 +381,14 @@ func (d *Directory) settleDoubt(ctx context.Context, before directory.Connection
 		return nil
 	}
 	now, err := d.connection(ctx, before.ID, "look")
-	if err != nil {
-		return err
-	}
 	switch is := now.found; {
+	case err != nil:
 	case now.status != statusOK || is.Owner != d.node:
 		_, _, err = d.index(ctx, before.App, d.id, "", before.ID, "remove", "", 0)
 	case is.Owner != before.Owner || is.Generation > before.Generation || before.State == 0:
 		err = d.orphan(ctx, d.id, before.App, before.ID)
 	}
-	if err == nil {
+	if !errors.Is(err, directory.ErrUnavailable) {
 		d.trust(before.ID)
 	}
 	return err

@@ -2,7 +2,7 @@ package redis
 
 import (
 	"context"
-	_ "embed" // the scripts
+	"embed"
 	"errors"
 	"fmt"
 	"strconv"
@@ -14,78 +14,44 @@ import (
 	"letshare-server/internal/redisclient"
 )
 
-//go:embed lua/common.lua
-var luaCommon string
-
-//go:embed lua/connection.lua
-var luaConnection string
-
-//go:embed lua/index.lua
-var luaIndex string
-
-//go:embed lua/heartbeat.lua
-var luaHeartbeat string
-
-//go:embed lua/leave.lua
-var luaLeave string
-
-//go:embed lua/notify.lua
-var luaNotify string
-
-//go:embed lua/orphans.lua
-var luaOrphans string
-
-//go:embed lua/orphan.lua
-var luaOrphan string
-
-//go:embed lua/count.lua
-var luaCount string
-
-//go:embed lua/occupancy.lua
-var luaOccupancy string
-
-//go:embed lua/touch.lua
-var luaTouch string
-
-//go:embed lua/channels.lua
-var luaChannels string
-
-//go:embed lua/nonce.lua
-var luaNonce string
-
-//go:embed lua/revoke.lua
-var luaRevoke string
-
-//go:embed lua/revocations.lua
-var luaRevocations string
-
-//go:embed lua/app.lua
-var luaApp string
-
-//go:embed lua/inhabit.lua
-var luaInhabit string
+//go:embed lua
+var sources embed.FS
 
 // The scripts.
 var (
-	scriptConnection  = newScript(luaConnection)
-	scriptIndex       = newScript(luaIndex)
-	scriptHeartbeat   = newScript(luaHeartbeat)
-	scriptLeave       = newScript(luaLeave)
-	scriptNotify      = newScript(luaNotify)
-	scriptOrphans     = newScript(luaOrphans)
-	scriptOrphan      = newScript(luaOrphan)
-	scriptCount       = newScript(luaCount)
-	scriptOccupancy   = newScript(luaOccupancy)
-	scriptTouch       = newScript(luaTouch)
-	scriptChannels    = newScript(luaChannels)
-	scriptNonce       = newScript(luaNonce)
-	scriptRevoke      = newScript(luaRevoke)
-	scriptRevocations = newScript(luaRevocations)
-	scriptApp         = newScript(luaApp)
-	scriptInhabit     = newScript(luaInhabit)
+	scriptConnection  = newScript("connection")
+	scriptIndex       = newScript("index")
+	scriptHeartbeat   = newScript("heartbeat")
+	scriptLeave       = newScript("leave")
+	scriptNotify      = newScript("notify")
+	scriptOrphans     = newScript("orphans")
+	scriptOrphan      = newScript("orphan")
+	scriptCount       = newScript("count")
+	scriptOccupancy   = newScript("occupancy")
+	scriptTouch       = newScript("touch")
+	scriptChannels    = newScript("channels")
+	scriptNonce       = newScript("nonce")
+	scriptRevoke      = newScript("revoke")
+	scriptRevocations = newScript("revocations")
+	scriptApp         = newScript("app")
+	scriptAdd         = newScript("add")
+	scriptRemove      = newScript("remove")
+	scriptBuried      = newScript("buried")
+	scriptHold        = newScript("hold")
 )
 
-func newScript(text string) *redisclient.Script { return redisclient.NewScript(luaCommon + text) }
+// newScript is an embedded script, with what is common to all.
+func newScript(name string) *redisclient.Script {
+	text := ""
+	for _, part := range []string{"common", name} {
+		source, err := sources.ReadFile("lua/" + part + ".lua")
+		if err != nil {
+			panic(err) // it is embedded
+		}
+		text += string(source)
+	}
+	return redisclient.NewScript(text)
+}
 
 // call is one call of a script.
 type call struct {

@@ -54,7 +54,7 @@ func TestEveryKeyExpiresOrEndsWithItsNode(t *testing.T) {
 	for _, key := range forever() {
 		switch {
 		case key == "{apps}", key == "{apps}:r", key == "{nodes}":
-		case strings.HasPrefix(key, "x{n:"), strings.HasPrefix(key, "i{a:"): // end with their nodes
+		case strings.HasPrefix(key, "i{a:") && !strings.Contains(key, "}:"): // lives as long as they are looked at
 		default:
 			t.Errorf("it lives for ever: %s", key)
 		}
@@ -64,7 +64,12 @@ func TestEveryKeyExpiresOrEndsWithItsNode(t *testing.T) {
 	d.killB()
 	eventually(t, "what the nodes had is gone", func() bool {
 		for _, key := range forever() {
-			if key != "{apps}" && key != "{apps}:r" && key != "{nodes}" && key != last.keys.used(last.id) {
+			if key != "{apps}" && key != "{apps}:r" && key != "{nodes}" {
+				return false
+			}
+		}
+		for _, node := range []*Directory{d.a, d.b} {
+			if s.Must("EXISTS", last.keys.used(node.id), last.keys.index("app", node.id), last.keys.notices(node.id)) != "0" {
 				return false
 			}
 		}
@@ -223,6 +228,55 @@ func TestTheIndexIsMended(t *testing.T) {
 		t.Errorf("the index has %s", n)
 	}
 	eventually(t, "the record lives on", func() bool { return len(s.Must("PTTL", record)) > len("30000") })
+}
+
+func TestCountsAreToldAgainFromTimeToTime(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	d, _ := node(t, redisclient.Options{Addresses: []string{s.Addr}}, "a", faultOptions(""))
+	ch := pubsub.ChannelID{App: "app", Name: "ch"}
+	_, err := d.Join(t.Context(), ch, d.node, one, 0)
+	must(t, err)
+	s.Must("DEL", d.keys.counts(bucketOf(ch), ch.Name), d.keys.occupied(bucketOf(ch))) // as if a failover had lost it
+	d.counts.mu.Lock()
+	d.counts.channels[ch].reported = time.Now().Add(-reportInterval)
+	d.counts.mu.Unlock()
+	eventually(t, "it is there again", func() bool {
+		o, err := d.Occupancy(t.Context(), ch)
+		must(t, err)
+		names, _, err := d.Channels(t.Context(), directory.ChannelQuery{App: "app", Limit: 1})
+		must(t, err)
+		return o == one && len(names) == 1
+	})
+}
+
+func TestANodeIsBuriedByOneAtATime(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	to := redisclient.Options{Addresses: []string{s.Addr}}
+	d := two(t, to, to, faultOptions(""))
+	must(t, d.a.Create(t.Context(), directory.Connection{ID: "c", App: "app"}, 0))
+	lock := d.b.keys.burying(d.a.id)
+	s.Must("SET", lock, "another")
+	d.killA()
+	must(t, d.b.bury(t.Context(), d.a.id))
+	err := d.b.buryStep(t.Context(), d.a.id, func(context.Context) error {
+		t.Error("a step is done that is another's")
+		return nil
+	})
+	if !errors.Is(err, errNotBurying) {
+		t.Errorf("a step that is another's: %v", err)
+	}
+	state := func() directory.State {
+		c, err := d.b.Lookup(t.Context(), "c")
+		must(t, err)
+		return c.State
+	}
+	if is := state(); is != directory.Connected {
+		t.Errorf("state %d", is)
+	}
+	s.Must("DEL", lock) // the other one has ended
+	eventually(t, "it goes on", func() bool { return state() == directory.Disconnected })
 }
 
 func TestAClockThatIsWrongIsCorrected(t *testing.T) {

@@ -3,6 +3,7 @@
 -- answers for it, in ms, or inf if it is Connected; 6: how many of the app may be Connected, or
 -- 0. The answer is 0 if there are as many, else 1, or 2 if the id was there before.
 local id, op, score, max = ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[6])
+local LIFE = 172800000 -- for how many ms the index lives without its node
 local more = 0
 local was = call('ZSCORE', KEYS[2], id)
 
@@ -26,6 +27,9 @@ if KEYS[3] then
     more = more - 1
   end
   call('ZREM', KEYS[3], id)
+end
+if not was then
+  call('PEXPIRE', KEYS[2], LIFE)
 end
 if more ~= 0 and call('INCRBY', KEYS[1], more) <= 0 then
   call('DEL', KEYS[1])
