@@ -244,6 +244,8 @@ type Limits struct {
 	ChannelBytesPerSecond    int `yaml:"channel_bytes_per_second" reload:"yes" doc:"Their size. 0: no limit."`
 	PresenceMembers          int `yaml:"presence_members" reload:"yes" doc:"Presence members of one channel."`
 	PresenceBytes            int `yaml:"presence_bytes" reload:"yes" doc:"What the members of one channel take together; everybody who attaches is sent all of them."`
+	Objects                  int `yaml:"objects" reload:"yes" doc:"Maps and counters of one channel."`
+	ObjectBytes              int `yaml:"object_bytes" reload:"yes" doc:"What they take together; everybody who attaches to receive them is sent all of them."`
 
 	AppConnections            int `yaml:"app_connections" reload:"yes" doc:"Ably connections of one app that are open. 0: no limit."`
 	AppConnectionsPerSecond   int `yaml:"app_connections_per_second" reload:"yes" doc:"New Ably connections of one app. 0: no limit."`
@@ -284,6 +286,8 @@ func Default(mode Mode) Config {
 
 			PresenceMembers: 1000,
 			PresenceBytes:   1 << 20,
+			Objects:         50_000,
+			ObjectBytes:     6_815_744,
 
 			AddressSockets:           1000,
 			AddressFailuresPerSecond: 10,

@@ -111,19 +111,27 @@ func (h *Hub) checkAnnotations(q *Annotate, batch *pubsub.Batch, rule *auth.Name
 	if size := batch.Size(); size > limits.messageBytes {
 		return none, h.tooLarge(q.Grant.App, size, limits.messageBytes)
 	}
-	ids := make([]*pubsub.Message, len(q.Items))
+	ids := make([]string, len(q.Items))
 	for i, a := range q.Items {
 		if err := q.complete(a); err != nil {
 			return none, err
 		}
-		ids[i] = &pubsub.Message{ID: a.ID}
+		ids[i] = a.ID
 	}
-	// Their ids are told from those of messages.
-	like := pubsub.Batch{Messages: ids}
-	key, err := identify(&Publish{ConnectionID: q.ConnectionID, MsgSerial: q.MsgSerial}, &like)
+	return identifyOthers("annotation", ids, q.ConnectionID, q.MsgSerial, batch)
+}
+
+// identifyOthers is identify for a request of items that are no messages, and whose ids are told from
+// those of messages by a word.
+func identifyOthers(word string, ids []string, connectionID string, msgSerial int64, batch *pubsub.Batch) (engine.ID, error) {
+	like := pubsub.Batch{Messages: make([]*pubsub.Message, len(ids))}
+	for i, id := range ids {
+		like.Messages[i] = &pubsub.Message{ID: id}
+	}
+	key, err := identify(&Publish{ConnectionID: connectionID, MsgSerial: msgSerial}, &like)
 	batch.ID = like.ID
 	if key.Client != "" {
-		key.Client = "annotation\x00" + key.Client
+		key.Client = word + "\x00" + key.Client
 	}
 	return key, err
 }

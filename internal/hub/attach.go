@@ -386,7 +386,7 @@ func (a *Attachment) itemsOf(p *parcel) (n int) {
 	for i := range p.units {
 		if u := &p.units[i]; a.wants(p, u, names) {
 			if body := p.batch[u.Entry].Body; u.Item == AllItems {
-				n += len(body.Messages) + len(body.Presence) + len(body.Annotations)
+				n += body.Len()
 			} else {
 				n++
 			}

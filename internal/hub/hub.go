@@ -29,6 +29,10 @@ type Options struct {
 	// what belongs to a message stays as long. Nil means 24 h for all.
 	Retention func(pubsub.ChannelID) time.Duration
 
+	// SiteCode names the deployment to clients of objects, whose order it has a part in. All nodes have
+	// the same, since they share one order. Empty means "s1".
+	SiteCode string
+
 	// Limits are those of the hub and of its doors. Nil means the defaults.
 	Limits *limit.Set
 
@@ -90,6 +94,9 @@ func New(opts Options) *Hub {
 	if opts.Limits == nil {
 		opts.Limits = limit.NewSet(limit.Limits{}, limit.Options{})
 	}
+	if opts.SiteCode == "" {
+		opts.SiteCode = "s1"
+	}
 	if opts.AppendTimeout == 0 {
 		opts.AppendTimeout = 5 * time.Second
 	}
@@ -118,6 +125,9 @@ func (h *Hub) Close() { h.fans.Wait() }
 
 // Limits are the limits in force, for the doors that lead here.
 func (h *Hub) Limits() *limit.Set { return h.opts.Limits }
+
+// SiteCode names the deployment to clients of objects (CD2j).
+func (h *Hub) SiteCode() string { return h.opts.SiteCode }
 
 // Rooms is the number of channels with at least one attachment on this node.
 func (h *Hub) Rooms() int {

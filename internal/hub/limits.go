@@ -15,6 +15,8 @@ type channelLimits struct {
 	messageBytes    int // of one publish
 	presenceMembers int
 	presenceBytes   int64
+	objects         int
+	objectBytes     int64
 	messages, bytes int // per second
 }
 
@@ -26,6 +28,8 @@ func (h *Hub) limitsOf(app string, rule *auth.Namespace) channelLimits {
 		messageBytes:    cmp.Or(own.MessageBytes, all.MessageBytes),
 		presenceMembers: cmp.Or(own.PresenceMembers, all.PresenceMembers),
 		presenceBytes:   cmp.Or(int64(own.PresenceBytes), all.PresenceBytes),
+		objects:         all.Objects,
+		objectBytes:     all.ObjectBytes,
 		messages:        max(cmp.Or(own.Messages, all.ChannelMessages), 0),
 		bytes:           max(cmp.Or(own.Bytes, all.ChannelBytes), 0),
 	}

@@ -220,6 +220,7 @@ func (h *Hub) check(p *Publish, rule *auth.Namespace, limits *channelLimits) (ba
 	}
 	claim, claimed := p.Grant.UserClaim(p.Channel.Resource())
 	for i, m := range p.Messages {
+		own := m.Size()
 		if err := completeMessage(p, ops, m); err != nil {
 			return nil, 0, none, err
 		}
@@ -232,10 +233,9 @@ func (h *Hub) check(p *Publish, rule *auth.Namespace, limits *channelLimits) (ba
 		}
 		batch.Ephemeral = ephemeral
 		if claimed {
-			size -= len(m.Extras)
 			m.Extras = withUserClaim(m.Extras, claim)
-			size += len(m.Extras)
 		}
+		size += m.Size() - own
 	}
 	batch.Ephemeral = batch.Ephemeral || p.Ephemeral
 	id, err = identify(p, batch)

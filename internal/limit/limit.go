@@ -16,6 +16,8 @@ type Limits struct {
 	ConnectionChannels int   // attachments of one connection; 1000
 	PresenceMembers    int   // of one channel; 1000
 	PresenceBytes      int64 // what they take together; 1 MiB
+	Objects            int   // maps and counters of one channel; 50000
+	ObjectBytes        int64 // what they take together; 6.5 MiB
 	AddressSockets     int   // of one address that have not authenticated; 1000
 
 	// Counts of one app. Zero means no limit.
@@ -62,6 +64,8 @@ func (l Limits) withDefaults() Limits {
 	setDefault(&l.ConnectionChannels, 1000)
 	setDefault(&l.PresenceMembers, 1000)
 	setDefault(&l.PresenceBytes, 1<<20)
+	setDefault(&l.Objects, 50_000)
+	setDefault(&l.ObjectBytes, 6_815_744)
 	setDefault(&l.AddressSockets, 1000)
 	setDefault(&l.ConnectionProtocolMessages, defaultProtocolMessages)
 	setDefault(&l.AddressFailures, 10)

@@ -21,6 +21,8 @@ const (
 	ChannelBytes
 	PresenceMembers
 	PresenceBytes
+	Objects
+	ObjectBytes
 	RoomUsers
 
 	AppConnections
@@ -60,6 +62,8 @@ var names = [Names]string{
 	ChannelBytes:    "channel_bytes_per_second",
 	PresenceMembers: "presence_members",
 	PresenceBytes:   "presence_bytes",
+	Objects:         "objects",
+	ObjectBytes:     "object_bytes",
 	RoomUsers:       "max_room_users",
 
 	AppConnections:    "app_connections",

@@ -96,6 +96,14 @@ const (
 	CodeTooManyMembers           Code = 91003
 	CodePresenceTooLarge         Code = 91006
 	CodePresenceLost             Code = 91007
+	CodeInvalidObject            Code = 92000
+	CodeObjectsTooLarge          Code = 92001
+	CodeObjectDeleted            Code = 92002
+	CodeObjectUnreadable         Code = 92003
+	CodeObjectNotFound           Code = 92004
+	CodeObjectPathUnmatched      Code = 92005
+	CodeObjectUnnamed            Code = 92006
+	CodeObjectNotProcessable     Code = 92007
 	CodeMutableRuleMissing       Code = 93002
 )
 
@@ -112,7 +120,7 @@ func (c Code) StatusCode() int {
 		return 503
 	case CodeConnectionSuperseded, CodeConnectionNotFound:
 		return 410
-	case CodeNotAttached, CodeMessagesExpired, CodeBacklogTooLong, CodeOtherSite:
+	case CodeNotAttached, CodeMessagesExpired, CodeBacklogTooLong, CodeOtherSite, CodeObjectNotFound:
 		return 404
 	case CodeNewConnectionRate, CodeChannelRateExceeded:
 		return 429

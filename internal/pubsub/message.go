@@ -146,6 +146,7 @@ type Batch struct {
 	Messages    []*Message
 	Presence    []*PresenceMessage
 	Annotations []*Annotation
+	Objects     []*ObjectMessage
 }
 
 // Size is the sum of the items' sizes, which limits are compared with (RSL1i, TO3l8, TO3l8f).
@@ -160,11 +161,16 @@ func (b *Batch) Size() int {
 	for _, a := range b.Annotations {
 		n += a.Size()
 	}
+	for _, o := range b.Objects {
+		n += o.Size()
+	}
 	return n
 }
 
 // Len is the number of items.
-func (b *Batch) Len() int { return len(b.Messages) + len(b.Presence) + len(b.Annotations) }
+func (b *Batch) Len() int {
+	return len(b.Messages) + len(b.Presence) + len(b.Annotations) + len(b.Objects)
+}
 
 // ItemID is the id of the index-th item of a batch whose base is base.
 func ItemID(base string, index int) string { return base + ":" + strconv.Itoa(index) }

@@ -164,6 +164,9 @@ func (a *API) serve(c *call) (*answer, error) {
 		}
 		c.path = append(c.path, decoded)
 	}
+	if len(c.path) > 2 && c.path[0] == "channels" && c.path[2] == "objects" {
+		c.path[2] = "object" // as it was called before
+	}
 	found := find(c.path)
 	if found == nil || found.sandbox && a.opts.Sandbox == nil {
 		return nil, noSuchResource(c)
@@ -214,6 +217,8 @@ var resources = split([]resource{
 	{path: "/channels/{name}/messages/{serial}/versions", methods: map[string]handler{http.MethodGet: (*API).versions}},
 	{path: "/channels/{name}/messages/{serial}/annotations", methods: map[string]handler{http.MethodGet: (*API).annotations, http.MethodPost: (*API).annotate}},
 	{path: "/channels/{name}/messages/{serial}/client-summary", methods: map[string]handler{http.MethodGet: (*API).clientSummary}},
+	{path: "/channels/{name}/object", methods: map[string]handler{http.MethodGet: (*API).object, http.MethodPost: (*API).changeObjects}},
+	{path: "/channels/{name}/object/{id}", methods: map[string]handler{http.MethodGet: (*API).object}},
 	{path: "/channels/{name}/history", methods: map[string]handler{http.MethodGet: (*API).history}},
 	{path: "/channels/{name}/presence", methods: map[string]handler{http.MethodGet: (*API).presence}},
 	{path: "/channels/{name}/presence/history", methods: map[string]handler{http.MethodGet: (*API).presenceHistory}},

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
@@ -19,6 +20,8 @@ import (
 	"letshare-server/internal/directory"
 	"letshare-server/internal/engine"
 	"letshare-server/internal/limit"
+	"letshare-server/internal/objects"
+	"letshare-server/internal/pubsub"
 	"letshare-server/internal/rest"
 	"letshare-server/internal/transport/comet"
 )
@@ -72,6 +75,9 @@ var examples = map[string]example{
 	"GET /channels/{name}/messages/{serial}/annotations":    {path: "/channels/said/messages/x/annotations"},
 	"GET /channels/{name}/messages/{serial}/client-summary": {path: "/channels/said/messages/x/client-summary", query: "forClientId=bob"},
 	"POST /channels/{name}/messages/{serial}/annotations":   {path: "/channels/said/messages/x/annotations", body: `[{"type":"reaction:total.v1"}]`},
+	"GET /channels/{name}/object":                           {path: "/channels/things/object"},
+	"GET /channels/{name}/object/{id}":                      {path: "/channels/things/object/root"},
+	"POST /channels/{name}/object":                          {path: "/channels/things/object", body: `{"path":"","mapSet":{"key":"k","value":{"string":"v"}}}`},
 	"GET /channels/{name}/history":                          {path: "/channels/persisted:history/history"},
 	"GET /channels/{name}/presence":                         {path: "/channels/persisted:members/presence"},
 	"GET /channels/{name}/presence/history":                 {path: "/channels/persisted:members/presence/history"},
@@ -244,6 +250,33 @@ func annotated(s *site, r *row, client *http.Client) {
 	ofMessage("mutable:x")(s, r, client)
 	path := r.path[:strings.LastIndex(r.path, "/")] + "/annotations"
 	s.post(path, keyOfAll, `[{"type":"reaction:total.v1"},{"type":"reaction:unique.v1","name":"x","clientId":"bob"}]`, http.StatusCreated)
+}
+
+// deletedObject is one that only the server deletes, which takes a day.
+const deletedObject = "counter:c@1700000000000"
+
+// withObjects has the request be to a channel with some objects. A request that says so is about the one that was
+// deleted.
+func withObjects(s *site, r *row, _ *http.Client) {
+	path := cmp.Or(r.path, examples[r.at].path)
+	r.path = strings.Replace(path, "/things/", "/filled/", 1)
+	s.post("/channels/filled/object", keyOfAll, `[
+		{"id":"fill:0","path":"","mapSet":{"key":"a","value":{"string":"b"}}},
+		{"id":"fill:1","path":"","mapSet":{"key":"c","value":{"objectId":"map:m@1700000000000"}}},
+		{"id":"fill:2","objectId":"map:m@1700000000000","mapSet":{"key":"d","value":{"number":1.5}}}]`, http.StatusCreated)
+	o, err := objects.New(deletedObject)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	o.Apply(&pubsub.ObjectMessage{Serial: "s", SerialTimestamp: 1, SiteCode: "s1", Operation: &pubsub.ObjectOperation{Action: pubsub.ObjectDelete, ObjectID: o.ID}})
+	done := make(chan engine.Result, 1)
+	s.engine.Append(&engine.Append{
+		Channel: pubsub.ChannelID{App: "table", Name: "filled"}, Deadline: time.Now().Add(time.Minute),
+		Puts: []engine.Put{{RecordKey: engine.RecordKey{Space: engine.RecordObject, Key: o.ID}, Value: o.Encode(), Entry: engine.NoEntry, Expire: time.Hour}},
+	}, func(r engine.Result) { done <- r })
+	if r := <-done; r.Err != nil {
+		s.t.Fatal(r.Err)
+	}
 }
 
 // publish publishes a message and returns its serial, whatever state the server is in.
@@ -445,6 +478,57 @@ func ownRows() (all []row) {
 		row{what: "a full store", site: "full", prepare: func(s *site, r *row, _ *http.Client) {
 			r.path = "/channels/mutable:full/messages/" + s.first + "/annotations"
 		}, status: 503, code: 50004},
+	)
+
+	for _, at := range []string{"GET /channels/{name}/object", "GET /channels/{name}/object/{id}"} {
+		path := func(channel string) string { return strings.Replace(examples[at].path, "things", channel, 1) }
+		add(at,
+			row{what: "the values", prepare: withObjects, status: 200, shape: `{"a":"b","c":{"d":1.5}}`},
+			row{what: "all there is to it", prepare: withObjects, query: "compact=false", status: 200, shape: `{"objectId":"root","map":{"semantics":"LWW","entries":{"a":{"data":{"string":"b"}},"c":{"data":{"objectId":"<string>","map":{"semantics":"LWW","entries":{"d":{"data":{"number":1.5}}}}}}}}}`},
+			row{what: "what a path leads to", prepare: withObjects, query: "path=c.d&compact=true", status: 200, shape: `1.5`},
+			row{what: "no objects", path: path("nobody"), status: 200, shape: `{}`},
+			row{what: "a form that there is not", query: "compact=1", status: 400, code: 40003},
+			row{what: "a channel that cannot be", path: path(":x"), status: 400, code: 40010},
+			row{what: "no right", as: reader, status: 401, code: 40160},
+			row{what: "nobody in particular", as: "anonymous", path: path("identified:x"), status: 401, code: 40161},
+			row{what: "no TLS", path: path("safe:x"), header: []string{plaintext, "http"}, status: 403, code: 40311},
+			row{what: "a store that does as it likes", state: broken, status: 500, code: 50000},
+			row{what: "a store that is away", state: away, status: 503, code: 50005},
+			row{what: "a path to nothing", prepare: withObjects, query: "path=c.e", status: 400, code: 92005},
+			row{what: "a path to several", prepare: withObjects, query: "path=*", status: 400, code: 92007},
+		)
+	}
+	add("GET /channels/{name}/object/{id}",
+		row{what: "another than the root", prepare: withObjects, path: "/channels/things/object/map:m@1700000000000", status: 200, shape: `{"d":1.5}`},
+		row{what: "an object that was deleted", prepare: withObjects, path: "/channels/things/object/" + deletedObject, status: 400, code: 92003},
+		row{what: "an object that is not there", path: "/channels/things/object/map:x@1700000000000", status: 404, code: 92004},
+	)
+	const changedObjects = `{"channel":"things","messageId":"<string>","objectIds":["…","<string>"]}`
+	add("POST /channels/{name}/object",
+		row{what: "one", status: 201, shape: changedObjects},
+		row{what: "two", body: `[{"path":"n","counterCreate":{"count":1}},{"objectId":"counter:a@1700000000000","counterInc":{"number":-2}}]`, status: 201, shape: `{"channel":"things","messageId":"<string>","objectIds":["<string>","root","counter:a@1700000000000"]}`},
+		row{what: "the same again", body: `{"id":"once","path":"","mapRemove":{"key":"k"}}`, status: 201, shape: `{"channel":"things","messageId":"once:0","objectIds":["root"]}`},
+		row{what: "no operations", body: `[]`, status: 400, code: 40000},
+		row{what: "a body that is none", raw: `{"path":`, status: 400, code: 40001},
+		row{what: "an id that is a number", body: `{"id":1,"path":"","mapRemove":{"key":"k"}}`, status: 400, code: 40031},
+		row{what: "an operation that is too large", body: `{"path":"","mapSet":{"key":"k","value":{"string":"` + strings.Repeat("x", 65536) + `"}}}`, status: 413, code: 40009},
+		row{what: "a channel that cannot be", path: "/channels/:x/object", status: 400, code: 40010},
+		row{what: "too many", body: times(1001, `{"path":"","mapRemove":{"key":"k"}}`), status: 400, code: 40034},
+		row{what: "no right", as: reader, status: 401, code: 40160},
+		row{what: "nobody in particular", as: "anonymous", path: "/channels/identified:x/object", status: 401, code: 40161},
+		row{what: "no TLS", path: "/channels/safe:x/object", header: []string{plaintext, "http"}, status: 403, code: 40311},
+		row{what: "more messages than may be", state: messages1, again: true, status: 429, code: 42913},
+		row{what: "more bytes than may be", state: bytes1, again: true, status: 429, code: 42914},
+		row{what: "a store that does as it likes", state: broken, status: 500, code: 50000},
+		row{what: "a store that does not answer", state: unknown, status: 503, code: 50003},
+		row{what: "a full store", site: "full", path: "/channels/persisted:full/object", status: 503, code: 50004},
+		row{what: "a store that is away", state: away, status: 503, code: 50005},
+		row{what: "no operation", body: `{"path":""}`, status: 400, code: 92000},
+		row{what: "more objects than may be", state: limited(func(l *limit.Limits) { l.Objects = 1 }), body: `[{"counterCreate":{}},{"counterCreate":{}}]`, status: 400, code: 92001},
+		row{what: "an object that was deleted", prepare: withObjects, body: `{"objectId":"` + deletedObject + `","counterInc":{"number":1}}`, status: 400, code: 92002},
+		row{what: "a path to nothing", prepare: withObjects, body: `{"path":"c.e","mapRemove":{"key":"k"}}`, status: 400, code: 92005},
+		row{what: "no object", body: `{"mapRemove":{"key":"k"}}`, status: 400, code: 92006},
+		row{what: "a path to a value", prepare: withObjects, body: `{"path":"a","mapRemove":{"key":"k"}}`, status: 400, code: 92007},
 	)
 
 	for _, at := range []string{"GET /channels/{name}/messages", "GET /channels/{name}/history", "GET /channels/{name}/presence/history"} {

@@ -16,6 +16,8 @@ func limitsOf(c config.Config) limit.Limits {
 		ConnectionChannels: l.ChannelsPerConnection,
 		PresenceMembers:    l.PresenceMembers,
 		PresenceBytes:      int64(l.PresenceBytes),
+		Objects:            l.Objects,
+		ObjectBytes:        int64(l.ObjectBytes),
 		AppConnections:     l.AppConnections,
 		AppChannels:        l.AppChannels,
 		AddressSockets:     l.AddressSockets,

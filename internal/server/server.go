@@ -44,9 +44,6 @@ import (
 	"letshare-server/internal/wsconn"
 )
 
-// siteCode names this server's only site in connectionDetails (CD2j).
-const siteCode = "s1"
-
 // headerTime is how long a socket may take to send the header of a request.
 const headerTime = 10 * time.Second
 
@@ -178,7 +175,6 @@ func build(c config.Config, secrets config.Secrets, log *slog.Logger, wrap func(
 	s.sessions = session.NewManager(session.Options{
 		Hub: s.hub, Directory: s.dir, Node: node, Auth: authenticator,
 		KeySecret: connectionSecret(c, secrets),
-		SiteCode:  siteCode,
 		Limits:    session.Limits{MaxFrameBytes: c.Limits.MaxFrameBytes},
 		After:     after(s.wheel), Guard: s.guard, Log: log, Metrics: s.metrics, Stats: s.stats,
 	})

@@ -22,6 +22,7 @@ type attachment struct {
 	channel string // the name exactly as the client wrote it
 	asked   pubsub.Mode
 	noEcho  bool
+	layout  wire.Layout       // of objects; never changes
 	params  map[string]string // the effective ones (RTL4k1)
 	gate    outbox.Gate
 
@@ -159,7 +160,8 @@ func (s *Session) attach(pm *wire.ProtocolMessage) {
 		// The same options again come from a client that lost its way, such as one whose
 		// delta did not decode: it drops what it is sent until it is attached anew (RTL18c).
 		// Any others change those of the attachment (RTL16a).
-		if !a.over.Load() && (pm.ChannelSerial == "" || asked != a.asked || !maps.Equal(params.effective, a.params)) {
+		sameForm := s.layout(asked) == a.layout
+		if !a.over.Load() && sameForm && (pm.ChannelSerial == "" || asked != a.asked || !maps.Equal(params.effective, a.params)) {
 			s.reattach(a, asked, &params)
 			return
 		}
@@ -173,7 +175,7 @@ func (s *Session) attach(pm *wire.ProtocolMessage) {
 	}
 	a := &attachment{
 		session: s, channel: pm.Channel, asked: asked, params: params.effective,
-		noEcho: !s.echo || params.noEcho,
+		noEcho: !s.echo || params.noEcho, layout: s.layout(asked),
 	}
 	a.announcing.Lock()
 	defer a.announcing.Unlock()
@@ -189,7 +191,7 @@ func (s *Session) attach(pm *wire.ProtocolMessage) {
 		WholeAppends: a.wholeAppends(),
 		Beside:       s.beside(name),
 		Deltas:       a.deltas(),
-		Form:         s.transport.Form(pm.Channel),
+		Form:         s.transport.Form(pm.Channel, a.layout),
 		Receiver:     a,
 	}
 	s.deltas = s.deltas || request.Deltas
@@ -207,13 +209,22 @@ func (s *Session) attach(pm *wire.ProtocolMessage) {
 	attached, backlog := a.begin(ctx, pm, &params) // after that, for it is sent before
 	var frames [][]byte
 	if err == nil {
-		frames, err = a.withMembers(ctx, attached, false, append(backlog, occupancy...)...)
+		frames, err = a.withState(ctx, attached, false, append(backlog, occupancy...)...)
 	}
 	if err != nil {
 		s.interrupt(a, err)
 		return
 	}
 	s.transport.Release(&a.gate, frames...)
+}
+
+// layout is how objects are told an attachment that asked for modes. What it does not matter to is
+// encoded like others.
+func (s *Session) layout(asked pubsub.Mode) wire.Layout {
+	if s.oldObjects && asked&pubsub.ModeObjectSubscribe != 0 {
+		return wire.OldObjects
+	}
+	return wire.NewObjects
 }
 
 // begin decides where the attachment goes on from: where the client says that it was

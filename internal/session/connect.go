@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"letshare-server/internal/auth"
+	"letshare-server/internal/hub"
 	"letshare-server/internal/pubsub"
 	"letshare-server/internal/wire"
 )
@@ -57,6 +58,7 @@ func (m *Manager) begin(ctx context.Context, r *Request, transport Transport) (*
 		app:           &grant.App,
 		clientID:      r.Query.Get("clientId"),
 		echo:          r.Query.Get("echo") != "false", // (RTN2b)
+		oldObjects:    oldObjects(r.Query),
 		remainPresent: uint32(remainPresent(r.Query).Milliseconds()),
 		maxIdle:       uint32(m.MaxIdleInterval(r.Query).Milliseconds()),
 		members:       new(whereabouts),
@@ -131,6 +133,14 @@ func checkVersion(q url.Values) error {
 	return nil
 }
 
+// oldObjects reports whether the client's protocol version is one before 6, whose objects look
+// different. Without a version it is the newest.
+func oldObjects(q url.Values) bool {
+	major, _, _ := strings.Cut(q.Get("v"), ".")
+	n, err := strconv.Atoi(major)
+	return err == nil && n < 6
+}
+
 // connected is the CONNECTED of this transport. Later ones on the same transport repeat
 // every field (RTN24). The limits that it tells are enforced, whoever keeps them (RTN21).
 func (s *Session) connected() *wire.ProtocolMessage {
@@ -149,10 +159,8 @@ func (s *Session) connected() *wire.ProtocolMessage {
 			MaxFrameSize:         fixed.MaxFrameBytes,
 			MaxInboundRate:       cmp.Or(l.ConnectionMessages, l.ConnectionProtocolMessages),
 			ServerID:             s.manager.opts.Node.Name,
-			SiteCode:             s.manager.opts.SiteCode,
-			ObjectsGCGracePeriod: objectsGCGracePeriod,
+			SiteCode:             s.manager.opts.Hub.SiteCode(),
+			ObjectsGCGracePeriod: hub.ObjectGrace,
 		},
 	}
 }
-
-const objectsGCGracePeriod = 24 * time.Hour

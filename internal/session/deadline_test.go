@@ -24,7 +24,7 @@ func TestATimeoutIsAsContextsOwn(t *testing.T) {
 			for _, short := range []time.Duration{0, time.Second / 4} {
 				t.Run(name, func(t *testing.T) {
 					synctest.Test(t, func(t *testing.T) {
-						told := func(m makes) (done bool, err error, left time.Duration) {
+						told := func(m makes) (done bool, left time.Duration, err error) {
 							parent, stop := context.WithCancel(context.Background())
 							defer stop()
 							if short > 0 {
@@ -50,10 +50,10 @@ func TestATimeoutIsAsContextsOwn(t *testing.T) {
 							if again := ctx.Err(); !errors.Is(again, err) {
 								t.Errorf("%v after %v", again, err)
 							}
-							return done, err, left
+							return done, left, err
 						}
-						done, err, left := told(withTimeout)
-						wantDone, wantErr, wantLeft := told(context.WithTimeout)
+						done, left, err := told(withTimeout)
+						wantDone, wantLeft, wantErr := told(context.WithTimeout)
 						if done != wantDone || !errors.Is(err, wantErr) || left != wantLeft {
 							t.Errorf("done %v, %v, %v left; want %v, %v, %v", done, err, left, wantDone, wantErr, wantLeft)
 						}

@@ -115,7 +115,7 @@ func newNode(t *testing.T, options ...func(*session.Options, *hub.Options)) *nod
 	n := &node{directory: directorymemory.NewStore(directorymemory.Options{}).Node(me), tokens: make(credentials)}
 	h := hub.Options{Engine: enginememory.NewStore(enginememory.Options{}).Node(me.Name), Directory: n.directory, Node: me}
 	o := session.Options{
-		Directory: n.directory, Node: me, Auth: n.tokens, KeySecret: []byte("secret"), SiteCode: "s1",
+		Directory: n.directory, Node: me, Auth: n.tokens, KeySecret: []byte("secret"),
 		After: func(d time.Duration, f func()) func() {
 			timer := time.AfterFunc(d, f)
 			return func() { timer.Stop() }
@@ -183,7 +183,7 @@ func (l *line) Send(pm *wire.ProtocolMessage, _ bool) {
 	}
 }
 
-func (l *line) Form(name string) hub.Form { return form(name) }
+func (l *line) Form(name string, _ wire.Layout) hub.Form { return form(name) }
 
 func (l *line) Deliver(gate *outbox.Gate, frames []byte, _ bool) {
 	l.mu.Lock()

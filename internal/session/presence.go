@@ -235,7 +235,7 @@ func (a *attachment) announce(change *hub.Change, attached func(at pubsub.Serial
 	if err != nil {
 		return err
 	}
-	frames, err := a.withMembers(ctx, pm, always, more...)
+	frames, err := a.withState(ctx, pm, always, more...)
 	if err == nil {
 		transport.Release(&a.gate, frames...)
 	}
@@ -249,10 +249,11 @@ func (s *Session) interrupt(a *attachment, err error) {
 	s.transport.End(&a.gate, a.unavailable(err))
 }
 
-// withMembers returns an ATTACHED, if there is one, and behind it the given frames and the
-// SYNC that tells of the members (RTP1). Without members there is no SYNC, unless always is
-// set, and nobody is there (RTP19a).
-func (a *attachment) withMembers(ctx context.Context, attached *wire.ProtocolMessage, always bool, between ...[]byte) ([][]byte, error) {
+// withState returns an ATTACHED, if there is one, and behind it the given frames, the SYNC that
+// tells of the members (RTP1) and, with an ATTACHED, the OBJECT_SYNC that tells of the objects
+// (RTO4). Without members there is no SYNC, unless always is set, and nobody is there (RTP19a);
+// without objects there is no OBJECT_SYNC.
+func (a *attachment) withState(ctx context.Context, attached *wire.ProtocolMessage, always bool, between ...[]byte) ([][]byte, error) {
 	members, err := a.hub.Members(ctx)
 	if err != nil {
 		return nil, err
@@ -263,9 +264,16 @@ func (a *attachment) withMembers(ctx context.Context, attached *wire.ProtocolMes
 	sync := len(members) > 0 || always
 	transport := a.session.transport
 	var frames [][]byte
+	var objects []*pubsub.ObjectMessage
 	if attached != nil {
 		if sync {
 			attached.Flags |= wire.FlagHasPresence
+		}
+		if objects, err = a.hub.Objects(ctx); err != nil {
+			return nil, err
+		}
+		if len(objects) > 0 {
+			attached.Flags |= wire.FlagHasObjects
 		}
 		frames = append(frames, transport.Encode(attached))
 	}
@@ -274,6 +282,9 @@ func (a *attachment) withMembers(ctx context.Context, attached *wire.ProtocolMes
 		for _, pm := range a.syncPages(members) {
 			frames = append(frames, transport.Encode(pm))
 		}
+	}
+	for _, pm := range a.objectPages(objects) {
+		frames = append(frames, transport.Encode(pm))
 	}
 	return frames, nil
 }
@@ -288,7 +299,7 @@ const (
 // syncPages makes the pages of a new SYNC (RTP18a), of which the last has an empty cursor
 // (RTP18b).
 func (a *attachment) syncPages(members []*pubsub.PresenceMessage) []*wire.ProtocolMessage {
-	sequence := strconv.FormatUint(a.session.generation, 36) + "-" + strconv.FormatUint(uint64(a.session.syncs.Add(1)), 36)
+	sequence := a.session.newSequence()
 	var pages []*wire.ProtocolMessage
 	for first := true; first || len(members) > 0; first = false {
 		n, bytes := 0, 0
@@ -307,6 +318,11 @@ func (a *attachment) syncPages(members []*pubsub.PresenceMessage) []*wire.Protoc
 		members = members[n:]
 	}
 	return pages
+}
+
+// newSequence names a SYNC or OBJECT_SYNC among those of the connection.
+func (s *Session) newSequence() string {
+	return strconv.FormatUint(s.generation, 36) + "-" + strconv.FormatUint(uint64(s.syncs.Add(1)), 36)
 }
 
 func memberSize(m *pubsub.PresenceMessage) int {

@@ -28,7 +28,7 @@ type Transport interface {
 	Send(pm *wire.ProtocolMessage, more bool)
 
 	// Form is how deliveries on a channel, attached under name, are encoded.
-	Form(name string) hub.Form
+	Form(name string, layout wire.Layout) hub.Form
 
 	// Deliver queues shared frames of an attachment, if its gate lets them through.
 	Deliver(gate *outbox.Gate, frames []byte, more bool)
@@ -68,7 +68,6 @@ type Options struct {
 	Node      directory.Node
 	Auth      Authenticator
 	KeySecret []byte // of the connectionKeys, shared by all nodes
-	SiteCode  string
 	Limits    Limits
 	After     func(d time.Duration, f func()) (stop func()) // one coarse timer
 	Guard     *guard.Guard                                  // is told how authentications end; nil: nobody is
@@ -203,6 +202,7 @@ type Session struct {
 	closed     bool // nothing more is taken from the transport
 	ended      bool // the connection is not to be resumed
 	deltas     bool // it was attached with deltas somewhere
+	oldObjects bool // objects are told in the layout of protocol version 5
 	returned   bool // the connection was resumed when its members' time was over
 
 	maxIdle       uint32      // ms, as told to the client
@@ -295,8 +295,8 @@ func (s *Session) acknowledged(turn *hub.Turn, pm *wire.ProtocolMessage) {
 		s.presence(turn, pm)
 	case wire.ActionAnnotation:
 		s.annotate(turn, pm)
-	default:
-		s.refuse(pm, pubsub.Errorf(pubsub.CodeBadRequest, "this server does not support protocol action %d", pm.Action))
+	case wire.ActionObject:
+		s.publishObjects(turn, pm)
 	}
 }
 

@@ -38,6 +38,7 @@ type Type uint8
 const (
 	Messages Type = 1 + iota
 	Presence
+	Objects
 )
 
 const (

@@ -110,9 +110,9 @@ func (w *writer) protocolMessage(pm *ProtocolMessage) {
 	if pm.State != nil || pm.Action == ActionObject || pm.Action == ActionObjectSync {
 		w.key("state")
 		array := w.arrayOf(len(pm.State))
-		for _, item := range pm.State {
+		for i, m := range pm.State {
 			w.elem()
-			w.raw(item)
+			w.objectMessage(m, in.of(i, m.ID, m.ConnectionID, m.Timestamp, m.Serial), pm.Layout)
 		}
 		w.endArray(array)
 	}
@@ -234,19 +234,6 @@ func (w *writer) results(res []PublishResult, entries []EntryResult) {
 		w.endObject(object)
 	}
 	w.endArray(array)
-}
-
-func (w *writer) raw(item RawItem) {
-	if item.Format == w.format {
-		w.b = append(w.b, item.Bytes...)
-		return
-	}
-	start := len(w.b)
-	r := reader{b: item.Bytes, format: item.Format}
-	if w.value(&r); r.err != nil {
-		w.b = w.b[:start]
-		w.null()
-	}
 }
 
 // inherited is what a frame says for all of its items.

@@ -88,7 +88,7 @@ var frames = []struct {
 		`{"action":0,"channel":"a\"\\/\b\f\n\r\t\u0000\u001f<>&` + "\u2028é😀\x7f" + `"}`},
 	{"more members than a short map holds", &wire.ProtocolMessage{Action: wire.ActionAck, ID: "i", Auth: &wire.Auth{}, Channel: "c", ChannelSerial: "s", ConnectionID: "i", ConnectionKey: "k",
 		ConnectionDetails: &wire.ConnectionDetails{}, Error: &wire.ErrorInfo{}, Flags: 1, Params: map[string]string{}, Timestamp: 1, Messages: []*pubsub.Message{}, Presence: []*pubsub.PresenceMessage{},
-		Annotations: []*pubsub.Annotation{}, State: []wire.RawItem{}, Res: []wire.PublishResult{}},
+		Annotations: []*pubsub.Annotation{}, State: []*pubsub.ObjectMessage{}, Res: []wire.PublishResult{}},
 		`{"action":1,"channel":"c","channelSerial":"s","msgSerial":0,"count":0,"id":"i","connectionId":"i","connectionKey":"k","connectionDetails":{"maxMessageSize":0,"maxFrameSize":0,"maxInboundRate":0,"connectionStateTtl":0,"maxIdleInterval":0,"objectsGCGracePeriod":0},"auth":{"accessToken":""},"error":{"code":0,"statusCode":0,"message":""},"flags":1,"params":{},"timestamp":1,"messages":[],"presence":[],"annotations":[],"state":[],"res":[]}`},
 }
 
@@ -197,33 +197,6 @@ func TestExtrasCrossFormatsInMeaning(t *testing.T) {
 	m.Extras = []byte(`{"a":`)
 	if got := unpack(t, wire.AppendMessage(nil, wire.MsgPack, m)).(object)["extras"]; !reflect.DeepEqual(got, object{}) {
 		t.Errorf("extras that are no JSON: %v", got)
-	}
-}
-
-func TestObjectMessagesPassThroughInEitherFormat(t *testing.T) {
-	pm := decodeJSON(t, `{"action":19,"channel":"c","msgSerial":1,"state":[{"operation":{"action":1,"objectId":"root", "mapSet":{"key":"k","value":{"number":1.5}}}},{}]}`)
-	if pm.ItemErr != nil || len(pm.State) != 2 || pm.State[0].Format != wire.JSON {
-		t.Fatalf("%s", dump(pm))
-	}
-	want := `{"action":19,"channel":"c","msgSerial":1,"state":[{"operation":{"action":1,"objectId":"root","mapSet":{"key":"k","value":{"number":1.5}}}},{}]}`
-	if got := string(wire.Append(nil, wire.JSON, pm)); got != want {
-		t.Error(got)
-	}
-	packed := decode(t, wire.MsgPack, wire.Append(nil, wire.MsgPack, pm))
-	if packed.State[0].Format != wire.MsgPack {
-		t.Error(packed.State[0].Format)
-	}
-	if got := string(wire.Append(nil, wire.JSON, packed)); got != want {
-		t.Error(got)
-	}
-	// What a client may send and we may not: an extension type, and bytes as str.
-	pm = decode(t, wire.MsgPack, []byte("\x81\xa5state\x91\x82\xa1a\xd4\x00\x00\xa1b\xa1\xff"))
-	if got := string(pm.State[0].Bytes); got != "\x82\xa1a\xc0\xa1b\xc4\x01\xff" {
-		t.Errorf("%x", got)
-	}
-	pm.State[0].Bytes = []byte("\x82")
-	if got := string(wire.Append(nil, wire.JSON, pm)); got != `{"action":0,"state":[null]}` {
-		t.Error(got)
 	}
 }
 

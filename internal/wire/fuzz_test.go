@@ -24,6 +24,9 @@ var oddJSON = []string{
 	`{"action":1,"msgSerial":0,"count":2,"res":[{"serials":["a",null]},{}]}`,
 	`{"action":300,"params":{"rewind":1,"":"x"},"error":{"cause":{"cause":{}},"detail":{}}}`,
 	`{"state":[{"a":{"b":[-0,0.1,18446744073709551616]}}, {}]}`,
+	`{"action":19,"state":[{"operation":{"objectId":"map:a@1","mapCreate":{"semantics":"LWW","entries":{"":{"data":{"number":-0.0}},"b":{"data":{"bytes":"/w=="}},"c":{"tombstone":true,"serialTimestamp":1,"timeserial":"s"}}}}}]}`,
+	`{"action":19,"state":[{"operation":{"action":0,"nonce":"n","initialValue":"{\"map\":{\"entries\":{\"k\":{\"data\":{\"string\":\"[1]\",\"encoding\":\"json\"}}}}}"}},{"operation":{"action":4,"counterOp":{"amount":1e308}}}]}`,
+	`{"action":20,"channelSerial":"a:b","state":[{"object":{"objectId":"root","siteTimeserials":{"s1":"x"},"createOp":{},"tombstone":false,"map":{"clearTimeserial":"c","entries":{"k":{"data":{"json":{"a":[1.0]}}}}}}},{"object":{"counter":{"count":2}}}]}`,
 }
 
 func addSeeds(f *testing.F, format wire.Format) {
@@ -143,7 +146,7 @@ func normalize(pm *wire.ProtocolMessage, spelling bool) {
 	case wire.ActionAnnotation:
 		pm.Annotations = append([]*pubsub.Annotation{}, pm.Annotations...)
 	case wire.ActionObject, wire.ActionObjectSync:
-		pm.State = append([]wire.RawItem{}, pm.State...)
+		pm.State = append([]*pubsub.ObjectMessage{}, pm.State...)
 	}
 	for i := range pm.Res {
 		pm.Res[i].Serials = append([]string{}, pm.Res[i].Serials...)
@@ -166,9 +169,8 @@ func normalize(pm *wire.ProtocolMessage, spelling bool) {
 	for _, a := range pm.Annotations {
 		a.Extras = respell(a.Extras)
 	}
-	for i, item := range pm.State {
-		text, _ := wire.Transcode(nil, wire.JSON, item.Format, item.Bytes)
-		pm.State[i] = wire.RawItem{Bytes: respell(text)}
+	for _, m := range pm.State {
+		m.Extras = respell(m.Extras)
 	}
 }
 

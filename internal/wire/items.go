@@ -86,7 +86,7 @@ type oneMessage struct {
 	message pubsub.Message
 }
 
-// The four functions below return nil only if there is no array.
+// The functions below, and state, return nil only if there is no array.
 
 func (r *reader) messages() []*pubsub.Message {
 	it, ok := r.enterItems("messages")
@@ -129,18 +129,6 @@ func (r *reader) annotations() []*pubsub.Annotation {
 	all := make([]*pubsub.Annotation, 0, it.room())
 	for r.nextItem(&it) {
 		all = append(all, r.annotation())
-	}
-	return all
-}
-
-func (r *reader) state() []RawItem {
-	it, ok := r.enterItems("state")
-	if !ok {
-		return nil
-	}
-	all := make([]RawItem, 0, it.room())
-	for r.nextItem(&it) {
-		all = append(all, r.rawItem())
 	}
 	return all
 }

@@ -122,7 +122,10 @@ type ProtocolMessage struct {
 	Messages    []*pubsub.Message
 	Presence    []*pubsub.PresenceMessage
 	Annotations []*pubsub.Annotation
-	State       []RawItem
+	State       []*pubsub.ObjectMessage
+
+	// Layout is how State is written. Reading understands all.
+	Layout Layout
 
 	// Res is what an ACK says of each frame that it covers. EntryRes is written as such, too,
 	// behind it; decoding leaves it empty.
@@ -149,6 +152,9 @@ func (pm *ProtocolMessage) Inherit() {
 	}
 	for i, a := range pm.Annotations {
 		pm.inherit(i, &a.ID, &a.ConnectionID, &a.Timestamp)
+	}
+	for i, m := range pm.State {
+		pm.inherit(i, &m.ID, &m.ConnectionID, &m.Timestamp)
 	}
 }
 
@@ -196,11 +202,4 @@ type PublishResult struct {
 type EntryResult struct {
 	Entry pubsub.Serial
 	Items int
-}
-
-// RawItem is an item that this package passes on without knowing what is in it: one
-// ObjectMessage (OM2), as compact JSON or as MessagePack.
-type RawItem struct {
-	Format Format
-	Bytes  []byte // immutable
 }

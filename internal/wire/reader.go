@@ -224,6 +224,17 @@ func (n number) int64() (int64, bool) {
 	return int64(n.f), true
 }
 
+// float64 returns the nearest that there is, which may be infinite.
+func (n number) float64() float64 {
+	switch n.form {
+	case formInt:
+		return float64(n.neg)
+	case formUint:
+		return float64(n.pos)
+	}
+	return n.f
+}
+
 // append appends the number as JSON text. What JSON cannot say is null.
 func (n number) append(dst []byte) []byte {
 	switch {

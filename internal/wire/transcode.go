@@ -77,17 +77,6 @@ func (r *reader) jsonText() []byte {
 	return bytes.Clone(w.b)
 }
 
-// rawItem reads the next value, in its own format but clean: compact JSON, or MessagePack
-// without extension types.
-func (r *reader) rawItem() RawItem {
-	if r.format == JSON {
-		return RawItem{Format: JSON, Bytes: r.jsonText()}
-	}
-	w := writer{format: MsgPack}
-	w.value(r)
-	return RawItem{Format: MsgPack, Bytes: bytes.Clone(w.b)}
-}
-
 // compact removes the whitespace from a valid JSON text.
 func compact(src []byte) []byte {
 	r := reader{b: src, format: JSON}

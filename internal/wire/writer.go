@@ -197,6 +197,15 @@ func (w *writer) number(n number) {
 	}
 }
 
+// float writes a float64, which is finite.
+func (w *writer) float(f float64) {
+	if w.format == JSON {
+		w.b = number{form: formFloat, f: f, bits: 64}.append(w.b)
+		return
+	}
+	w.b = binary.BigEndian.AppendUint64(append(w.b, 0xcb), math.Float64bits(f))
+}
+
 func (w *writer) str(s string) {
 	w.text(unsafe.Slice(unsafe.StringData(s), len(s))) // text only reads
 }

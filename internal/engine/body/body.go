@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 
 	"letshare-server/internal/pubsub"
 )
@@ -16,6 +17,7 @@ const (
 	kindMessage    = 0x80
 	kindPresence   = 0x81
 	kindAnnotation = 0x82
+	kindObject     = 0x83
 )
 
 // The tags of a Batch.
@@ -47,6 +49,14 @@ const (
 	annotationType          = 30
 	annotationCount         = 31
 	annotationMessageSerial = 32
+
+	objectSite   = 40
+	objectID     = 41
+	objectKey    = 42
+	objectValue  = 43
+	objectEntry  = 44
+	objectNumber = 45
+	objectEmpty  = 46
 )
 
 // Append writes b at the end of dst and returns that. The key of the publisher's connection
@@ -70,6 +80,11 @@ func Append(dst []byte, b *pubsub.Batch) []byte {
 	for _, a := range b.Annotations {
 		w.b = append(w.b, kindAnnotation)
 		w.annotation(a)
+		w.b = append(w.b, end)
+	}
+	for _, m := range b.Objects {
+		w.b = append(w.b, kindObject)
+		w.object(m)
 		w.b = append(w.b, end)
 	}
 	return append(w.b, end)
@@ -163,6 +178,44 @@ func (w *writer) annotation(a *pubsub.Annotation) {
 	w.text(annotationMessageSerial, a.MessageSerial)
 }
 
+// object writes an operation. What is not told anybody is left out.
+func (w *writer) object(m *pubsub.ObjectMessage) {
+	op := m.Operation
+	w.common(m.ID, m.ClientID, m.ConnectionID, "", m.Timestamp, m.Extras, pubsub.Data{}, uint64(op.Action))
+	w.text(objectSite, m.SiteCode)
+	w.text(objectID, op.ObjectID)
+	w.text(objectKey, op.Key)
+	if op.Value.Type != pubsub.NoValue {
+		w.b = append(w.b, objectValue)
+		w.objectData(op.Value)
+	}
+	for i := range op.Entries {
+		w.b = append(w.b, objectEntry)
+		w.value(op.Entries[i].Key)
+		w.objectData(op.Entries[i].Data)
+	}
+	if op.Number != 0 {
+		w.b = binary.BigEndian.AppendUint64(append(w.b, objectNumber), math.Float64bits(op.Number))
+	}
+	w.flag(objectEmpty, !op.Payload)
+}
+
+func (w *writer) objectData(d pubsub.ObjectData) {
+	w.b = append(w.b, byte(d.Type))
+	switch d.Type {
+	case pubsub.BooleanValue:
+		truth := byte(0)
+		if d.True {
+			truth = 1
+		}
+		w.b = append(w.b, truth)
+	case pubsub.NumberValue:
+		w.b = binary.BigEndian.AppendUint64(w.b, math.Float64bits(d.Number))
+	default:
+		w.value(d.Text)
+	}
+}
+
 var errTruncated = errors.New("stored body ends too early")
 
 // Decode reads what Append wrote. It keeps nothing of b.
@@ -194,6 +247,10 @@ func Decode(b []byte) (*pubsub.Batch, error) {
 			a := new(pubsub.Annotation)
 			r.annotation(a)
 			batch.Annotations = append(batch.Annotations, a)
+		case kindObject:
+			m := &pubsub.ObjectMessage{Operation: &pubsub.ObjectOperation{Payload: true}}
+			r.object(m)
+			batch.Objects = append(batch.Objects, m)
 		case end:
 			if r.err == nil && len(r.b) > 0 {
 				r.err = errors.New("stored body goes on after its end")
@@ -365,4 +422,62 @@ func (r *reader) annotation(a *pubsub.Annotation) {
 			r.unknown(tag)
 		}
 	}
+}
+
+func (r *reader) object(m *pubsub.ObjectMessage) {
+	op := m.Operation
+	var encoding string
+	var data pubsub.Data
+	for tag := r.byte(); tag != end; tag = r.byte() {
+		if r.common(tag, &m.ID, &m.ClientID, &m.ConnectionID, &encoding, &m.Timestamp, &m.Extras, &data) {
+			continue
+		}
+		switch tag {
+		case itemAction:
+			op.Action = pubsub.ObjectAction(r.uvarint())
+		case objectSite:
+			m.SiteCode = r.text()
+		case objectID:
+			op.ObjectID = r.text()
+		case objectKey:
+			op.Key = r.text()
+		case objectValue:
+			op.Value = r.objectData()
+		case objectEntry:
+			op.Entries = append(op.Entries, pubsub.ObjectEntry{Key: r.text(), Data: r.objectData()})
+		case objectNumber:
+			op.Number = r.float()
+		case objectEmpty:
+			op.Payload = false
+		default:
+			r.unknown(tag)
+		}
+	}
+}
+
+func (r *reader) float() float64 {
+	if len(r.b) < 8 {
+		r.fail(errTruncated)
+		return 0
+	}
+	f := math.Float64frombits(binary.BigEndian.Uint64(r.b))
+	r.b = r.b[8:]
+	return f
+}
+
+func (r *reader) objectData() pubsub.ObjectData {
+	d := pubsub.ObjectData{Type: pubsub.DataType(r.byte())}
+	switch d.Type {
+	case pubsub.BooleanValue:
+		d.True = r.byte() != 0
+	case pubsub.NumberValue:
+		d.Number = r.float()
+	case pubsub.ObjectValue, pubsub.BytesValue, pubsub.StringValue, pubsub.JSONValue:
+		d.Text = r.text()
+	default:
+		if r.err == nil {
+			r.fail(fmt.Errorf("stored body has an unknown type %d of value", d.Type))
+		}
+	}
+	return d
 }

@@ -36,6 +36,24 @@ func examples() []*pubsub.Batch {
 				Data: pubsub.Text("x"), Encoding: "e", MessageSerial: "m", Serial: "s", Timestamp: 9, Extras: []byte("{}"),
 			},
 		}},
+		{ID: "b", Objects: []*pubsub.ObjectMessage{
+			{Operation: &pubsub.ObjectOperation{}},
+			{Operation: &pubsub.ObjectOperation{Payload: true, Entries: []pubsub.ObjectEntry{
+				{Key: "a", Data: pubsub.ObjectData{Type: pubsub.ObjectValue, Text: "root"}},
+				{Key: "", Data: pubsub.ObjectData{Type: pubsub.StringValue}},
+				{Key: "b", Data: pubsub.ObjectData{Type: pubsub.BytesValue, Text: "\xff"}},
+				{Key: "c", Data: pubsub.ObjectData{Type: pubsub.NumberValue, Number: -1.5}},
+				{Key: "d", Data: pubsub.ObjectData{Type: pubsub.BooleanValue, True: true}},
+			}}},
+			{
+				ID: "o", ClientID: "me", ConnectionID: "c", Timestamp: 9, Extras: []byte("{}"), SiteCode: "s1",
+				Operation: &pubsub.ObjectOperation{
+					Action: pubsub.CounterInc, ObjectID: "root", Payload: true, Key: "k", Number: 2,
+					Value:   pubsub.ObjectData{Type: pubsub.JSONValue, Text: "[]"},
+					Entries: []pubsub.ObjectEntry{{Key: "e", Data: pubsub.ObjectData{Type: pubsub.StringValue, Text: "v"}}},
+				},
+			},
+		}},
 	}
 }
 
@@ -65,6 +83,10 @@ func TestEveryFieldIsWritten(t *testing.T) {
 			b.Presence[0].Data = pubsub.Text("x")
 		} else if len(b.Annotations) > 0 {
 			b.Annotations = b.Annotations[1:]
+		} else if len(b.Objects) > 0 {
+			b.Objects = b.Objects[2:]
+			// The rest of these is given by the place in the order, or for nobody to see.
+			expectNoZero(t, b.Objects[0].Operation, "Semantics", "InitialValue", "Nonce")
 		}
 		for _, item := range [][]any{all(b.Messages), all(b.Presence), all(b.Annotations)} {
 			for _, it := range item {
@@ -75,7 +97,12 @@ func TestEveryFieldIsWritten(t *testing.T) {
 			expectNoZero(t, m.Version)
 		}
 	}
-	expectNoZero(t, examples()[1], "Messages", "Presence", "Annotations")
+	for _, b := range examples() {
+		for _, m := range b.Objects[min(len(b.Objects), 2):] {
+			expectNoZero(t, m, "State", "Serial", "SerialTimestamp")
+		}
+	}
+	expectNoZero(t, examples()[1], "Messages", "Presence", "Annotations", "Objects")
 }
 
 func all[T any](items []T) (out []any) {

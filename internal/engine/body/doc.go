@@ -10,7 +10,7 @@
 //	version = 1 byte, 1
 //	fields  = { tag value }          of the Batch
 //	items   = { kind { tag value } 0 }
-//	kind    = 1 byte: 0x80 Message, 0x81 PresenceMessage, 0x82 Annotation
+//	kind    = 1 byte: 0x80 Message, 0x81 PresenceMessage, 0x82 Annotation, 0x83 ObjectMessage
 //
 // A tag is one byte from 1 to 0x7f, and says what its value is. Fields that are empty are
 // left out. Extras, Summary and payloads that are empty but not absent are there with no
@@ -24,6 +24,12 @@
 //	                 22 version: serial text, timestamp varint, clientId text,
 //	                 description text, metadata: 0, or 1 and text
 //	Annotation       30 type text, 31 count varint, 32 messageSerial text
+//	ObjectMessage    40 siteCode text, 41 objectId text, 42 key text, 43 value data,
+//	                 44 entry: key text and data; as often as there are entries,
+//	                 45 number, 46 there is no payload (no value)
+//
+// A number is 8 bytes, a float64, big endian. data is one byte for the type of the value and the
+// value: a byte for 2, a boolean, a number for 4, and else text.
 //
 // A reader refuses a version, a kind or a tag that it does not know: it was written by a
 // later release.

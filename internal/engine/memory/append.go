@@ -236,7 +236,7 @@ func draftEntry(d *engine.Draft, serial, prev pubsub.Serial, timestamp, cost int
 func (c *channel) putInAge() {
 	if !c.aged && c.log.n > 0 && !c.persisted() {
 		c.aged = true
-		c.age.oldest = c.log.at(0).Timestamp
+		c.age.oldest = c.log.oldest
 		c.store.logs.push(&c.age)
 	}
 }

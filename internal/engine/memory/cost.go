@@ -48,6 +48,12 @@ func batchCost(b *pubsub.Batch) int64 {
 	for _, a := range b.Annotations {
 		n += len(a.ID) + len(a.Encoding) + len(a.ConnectionID) + len(a.MessageSerial) + len(a.Serial)
 	}
+	for _, m := range b.Objects {
+		n += len(m.ID) + len(m.ConnectionID)
+		if op := m.Operation; op != nil {
+			n += 160 + len(op.ObjectID) + 96*len(op.Entries)
+		}
+	}
 	return int64(n)
 }
 

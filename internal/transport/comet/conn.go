@@ -135,15 +135,18 @@ func (c *conn) closeSoonLocked() {
 func (c *conn) aloneLocked() bool { return c.reader == nil && c.writer == nil }
 
 // Form implements session.Transport.
-func (c *conn) Form(name string) hub.Form { return form{name} }
+func (c *conn) Form(name string, layout wire.Layout) hub.Form { return form{layout, name} }
 
 // form is how deliveries are encoded for the attachments under one name.
-type form struct{ channel string }
+type form struct {
+	layout  wire.Layout
+	channel string
+}
 
 // AppendFrames implements hub.Form.
 func (f form) AppendFrames(dst []byte, units []hub.Unit, e *engine.Entry, index int) ([]byte, []hub.Unit) {
 	start := len(dst)
-	if dst = session.AppendEntry(dst, wire.JSON, f.channel, e); len(dst) == start {
+	if dst = session.AppendEntry(dst, wire.JSON, f.channel, f.layout, e); len(dst) == start {
 		return dst, units
 	}
 	dst = append(dst, ',')

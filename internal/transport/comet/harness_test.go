@@ -53,7 +53,7 @@ func serve(t *testing.T, change func(*comet.Options, *http.Server)) *host {
 	}
 	s := &host{counts: &counts{slow: make(chan struct{}, 100)}}
 	s.sessions = session.NewManager(session.Options{
-		Hub: h, Directory: d, Node: me, Auth: auth.NewAuthenticator(auth.NewRegistry(app), nil), KeySecret: []byte("secret"), SiteCode: "s1",
+		Hub: h, Directory: d, Node: me, Auth: auth.NewAuthenticator(auth.NewRegistry(app), nil), KeySecret: []byte("secret"),
 		After: func(d time.Duration, f func()) func() {
 			timer := time.AfterFunc(d, f)
 			return func() { timer.Stop() }

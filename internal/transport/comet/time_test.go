@@ -44,7 +44,7 @@ func inBubble(t *testing.T, test func(*bubble)) {
 		}
 		b := &bubble{t: t}
 		b.sessions = session.NewManager(session.Options{
-			Hub: h, Directory: d, Node: me, Auth: auth.NewAuthenticator(auth.NewRegistry(app), nil), KeySecret: []byte("secret"), SiteCode: "s1",
+			Hub: h, Directory: d, Node: me, Auth: auth.NewAuthenticator(auth.NewRegistry(app), nil), KeySecret: []byte("secret"),
 			After: func(time.Duration, func()) func() { return func() {} },
 		})
 		workers, wheel := socket.NewWorkers(socket.WorkersOptions{}), socket.NewWheel()

@@ -282,11 +282,12 @@ func (c *conn) Close(last *wire.ProtocolMessage) {
 }
 
 // Form implements session.Transport.
-func (c *conn) Form(name string) hub.Form { return form{c.format, name} }
+func (c *conn) Form(name string, layout wire.Layout) hub.Form { return form{c.format, layout, name} }
 
 // form is how deliveries are encoded for the attachments under one name in one format.
 type form struct {
 	format  wire.Format
+	layout  wire.Layout
 	channel string
 }
 
@@ -295,7 +296,7 @@ func (f form) AppendFrames(dst []byte, units []hub.Unit, e *engine.Entry, index 
 	start := len(dst)
 	dst = socket.BeginFrame(dst)
 	payload := len(dst)
-	if dst = session.AppendEntry(dst, f.format, f.channel, e); len(dst) == payload {
+	if dst = session.AppendEntry(dst, f.format, f.channel, f.layout, e); len(dst) == payload {
 		return dst[:start], units
 	}
 	dst = socket.EndFrame(dst, start, opcode(f.format))
