@@ -163,6 +163,7 @@ type Storage struct {
 type Redis struct {
 	Addresses    []string      `yaml:"addresses" doc:"Addresses host:port of Redis: of the server, of some servers of a Redis Cluster, or of the Sentinels. Empty: this node stands alone."`
 	Prefix       string        `yaml:"prefix" doc:"Begins the names of all keys. Those who share a Redis and are not nodes of one cluster need different ones."`
+	Timeout      time.Duration `yaml:"timeout" doc:"How long a publish may wait for Redis before it is refused; 100ms to 5s."`
 	User         string        `yaml:"user" doc:"User of Redis. Empty: its default user."`
 	Password     Secret        `yaml:"password" doc:"The user's password."`
 	PasswordFile string        `yaml:"password_file" doc:"File that holds the password instead."`
@@ -272,7 +273,7 @@ func Default(mode Mode) Config {
 		}},
 		LetShare:  LetShare{DirectedEvents: "exact"},
 		Log:       Log{Level: "info", MaxEntries: 200, Dir: "logs"},
-		Redis:     Redis{Prefix: "letshare:"},
+		Redis:     Redis{Prefix: "letshare:", Timeout: 700 * time.Millisecond},
 		WebSocket: WebSocket{MaxRoomUsers: 50, PingInterval: 25 * time.Second, IdleTimeout: 75 * time.Second},
 		Limits: Limits{
 			MaxMessageBytes: 64 << 10,
