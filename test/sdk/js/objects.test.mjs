@@ -35,7 +35,7 @@ inBothFormats('without the right to publish objects nothing is changed', async (
   const channel = reader.channels.get(name, { modes: ['OBJECT_SUBSCRIBE'] });
   const root = await soon(channel.object.get(), 'the objects');
   assert.deepEqual(root.compact(), {});
-  await assert.rejects(() => root.set('k', 'v'));
+  await assert.rejects(async () => root.set('k', 'v'));
   const answer = await soon(rest({ token: token.token }).request('POST', `/channels/${name}/object`, 2, null, { path: '', mapSet: { key: 'k', value: { string: 'v' } } }), 'the answer');
   assert.deepEqual([answer.statusCode, answer.errorCode], [401, 40160]);
 });
