@@ -5,6 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
+	"runtime"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -192,7 +196,8 @@ func (objectLines) AppendFrames(dst []byte, units []hub.Unit, e *engine.Entry, i
 		return dst, units
 	}
 	dst = wire.AppendObjectPM(dst, wire.JSON, "room", wire.Entry{Serial: e.Serial, Position: e.Position(), Timestamp: e.Timestamp, Batch: e.Body}, wire.NewObjects)
-	return append(dst, '\n'), append(units, hub.Unit{Entry: index, Item: hub.AllItems})
+	dst = append(dst, '\n')
+	return dst, append(units, hub.Unit{Entry: index, Item: hub.AllItems, End: len(dst)})
 }
 
 // objectInbox receives for one attachment.
@@ -279,6 +284,115 @@ func (w *objectWatcher) catchUp(t testing.TB) (actions []pubsub.ObjectAction) {
 		}
 	}
 	return actions
+}
+
+func (w *objectWatcher) tree(t testing.TB) string {
+	t.Helper()
+	v, err := w.pool.View(pubsub.RootObject, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return shown(v)
+}
+
+func TestEverybodyEndsWithTheSameObjects(t *testing.T) {
+	for seed := range uint64(20) {
+		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) { everybodyHasTheSameObjects(t, seed) })
+	}
+}
+
+func everybodyHasTheSameObjects(t *testing.T, seed uint64) {
+	c := newNodes(t, 2)
+	var watchers []*objectWatcher
+	var all sync.WaitGroup
+	for i := range 4 {
+		w := watchObjects(t, c.hubs[i%2])
+		watchers = append(watchers, w)
+		all.Go(func() {
+			r := rand.New(rand.NewPCG(seed, uint64(100+i)))
+			for range 20 {
+				switch r.IntN(6) {
+				case 0:
+					w.attach(t, c.hubs[r.IntN(2)])
+				case 1:
+					w.catchUp(t)
+					w.sync(t) // which tells more than what has been received by now
+				default:
+					w.catchUp(t)
+				}
+				runtime.Gosched()
+			}
+		})
+	}
+	var mu sync.Mutex
+	sums := make(map[string]float64) // nothing is subtracted by others
+	for i := range 4 {
+		all.Go(func() {
+			r := rand.New(rand.NewPCG(seed, uint64(i)))
+			for n := range 40 {
+				var operations []*pubsub.ObjectOperation
+				for range 1 + r.IntN(3) {
+					operations = append(operations, randomChange(r, fmt.Sprint(i, "-", n)))
+				}
+				q := objectChange(operations...)
+				q.ConnectionID, q.MsgSerial = fmt.Sprint("conn", i), int64(n)
+				for range 1 + r.IntN(5)/4 { // a client that was cut off sends it again, perhaps elsewhere
+					again := *q
+					again.Items = nil
+					for _, m := range q.Items {
+						same := *m
+						again.Items = append(again.Items, &same)
+					}
+					if _, err := tryOperate(t, c.hubs[r.IntN(2)], &again); err != nil {
+						t.Errorf("got %v", err)
+					}
+				}
+				mu.Lock()
+				for _, op := range operations {
+					sums[op.ObjectID] += op.Number
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	all.Wait()
+	for _, h := range c.hubs {
+		h.Close()
+	}
+	want := tree(t, c.hubs[0])
+	for i, w := range watchers {
+		w.catchUp(t)
+		if got := w.tree(t); got != want {
+			t.Errorf("watcher %d has\n%s\nand the server\n%s", i, got, want)
+		}
+		if len(w.pool) < 5 {
+			t.Errorf("watcher %d knows only %v", i, w.pool)
+		}
+		for id, sum := range sums {
+			if o := w.pool[id]; strings.HasPrefix(id, "counter:") && (o == nil || o.Count != sum) {
+				t.Errorf("watcher %d has %v at %s, want %v", i, o, id, sum)
+			}
+		}
+		w.at.Detach()
+	}
+}
+
+// randomChange is an operation on one of a few objects, which refer to each other.
+func randomChange(r *rand.Rand, value string) *pubsub.ObjectOperation {
+	maps := []string{"root", "map:a@1", "map:b@1", "map:c@1"}
+	counters := []string{"counter:a@1", "counter:b@1"}
+	id, key := maps[r.IntN(len(maps))], string(rune('a'+r.IntN(5)))
+	switch n := r.IntN(20); {
+	case n < 5:
+		return increase(counters[r.IntN(2)], float64(r.IntN(9)-4))
+	case n < 8:
+		return removeKey(id, key)
+	case n == 8:
+		return operation(pubsub.MapClear, maps[1+r.IntN(3)])
+	case n < 13:
+		return refer(id, key, slices.Concat(maps[1:], counters)[r.IntN(5)])
+	}
+	return setKey(id, key, value)
 }
 
 // What nothing leads to is deleted after a day, and forgotten after another. What finds its way back is
