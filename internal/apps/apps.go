@@ -167,12 +167,12 @@ func (a *Apps) Run(ctx context.Context) error {
 	}
 }
 
-// List returns all apps as this node knows them, in the order in which they were made. The
-// caller changes nothing.
+// List returns all apps as this node knows them but those for tests, in the order in which they
+// were made. The caller changes nothing.
 func (a *Apps) List() []*App {
 	var list []*App
 	for _, k := range *a.known.Load() {
-		if k.app != nil {
+		if k.app != nil && k.app.ForTests == nil {
 			list = append(list, k.app)
 		}
 	}
@@ -180,8 +180,14 @@ func (a *Apps) List() []*App {
 	return list
 }
 
-// Get returns the app with an id as this node knows it, or nil. The caller changes nothing.
-func (a *Apps) Get(id string) *App { return (*a.known.Load())[id].app }
+// Get returns the app with an id as this node knows it, or nil: also for one for tests. The
+// caller changes nothing.
+func (a *Apps) Get(id string) *App {
+	if app := (*a.known.Load())[id].app; app != nil && app.ForTests == nil {
+		return app
+	}
+	return nil
+}
 
 // Create makes an app of spec, of which ID, Created and Modified are chosen here. Errors are
 // *pubsub.Error, or the server's own.
@@ -215,11 +221,16 @@ const attempts = 50
 // another node was faster; what it returns is returned. Without such an app the error is
 // CodeNotFound. Errors are *pubsub.Error, or the server's own.
 func (a *Apps) Update(ctx context.Context, id string, change func(app *App, now int64) error) (*App, error) {
+	return a.update(ctx, id, false, change)
+}
+
+// update is Update for apps that a Sandbox made, or for others.
+func (a *Apps) update(ctx context.Context, id string, forTests bool, change func(app *App, now int64) error) (*App, error) {
 	a.changing.Lock()
 	defer a.changing.Unlock()
 	for range attempts {
 		k := (*a.known.Load())[id]
-		if k.app == nil {
+		if k.app == nil || (k.app.ForTests != nil) != forTests {
 			return nil, noApp(id)
 		}
 		app, err := decode(id, k.Data) // a copy
@@ -245,12 +256,15 @@ func (a *Apps) Update(ctx context.Context, id string, change func(app *App, now 
 }
 
 // Delete removes the app with an id. Errors are those of Update.
-func (a *Apps) Delete(ctx context.Context, id string) error {
+func (a *Apps) Delete(ctx context.Context, id string) error { return a.remove(ctx, id, false) }
+
+// remove is Delete for apps that a Sandbox made, or for others.
+func (a *Apps) remove(ctx context.Context, id string, forTests bool) error {
 	a.changing.Lock()
 	defer a.changing.Unlock()
 	for range attempts {
 		k, has := (*a.known.Load())[id]
-		if !has {
+		if !has || (k.app != nil && k.app.ForTests != nil) != forTests {
 			return noApp(id)
 		}
 		err := a.opts.Store.DeleteApp(ctx, id, k.Revision)

@@ -29,6 +29,8 @@ type App struct {
 	Modified    int64       `json:"modified"` // app, not its keys and namespaces
 	Keys        []Key       `json:"keys"`
 	Namespaces  []Namespace `json:"namespaces"`
+
+	ForTests *forTests `json:"forTests,omitempty"` // nil: no Sandbox made it
 }
 
 // Key is a key of it. However it is logged, its secret is left out with it.
@@ -149,6 +151,13 @@ func (a *App) build() (*auth.App, error) {
 		return nil, err
 	}
 	app.Disabled, app.TLSOnly = a.Disabled, a.TLSOnly
+	if a.ForTests != nil {
+		fixtures := make([]auth.Fixture, 0, len(a.ForTests.Channels))
+		for _, name := range a.ForTests.Channels {
+			fixtures = append(fixtures, auth.Fixture{Channel: name})
+		}
+		app.InSandbox(fixtures)
+	}
 	return app, nil
 }
 

@@ -148,6 +148,13 @@ func (a *App) Namespaces() []Namespace { return a.rules }
 // Sandboxed reports whether a Sandbox made the app.
 func (a *App) Sandboxed() bool { return a.sandboxed }
 
+// InSandbox makes an app that is in no Registry yet one of a sandbox.
+func (a *App) InSandbox(fixtures []Fixture) { a.fixtures, a.sandboxed = fixtures, true }
+
+// Used is when a credential of the app was last accepted by this process, which is 1970 if none
+// was.
+func (a *App) Used() time.Time { return time.UnixMilli(a.used.Load()) }
+
 // touch notes that the app is in use.
 func (a *App) touch(now time.Time) { a.used.Store(now.UnixMilli()) }
 

@@ -84,11 +84,8 @@ type KeySpec struct {
 // Create makes an app with ids of 6 characters and secrets that nobody can guess. What is
 // wrong with the spec is CodeBadRequest; too many apps are CodeRateLimited.
 func (s *Sandbox) Create(spec AppSpec) (*App, error) {
-	if len(spec.Keys) > maxSandboxItems || len(spec.Namespaces) > maxSandboxItems || len(spec.Fixtures) > maxSandboxItems {
-		return nil, pubsub.Errorf(pubsub.CodeBadRequest, "invalid app: more than %d keys, namespaces or channels", maxSandboxItems)
-	}
 	for {
-		app, err := spec.newApp()
+		app, err := spec.NewApp()
 		if err != nil {
 			return nil, err
 		}
@@ -119,7 +116,11 @@ func (s *Sandbox) add(app *App) (bool, error) {
 	return true, nil
 }
 
-func (spec *AppSpec) newApp() (*App, error) {
+// NewApp makes an app of the spec, for a sandbox to add. Errors are those of Create.
+func (spec *AppSpec) NewApp() (*App, error) {
+	if len(spec.Keys) > maxSandboxItems || len(spec.Namespaces) > maxSandboxItems || len(spec.Fixtures) > maxSandboxItems {
+		return nil, pubsub.Errorf(pubsub.CodeBadRequest, "invalid app: more than %d keys, namespaces or channels", maxSandboxItems)
+	}
 	ids := make(map[string]bool)
 	keys := make([]Key, 0, len(spec.Keys))
 	for i, k := range spec.Keys {
@@ -143,12 +144,12 @@ func (spec *AppSpec) newApp() (*App, error) {
 	if err != nil {
 		return nil, pubsub.Errorf(pubsub.CodeBadRequest, "invalid app: %v", err)
 	}
-	app.fixtures, app.sandboxed = spec.Fixtures, true
+	app.InSandbox(spec.Fixtures)
 	return app, nil
 }
 
-// Delete removes an app that Create made. It reports false if there is none.
-func (s *Sandbox) Delete(appID string) bool {
+// Delete removes an app that Create made. It reports false if there is none, and has no error.
+func (s *Sandbox) Delete(appID string) (bool, error) {
 	s.mu.Lock()
 	app := s.apps[appID]
 	if app != nil {
@@ -157,10 +158,10 @@ func (s *Sandbox) Delete(appID string) bool {
 	}
 	s.mu.Unlock()
 	if app == nil {
-		return false
+		return false, nil
 	}
 	s.opts.Removed(app)
-	return true
+	return true, nil
 }
 
 // Sweep removes the apps that were not used for long.
@@ -176,7 +177,7 @@ func (s *Sandbox) Sweep() {
 	s.mu.Unlock()
 	for _, id := range idle {
 		if !s.opts.InUse(id) {
-			s.Delete(id)
+			_, _ = s.Delete(id) // without an error
 		}
 	}
 }

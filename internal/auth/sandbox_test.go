@@ -60,7 +60,11 @@ func TestASandboxMakesAppsAndRemovesThem(t *testing.T) {
 		t.Error("a reload took the wrong app away")
 	}
 	registry.Replace(newApp(t))
-	if !s.Delete(app.ID) || s.Delete(app.ID) || s.Delete("app001") || registry.Lookup("app001") == nil {
+	deleted := func(id string) bool {
+		ok, err := s.Delete(id)
+		return ok && err == nil
+	}
+	if !deleted(app.ID) || deleted(app.ID) || deleted("app001") || registry.Lookup("app001") == nil {
 		t.Error("the wrong app was deleted")
 	}
 	key := app.Keys()[0]
@@ -173,7 +177,8 @@ func TestAppsComeAndGoWhileOthersAreUsed(t *testing.T) {
 					t.Error(err)
 					return
 				}
-				if registry.Lookup(app.ID) != app || !s.Delete(app.ID) || registry.Lookup(app.ID) != nil {
+				known := registry.Lookup(app.ID) == app
+				if deleted, err := s.Delete(app.ID); !known || !deleted || err != nil || registry.Lookup(app.ID) != nil {
 					t.Error("lost")
 				}
 			}

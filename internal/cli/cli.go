@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"flag"
 	"fmt"
@@ -151,6 +152,7 @@ func version(args []string, stdout, stderr io.Writer) int {
 func checkConfig(args []string, stdout, stderr io.Writer) int {
 	fs := newFlags("check-config", "Checks the configuration that serve would use.", stderr)
 	flags := addConfigFlags(fs)
+	connect := fs.Bool("connect", false, "also connect to Redis, and check that it will do")
 	if code, ok := parse(fs, args, stderr); !ok {
 		return code
 	}
@@ -160,6 +162,9 @@ func checkConfig(args []string, stdout, stderr io.Writer) int {
 	}
 	if err == nil {
 		err = tryBuilding(cfg)
+	}
+	if err == nil && *connect && cfg.Redis.Clustered() {
+		err = tryRedis(cfg.Redis)
 	}
 	if err != nil {
 		fmt.Fprintln(stderr, err)
@@ -181,14 +186,29 @@ func tryBuilding(cfg config.Config) error {
 			return err
 		}
 	}
+	if _, err := server.RedisOptions(cfg.Redis); err != nil {
+		return err
+	}
+	cfg.Redis.Addresses = nil // which New would connect to
 	// Nothing can be written here, so that secrets which the server would make and keep are
 	// made and forgotten: checking leaves nothing behind.
 	cfg.DataDir = filepath.Join(os.DevNull, "nothing")
-	secrets, err := resolveSecrets(cfg)
+	secrets, err := resolveSecrets(cfg, nil)
 	if err != nil {
 		return err
 	}
 	_, err = server.New(cfg, secrets, slog.New(slog.DiscardHandler))
+	return err
+}
+
+// tryRedis connects to Redis and changes nothing there.
+func tryRedis(c config.Redis) error {
+	ctx, cancel := context.WithTimeout(context.Background(), vaultTimeout)
+	defer cancel()
+	client, err := server.OpenRedis(ctx, c)
+	if err == nil {
+		client.Close()
+	}
 	return err
 }
 

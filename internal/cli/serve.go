@@ -10,6 +10,9 @@ import (
 	"runtime"
 	"sync"
 	"syscall"
+	"time"
+
+	"github.com/redis/rueidis"
 
 	"letshare-server/internal/auth"
 	"letshare-server/internal/config"
@@ -32,7 +35,8 @@ func serve(args []string, stdout, stderr io.Writer) int {
 	if cfg.Debug.PprofAddress == "" {
 		runtime.MemProfileRate = 0 // nobody would see the samples
 	}
-	secrets, err := resolveSecrets(cfg)
+	known := make(map[string]string)
+	secrets, err := resolveSecrets(cfg, known)
 	if err != nil {
 		fmt.Fprintln(stderr, err)
 		return exitFailed
@@ -89,7 +93,7 @@ func serve(args []string, stdout, stderr io.Writer) int {
 	fmt.Fprint(stderr, s.Banner(l.Addr()))
 	var reloads sync.WaitGroup
 	defer reloads.Wait()
-	reloads.Go(func() { reloadOnHangup(ctx, hangup, s, flags, &level, log) })
+	reloads.Go(func() { reloadOnHangup(ctx, hangup, func() error { return reload(s, flags, known, &level, log) }, log) })
 	if err := s.Run(ctx, l); err != nil {
 		stop()
 		log.Error("failed", "error", err)
@@ -101,25 +105,25 @@ func serve(args []string, stdout, stderr io.Writer) int {
 
 // reloadOnHangup reads the configuration again at each signal of hangup until ctx ends. A faulty one
 // changes nothing.
-func reloadOnHangup(ctx context.Context, hangup <-chan os.Signal, s *server.Server, flags *configFlags, level *slog.LevelVar, log *slog.Logger) {
+func reloadOnHangup(ctx context.Context, hangup <-chan os.Signal, reload func() error, log *slog.Logger) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-hangup:
 		}
-		if err := reload(s, flags, level, log); err != nil {
+		if err := reload(); err != nil {
 			log.Error("configuration not reloaded", "error", err)
 		}
 	}
 }
 
-func reload(s *server.Server, flags *configFlags, level *slog.LevelVar, log *slog.Logger) error {
+func reload(s *server.Server, flags *configFlags, known map[string]string, level *slog.LevelVar, log *slog.Logger) error {
 	cfg, warnings, err := flags.load()
 	if err != nil {
 		return err
 	}
-	secrets, err := resolveSecrets(cfg)
+	secrets, err := resolveSecrets(cfg, known)
 	if err != nil {
 		return err
 	}
@@ -140,6 +144,38 @@ func reload(s *server.Server, flags *configFlags, level *slog.LevelVar, log *slo
 	return nil
 }
 
-func resolveSecrets(cfg config.Config) (config.Secrets, error) {
-	return config.ResolveSecrets(cfg, config.Published{Contains: auth.IsPublished, LocalKey: auth.LocalKey})
+// resolveSecrets finds the secrets of a configuration. Those that the nodes of a cluster share are
+// kept in known, too, so that Redis is asked once.
+func resolveSecrets(cfg config.Config, known map[string]string) (config.Secrets, error) {
+	published := config.Published{Contains: auth.IsPublished, LocalKey: auth.LocalKey}
+	if !cfg.Redis.Clustered() {
+		return config.ResolveSecrets(cfg, published)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), vaultTimeout)
+	defer cancel()
+	var client rueidis.Client
+	defer func() {
+		if client != nil {
+			client.Close()
+		}
+	}()
+	return config.ResolveSharedSecrets(cfg, published, func(name, made string) (string, error) {
+		if secret, has := known[name]; has {
+			return secret, nil
+		}
+		var err error
+		if client == nil {
+			if client, err = server.OpenRedis(ctx, cfg.Redis); err != nil {
+				return "", err
+			}
+		}
+		secret, err := server.KeepSecret(ctx, client, cfg.Redis.Prefix, name, made)
+		if err == nil {
+			known[name] = secret
+		}
+		return secret, err
+	})
 }
+
+// vaultTimeout is how long it may take to get the secrets that the nodes of a cluster share.
+const vaultTimeout = 15 * time.Second

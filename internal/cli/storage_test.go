@@ -28,7 +28,7 @@ func startWithStorage(t *testing.T, dir string) (address string, stop func()) {
 	cfg.Server.Host, cfg.Server.Port, cfg.Server.ShutdownGrace = "127.0.0.1", "0", time.Millisecond
 	cfg.Storage.Dir, cfg.APIKeys = dir, []config.Secret{storageKey}
 	cfg.Namespaces = []config.Namespace{{ID: "kept", Persisted: true}}
-	secrets, err := resolveSecrets(cfg)
+	secrets, err := resolveSecrets(cfg, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

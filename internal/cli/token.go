@@ -91,7 +91,7 @@ func tokenSecrets(flags *configFlags, given bool, stderr io.Writer) (config.Secr
 	if err != nil {
 		return config.Secrets{}, cfg, err
 	}
-	secrets, err := resolveSecrets(cfg)
+	secrets, err := resolveSecrets(cfg, make(map[string]string))
 	for _, w := range secrets.Warnings {
 		fmt.Fprintln(stderr, "warning:", w)
 	}

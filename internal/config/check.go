@@ -21,16 +21,6 @@ func (c Config) Check() error {
 		errs = append(errs, fmt.Errorf("%s: %s", path, fmt.Sprintf(format, args...)))
 	}
 
-	defaults := Default(c.Mode)
-	normal := settings(&defaults)
-	for i, s := range settings(&c) {
-		unset := reflect.DeepEqual(s.value.Interface(), normal[i].value.Interface()) ||
-			s.value.Kind() == reflect.Slice && s.value.Len() == 0
-		if s.field.Tag.Get("later") != "" && !unset {
-			fail(s.path, "not supported yet; remove it")
-		}
-	}
-
 	if port, err := strconv.Atoi(c.Server.Port); err != nil || port < 0 || port > 65535 {
 		fail("server.port", "must be a port number from 0 to 65535")
 	}
@@ -99,6 +89,7 @@ func (c Config) Check() error {
 	if least := 16 << 20; c.Storage.MaxBytes != 0 && c.Storage.MaxBytes < least {
 		fail("storage.max_bytes", "must be 0, or at least %d", least)
 	}
+	c.checkRedis(fail)
 	c.checkKeys(fail)
 	c.checkLimits(fail)
 	return errors.Join(errs...)
@@ -253,6 +244,49 @@ func (c *Config) checkTLS(fail failFunc) {
 	}
 	if acme.Email != "" && !strings.Contains(acme.Email, "@") {
 		fail("tls.acme.email", "must be an address such as ops@example.com")
+	}
+}
+
+// redisPrefix is the syntax of redis.prefix. Braces would put keys that belong together on
+// different shards of a Redis Cluster.
+var redisPrefix = regexp.MustCompile(`^[A-Za-z0-9_.:-]{1,64}$`)
+
+func (c *Config) checkRedis(fail failFunc) {
+	r := c.Redis
+	for _, address := range r.Addresses {
+		host, port, err := net.SplitHostPort(address)
+		if n, notNumber := strconv.Atoi(port); err != nil || host == "" || notNumber != nil || n < 1 || n > 65535 {
+			fail("redis.addresses", "%q must have the form host:port", address)
+		}
+	}
+	if r.Clustered() && c.Storage.Dir != "" {
+		fail("storage.dir", "excludes redis.addresses: messages are kept either on this machine or in Redis")
+	}
+	if !redisPrefix.MatchString(r.Prefix) {
+		fail("redis.prefix", "must be 1 to 64 letters, digits and characters of _.:-")
+	}
+	if r.Password != "" && r.PasswordFile != "" {
+		fail("redis", "password and password_file exclude each other")
+	}
+	if r.User != "" && r.Password == "" && r.PasswordFile == "" {
+		fail("redis.user", "needs a password")
+	}
+	s := r.Sentinel
+	if s.Password != "" && s.PasswordFile != "" {
+		fail("redis.sentinel", "password and password_file exclude each other")
+	}
+	if s.User != "" && s.Password == "" && s.PasswordFile == "" {
+		fail("redis.sentinel.user", "needs a password")
+	}
+	if s.Master == "" && (s.User != "" || s.Password != "" || s.PasswordFile != "") {
+		fail("redis.sentinel.master", "must be the primary's name at the Sentinels")
+	}
+	t := r.TLS
+	if (t.CertFile == "") != (t.KeyFile == "") {
+		fail("redis.tls", "cert_file and key_file must be set together")
+	}
+	if !t.Enabled && (t.CAFile != "" || t.ServerName != "" || t.CertFile != "") {
+		fail("redis.tls.enabled", "must be true for the other settings of redis.tls to have an effect")
 	}
 }
 

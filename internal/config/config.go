@@ -36,9 +36,8 @@ func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
 func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
 // Config is everything that can be set. Tags: yaml is the name, doc the comment that
-// DefaultYAML prints, reload "yes" says that SIGHUP applies a changed value without a
-// restart, and later "yes" that the setting is known but does nothing yet, so that any
-// value other than the default is refused.
+// DefaultYAML prints, and reload "yes" says that SIGHUP applies a changed value without a
+// restart.
 type Config struct {
 	Mode Mode `yaml:"-"`
 
@@ -162,8 +161,34 @@ type Storage struct {
 
 // Redis is about several nodes that share one Redis.
 type Redis struct {
-	Addresses []string `yaml:"addresses" later:"yes" doc:"Addresses host:port of Redis. Empty: this node stands alone."`
+	Addresses    []string      `yaml:"addresses" doc:"Addresses host:port of Redis: of the server, of some servers of a Redis Cluster, or of the Sentinels. Empty: this node stands alone."`
+	Prefix       string        `yaml:"prefix" doc:"Begins the names of all keys. Those who share a Redis and are not nodes of one cluster need different ones."`
+	User         string        `yaml:"user" doc:"User of Redis. Empty: its default user."`
+	Password     Secret        `yaml:"password" doc:"The user's password."`
+	PasswordFile string        `yaml:"password_file" doc:"File that holds the password instead."`
+	Sentinel     RedisSentinel `yaml:"sentinel" doc:"Sentinels, which know the primary."`
+	TLS          RedisTLS      `yaml:"tls" doc:"Encrypted connections to Redis, and to Sentinels."`
 }
+
+// RedisSentinel is about a primary behind Sentinel.
+type RedisSentinel struct {
+	Master       string `yaml:"master" doc:"The primary's name at the Sentinels, whose addresses redis.addresses are then. Empty: there are none."`
+	User         string `yaml:"user" doc:"User of the Sentinels."`
+	Password     Secret `yaml:"password" doc:"Its password."`
+	PasswordFile string `yaml:"password_file" doc:"File that holds the password instead."`
+}
+
+// RedisTLS is about encrypted connections to Redis. Certificates are always checked.
+type RedisTLS struct {
+	Enabled    bool   `yaml:"enabled" doc:"Whether Redis is spoken to over TLS. Its certificate is always checked."`
+	CAFile     string `yaml:"ca_file" doc:"Certificates in PEM that vouch for that of Redis. Empty: those that the system trusts."`
+	ServerName string `yaml:"server_name" doc:"Name that the certificate must have. Empty: the host of the address."`
+	CertFile   string `yaml:"cert_file" doc:"Certificate in PEM that this node shows. Empty: none."`
+	KeyFile    string `yaml:"key_file" doc:"Its private key in PEM."`
+}
+
+// Clustered reports whether this node is one of several that share a Redis.
+func (r Redis) Clustered() bool { return len(r.Addresses) > 0 }
 
 // Sandbox is about apps made at run time.
 type Sandbox struct {
@@ -247,6 +272,7 @@ func Default(mode Mode) Config {
 		}},
 		LetShare:  LetShare{DirectedEvents: "exact"},
 		Log:       Log{Level: "info", MaxEntries: 200, Dir: "logs"},
+		Redis:     Redis{Prefix: "letshare:"},
 		WebSocket: WebSocket{MaxRoomUsers: 50, PingInterval: 25 * time.Second, IdleTimeout: 75 * time.Second},
 		Limits: Limits{
 			MaxMessageBytes: 64 << 10,

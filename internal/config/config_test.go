@@ -131,18 +131,6 @@ func TestTheFixedNamesOfTheEnvironment(t *testing.T) {
 	}
 }
 
-func TestWhatIsNotSupportedYetSaysSo(t *testing.T) {
-	for name, value := range map[string]string{
-		"redis.addresses": "localhost:6379",
-	} {
-		variable := "LETSHARE_" + strings.ToUpper(strings.ReplaceAll(name, ".", "_"))
-		_, _, err := config.Load(config.Options{Dir: t.TempDir(), Environ: []string{variable + "=" + value}})
-		if err == nil || !strings.Contains(err.Error(), name+": not supported yet") {
-			t.Errorf("%s: %v", name, err)
-		}
-	}
-}
-
 func TestFaultsNameThePlaceAndTheNearestName(t *testing.T) {
 	for _, c := range []struct{ name, file, env, want string }{
 		{"a key", "server:\n  prot: 80", "", ":2: unknown setting server.prot, did you mean port?"},
@@ -163,6 +151,16 @@ func TestFaultsNameThePlaceAndTheNearestName(t *testing.T) {
 		{"mode", "", "MODE=test", `MODE is "test": must be local or production`},
 		{"port", "server: {port: 70000}", "", "server.port: must be a port number"},
 		{"a small database", "storage: {max_bytes: 1000}", "", "storage.max_bytes: must be 0, or at least"},
+		{"Redis without a port", "redis: {addresses: [redis]}", "", `redis.addresses: "redis" must have the form host:port`},
+		{"Redis and a database", "redis: {addresses: ['a:1']}\nstorage: {dir: d}", "", "storage.dir: excludes redis.addresses"},
+		{"a prefix with braces", "redis: {prefix: 'a{b}:'}", "", "redis.prefix: must be"},
+		{"two passwords", "redis: {password: a, password_file: b}", "", "redis: password and password_file exclude each other"},
+		{"a user of Redis without a password", "redis: {user: a}", "", "redis.user: needs a password"},
+		{"Sentinels without a name", "redis: {sentinel: {password: a}}", "", "redis.sentinel.master: must be"},
+		{"two passwords of Sentinel", "redis: {sentinel: {master: m, password: a, password_file: b}}", "", "redis.sentinel: password and password_file"},
+		{"a user of Sentinel without a password", "redis: {sentinel: {master: m, user: a}}", "", "redis.sentinel.user: needs a password"},
+		{"half of a certificate for Redis", "redis: {tls: {enabled: true, cert_file: c}}", "", "redis.tls: cert_file and key_file must be set together"},
+		{"TLS to Redis by half", "redis: {tls: {ca_file: c}}", "", "redis.tls.enabled: must be true"},
 		{"level", "log: {level: loud}", "", "log.level: must be debug, info, warn or error"},
 		{"half of a certificate", "tls: {cert_file: c.pem}", "", "tls: cert_file and key_file must be set together"},
 		{"profiles for everybody", "debug: {pprof_address: '0.0.0.0:6060'}", "", "debug.pprof_address: must be a loopback address and a port"},

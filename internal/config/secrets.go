@@ -46,6 +46,8 @@ type Secrets struct {
 
 	AdminTokens []AdminToken // of the control API
 
+	Shared map[string]Secret // those of the vault, by name
+
 	Warnings []string // what the operator should change
 	Notes    []string // what the operator should know
 }
@@ -73,8 +75,16 @@ const (
 // secret or without a key, or either mode without a secret for Ably tokens, one is made and
 // kept in the data directory, from where the next start takes it; if nothing can be written
 // there it lives until the process ends. No text in the result quotes a secret.
-func ResolveSecrets(c Config, p Published) (Secrets, error) {
-	r := resolver{Config: c, published: p}
+func ResolveSecrets(c Config, p Published) (Secrets, error) { return ResolveSharedSecrets(c, p, nil) }
+
+// Vault keeps a secret that all nodes of a cluster work with. It returns the one that is kept
+// under name, which is made if there was none.
+type Vault func(name, made string) (string, error)
+
+// ResolveSharedSecrets is ResolveSecrets for a node of a cluster: what is made is kept in the
+// vault. A nil vault means the data directory.
+func ResolveSharedSecrets(c Config, p Published, vault Vault) (Secrets, error) {
+	r := resolver{Config: c, published: p, vault: vault}
 	if err := errors.Join(r.resolveJWT(), r.resolveDefaultApp(), r.resolveTokenSecret()); err != nil {
 		return Secrets{}, err
 	}
@@ -88,6 +98,7 @@ func ResolveSecrets(c Config, p Published) (Secrets, error) {
 type resolver struct {
 	Config
 	published Published
+	vault     Vault
 	out       Secrets
 }
 
@@ -260,16 +271,19 @@ func (c Config) dataDir() string {
 }
 
 // AppsFile is where apps that are made at run time are kept, or "" if they end with the process:
-// in local mode without a directory of its own.
+// in local mode without a directory of its own, or live in Redis.
 func (c Config) AppsFile() string { return c.kept(appsFile) }
 
-// RevocationsFile is where revocations of tokens are kept, or "" if they end with the process.
+// RevocationsFile is where revocations of tokens are kept, or "" as for AppsFile.
 func (c Config) RevocationsFile() string { return c.kept(revocationsFile) }
 
-// StatisticsFile is where statistics are kept, or "" if they end with the process.
+// StatisticsFile is where statistics are kept, or "" as for AppsFile.
 func (c Config) StatisticsFile() string { return c.kept(statisticsFile) }
 
 func (c Config) kept(file string) string {
+	if c.Redis.Clustered() {
+		return "" // it is in Redis
+	}
 	if c.Mode == Local && c.DataDir == "" && c.Storage.Dir == "" {
 		return ""
 	}
@@ -284,11 +298,26 @@ func (c Config) ACMEDir() string {
 	return filepath.Join(c.dataDir(), "acme")
 }
 
-// keep returns the secret in a file of the data directory, which it makes if it is not
+// keep returns the secret in the vault or in a file of the data directory, which it makes if it is not
 // there. setting and variable tell the operator how to configure one instead.
 func (r *resolver) keep(file, setting, variable string, generate func() string, valid func(string) bool) (string, error) {
-	path := filepath.Join(r.dataDir(), file)
 	made := generate()
+	if r.vault != nil {
+		secret, err := r.vault(file, made)
+		switch {
+		case err != nil:
+			return "", fmt.Errorf("%s is not configured, and the one that the cluster has made cannot be read: %w", setting, err)
+		case !valid(secret) || r.published.Contains(secret):
+			return "", fmt.Errorf("the cluster keeps nothing usable for %s; set it with %s", setting, variable)
+		}
+		if r.out.Shared == nil {
+			r.out.Shared = make(map[string]Secret)
+		}
+		r.out.Shared[file] = Secret(secret)
+		r.note("%s is not configured: using what was made for this cluster, in Redis; set your own with %s", setting, variable)
+		return secret, nil
+	}
+	path := filepath.Join(r.dataDir(), file)
 	writeErr := writeNew(path, made)
 	text, err := os.ReadFile(path)
 	switch {

@@ -125,9 +125,6 @@ func writeStruct(b *strings.Builder, v reflect.Value, indent string) {
 			b.WriteByte('\n')
 		}
 		writeComment(b, f.Tag.Get("doc"), indent)
-		if f.Tag.Get("later") != "" {
-			writeComment(b, "Not supported yet.", indent)
-		}
 		field := v.FieldByIndex(f.Index)
 		b.WriteString(indent + yamlName(f) + ":")
 		switch {

@@ -66,6 +66,17 @@ type Connection struct {
 	State       State
 	Deadline    time.Time // when a Disconnected or Reaped record expires; else zero
 	GrantDigest string    // what a resume must match: key lineage and clientId
+
+	// Grace is for how long its presence members stay when its node is gone, in whole
+	// milliseconds below 2^32.
+	Grace time.Duration
+}
+
+// Orphan is a connection whose node is gone. Its members have not left, and their grace time
+// is over. If the record has expired since, only ID is known of the Connection.
+type Orphan struct {
+	Connection
+	Channels []pubsub.ChannelID // where it may have members
 }
 
 // Revocation says that tokens of a key which were issued before some time are not to be
@@ -98,6 +109,9 @@ type App struct {
 	// Data is a JSON value, into which the directory does not look. Nobody changes it.
 	Data json.RawMessage
 }
+
+// OrphanClaim is for how long who got an orphan from Orphans is trusted to settle it.
+const OrphanClaim = 30 * time.Second
 
 // Directory is one node's access to the shared records.
 type Directory interface {
@@ -134,6 +148,39 @@ type Directory interface {
 
 	// Close removes the record, if generation is still the newest.
 	Close(ctx context.Context, id string, generation uint64) error
+
+	// Inhabit notes that a connection is about to have presence members in channels, so that
+	// others can let them leave when its node is gone; Vacate that it has none there any more.
+	// Noting twice does nothing. What is noted ends with Close, and some time after the record
+	// has expired.
+	Inhabit(ctx context.Context, id string, channels ...pubsub.ChannelID) error
+	Vacate(ctx context.Context, id string, channels ...pubsub.ChannelID) error
+
+	// Inhabited returns the channels of Inhabit, in any order.
+	Inhabited(ctx context.Context, id string) ([]pubsub.ChannelID, error)
+
+	// Orphans returns at most limit connections whose members are to leave, because their node
+	// has been gone for their grace time and nobody has resumed them. Their records, if they were
+	// Connected, are Disconnected since it was found, and may be resumed for as long as others
+	// are. Each is given to one caller, which calls Reap, lets the members leave, and calls
+	// Settle; if it does not for OrphanClaim, another gets it. With an error some may be returned
+	// nevertheless.
+	Orphans(ctx context.Context, limit int) ([]Orphan, error)
+
+	// Settle ends that a connection is an orphan.
+	Settle(ctx context.Context, id string) error
+
+	// Returned yields when the others took this node for gone although it is not, or when the
+	// store has lost what it knew of it: its connections have become orphans, or have no
+	// records. The caller calls Reclaim for each that it has. What the node counts on channels is
+	// known again by itself. The channel is never closed, and holds one notice.
+	Returned() <-chan struct{}
+
+	// Reclaim makes the record say again that this node owns a connection, with the caller's
+	// Generation, Committed, App, GrantDigest and Grace, whatever has become of it: unless there
+	// is a newer generation, which is ErrSuperseded. It reports whether its members had been
+	// let go. It may be repeated.
+	Reclaim(ctx context.Context, c Connection) (reaped bool, err error)
 
 	// Join counts a connection of the node that attaches to a channel: add is what its modes
 	// make it, or, if it is attached already, what they make it more. It returns the channel's

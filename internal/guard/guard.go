@@ -66,8 +66,14 @@ func source(addr netip.Addr) (netip.Prefix, bool) {
 type visitKey struct{}
 
 // ConnContext is to be the ConnContext of an http.Server. It closes a socket that is one too
-// many of its address.
+// many of its address. One that came before, and has not ended, is counted once.
 func (g *Guard) ConnContext(ctx context.Context, conn net.Conn) context.Context {
+	g.mu.Lock()
+	known := g.sockets[conn]
+	g.mu.Unlock()
+	if known != nil {
+		return context.WithValue(ctx, visitKey{}, known)
+	}
 	v := &visit{guard: g, opened: time.Now()}
 	addr := auth.PeerOf(conn.RemoteAddr()).Addr
 	if s, bounded := source(addr); bounded && !g.opts.Proxies.Contain(addr) {

@@ -214,3 +214,25 @@ func TestSocketsWithoutARequestAreCounted(t *testing.T) {
 		t.Errorf("counted %d", n)
 	}
 }
+
+// Who reads the first request hands the socket on to net/http, which tells of it anew.
+func TestASocketThatComesTwiceIsCountedOnce(t *testing.T) {
+	g, _, e := newGuard(limit.Limits{AddressSockets: 2})
+	for range 3 { // its end is noted, too
+		p := &peer{addr: "203.0.113.7"}
+		g.ConnContext(t.Context(), p)
+		ctx := g.ConnContext(t.Context(), p)
+		guard.Served(ctx)
+		other := &peer{addr: "203.0.113.7"}
+		g.ConnContext(t.Context(), other)
+		if p.closed || other.closed {
+			t.Fatalf("closed: %v, %v", p.closed, other.closed)
+		}
+		g.ConnState(p, http.StateClosed)
+		g.Authenticated(g.ConnContext(t.Context(), other), netip.MustParseAddr(other.addr), nil)
+		g.ConnState(other, http.StateHijacked)
+	}
+	if n := e.count(limit.AddressSockets); n != 0 {
+		t.Errorf("%d were too many", n)
+	}
+}

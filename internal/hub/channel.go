@@ -248,6 +248,7 @@ func (c *channel) fanOut(g *group, batch []*engine.Entry, first uint64, sifted *
 				}
 				if p.unlinked = g.deltas && p.changes; g.deltas && !p.changes {
 					p.link(g.form, g.base(), sifted.asDeltas())
+					c.hub.recent.keep(p.links)
 				}
 				p.encode(g.form)
 				encoded = true

@@ -55,8 +55,10 @@ type touched struct {
 
 // touch tells the directory that something happened on a channel, unless it was told of late.
 // Channels with attachments need that only when they lose the last.
-func (h *Hub) touch(id pubsub.ChannelID, now time.Time) {
-	if h.shard(id).touched.add(id, now) {
+func (h *Hub) touch(id pubsub.ChannelID, now time.Time) { h.touchIn(h.shard(id), id, now) }
+
+func (h *Hub) touchIn(s *shard, id pubsub.ChannelID, now time.Time) {
+	if s.touched.add(id, now) {
 		h.opts.Directory.Touch(id, now.Add(activeTime+touchPause))
 	}
 }

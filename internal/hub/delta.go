@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"weak"
 
@@ -26,7 +27,7 @@ import (
 const maxBases = 4
 
 // reference is a message that a client has, which a delta may refer to. It does not keep the
-// message: that lives as long as the engine has it in memory.
+// message: that lives as long as the engine has it in memory, or recent.
 type reference struct {
 	id      string
 	message weak.Pointer[pubsub.Message]
@@ -138,6 +139,43 @@ func (p *parcel) link(form Form, base *reference, d *deltas) {
 			l.begin = l.from[i]
 		}
 		l.end = base
+	}
+}
+
+// recent keeps messages that deltas may refer to for some time: not every engine has what it
+// delivered in memory. The zero value is ready for use.
+type recent struct {
+	mu       sync.Mutex        // guards the fields below; nothing is called under it
+	messages []*pubsub.Message // the oldest first
+	bytes    int
+}
+
+const (
+	// maxRecentBytes bounds the messages that are kept for deltas, of all channels.
+	maxRecentBytes = 8 << 20
+
+	recentOverhead = 512 // bytes of a message besides its data, about
+)
+
+// keep keeps the last message of each entry of a parcel.
+func (r *recent) keep(l *links) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i, e := range l.full {
+		if l.last[i] == nil || l.last[i] == nowhere {
+			continue
+		}
+		m := e.Body.Messages[len(e.Body.Messages)-1]
+		if n := len(r.messages); n > 0 && r.messages[n-1] == m {
+			continue // another group is sent it too
+		}
+		r.messages = append(r.messages, m)
+		r.bytes += len(m.Data.Bytes) + recentOverhead
+	}
+	for r.bytes > maxRecentBytes {
+		r.bytes -= len(r.messages[0].Data.Bytes) + recentOverhead
+		r.messages[0] = nil
+		r.messages = r.messages[1:]
 	}
 }
 

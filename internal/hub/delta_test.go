@@ -2,9 +2,11 @@ package hub_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -666,5 +668,41 @@ func TestAChangedMessageIsNoBase(t *testing.T) {
 	r.check(t)
 	if r.full != 3 || r.deltas != 2 { // the first, the update, and the one after it
 		t.Errorf("%d full, %d deltas: %q", r.full, r.deltas, r.got)
+	}
+}
+
+// forgetful is an engine that keeps nothing of what it delivers, as if it came from elsewhere.
+type forgetful struct{ engine.Engine }
+
+func (f forgetful) Subscribe(ctx context.Context, id pubsub.ChannelID, sub engine.Subscriber) (engine.Subscription, pubsub.Serial, error) {
+	return f.Engine.Subscribe(ctx, id, copying{sub})
+}
+
+type copying struct{ engine.Subscriber }
+
+func (c copying) Deliver(entries []*engine.Entry) {
+	own := make([]*engine.Entry, len(entries))
+	for i, e := range entries {
+		entry, body := *e, *e.Body
+		entry.Body, body.Messages = &body, nil
+		for _, m := range e.Body.Messages {
+			message := *m
+			body.Messages = append(body.Messages, &message)
+		}
+		own[i] = &entry
+	}
+	c.Subscriber.Deliver(own)
+}
+
+func TestADeltaRefersToWhatTheEngineDoesNotKeep(t *testing.T) {
+	h := newHub(t, func(o *hub.Options) { o.Engine = forgetful{o.Engine} })
+	_, r := reads(t, h, hub.Attach{Deltas: true})
+	for i := range 5 {
+		say(t, h, state(i))
+		runtime.GC()
+	}
+	r.check(t)
+	if r.full != 1 || r.deltas != 4 {
+		t.Errorf("%d full messages and %d deltas", r.full, r.deltas)
 	}
 }

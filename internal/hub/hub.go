@@ -5,6 +5,7 @@ import (
 	"errors"
 	"hash/maphash"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"letshare-server/internal/auth"
@@ -69,6 +70,8 @@ type Hub struct {
 	messageRates, byteRates limit.Buckets[pubsub.ChannelID] // of what is published
 	tokenRates              limit.Buckets[publisher]
 
+	recent recent // bases of deltas
+
 	changing [changeQueues]chan struct{} // each holds a token while a message is being changed: inQueue
 
 	appsMu      sync.Mutex     // comes after a shard's mu; nothing is locked under it
@@ -82,6 +85,7 @@ const shardCount = 64
 type shard struct {
 	mu       sync.RWMutex
 	channels map[pubsub.ChannelID]*channel
+	changes  atomic.Uint64 // of channels; written under mu
 
 	touched touched // without mu
 }
@@ -144,10 +148,14 @@ func (h *Hub) shard(id pubsub.ChannelID) *shard {
 
 // lookup returns the channel if it has attachments on this node.
 func (h *Hub) lookup(id pubsub.ChannelID) *channel {
-	s := h.shard(id)
+	return h.shard(id).lookup(id)
+}
+
+func (s *shard) lookup(id pubsub.ChannelID) *channel {
 	s.mu.RLock()
-	defer s.mu.RUnlock()
-	return s.channels[id]
+	c := s.channels[id]
+	s.mu.RUnlock()
+	return c
 }
 
 // acquire returns the channel with live delivery begun, and counts the caller as a user of
@@ -163,6 +171,7 @@ func (h *Hub) acquire(ctx context.Context, id pubsub.ChannelID) (*channel, error
 		}
 		c = newChannel(h, id)
 		s.channels[id] = c
+		s.changes.Add(1)
 		h.opts.Metrics.ChannelOpened()
 		c.counts.ChannelOpened()
 	}
@@ -206,6 +215,7 @@ func (h *Hub) release(c *channel) (closed bool) {
 	defer s.mu.Unlock()
 	if c.users == 0 && s.channels[c.id] == c {
 		delete(s.channels, c.id)
+		s.changes.Add(1)
 		h.uncountChannel(c.id.App)
 		h.opts.Metrics.ChannelClosed()
 		c.counts.ChannelClosed()

@@ -82,11 +82,13 @@ func (h *Hub) Publish(turn *Turn, p *Publish, done func(Published)) error {
 	}
 	count := len(p.Messages)
 	channelID := p.Channel.ID(p.Grant.App)
-	c := h.lookup(channelID)
+	in := h.shard(channelID)
+	changes := in.changes.Load()
+	c := in.lookup(channelID)
 	counts, transport := h.counts(c, channelID), p.transport()
 	rule := h.opts.Namespace(p.Grant.App, p.Channel.Base)
 	limits := h.limitsOf(channelID.App, &rule)
-	batch, id, err := h.check(p, &rule, &limits)
+	batch, size, id, err := h.check(p, &rule, &limits)
 	if err != nil {
 		counts.Refused(transport, stats.Messages, count)
 		return err
@@ -99,7 +101,6 @@ func (h *Hub) Publish(turn *Turn, p *Publish, done func(Published)) error {
 		counts.Refused(transport, stats.Messages, count)
 		return err
 	}
-	size := batch.Size()
 	if limits.messages > 0 || limits.bytes > 0 {
 		if err := h.pace(&limits, channelID, count, size); err != nil {
 			counts.Refused(transport, stats.Messages, count)
@@ -111,7 +112,7 @@ func (h *Hub) Publish(turn *Turn, p *Publish, done func(Published)) error {
 		c.waitForRoom()
 	}
 	x := &publication{
-		hub: h, channel: c, counts: counts, transport: transport, count: count, size: size, done: done,
+		hub: h, shard: in, channel: c, counts: counts, transport: transport, count: count, size: size, done: done,
 		persisted: rule.Persisted && !batch.Ephemeral, now: time.Now(),
 	}
 	if p.ConnectionID == "" {
@@ -123,7 +124,10 @@ func (h *Hub) Publish(turn *Turn, p *Publish, done func(Published)) error {
 	x.append = engine.Append{Channel: channelID, ID: id, Entries: x.entries[:], Deadline: h.deadline(cmp.Or(p.Since, x.now))}
 	h.opts.Engine.Append(&x.append, x.appended)
 	// An engine that delivers within Append has queued the entry by now.
-	if c := h.lookup(channelID); c != nil {
+	if in.changes.Load() != changes {
+		c = in.lookup(channelID)
+	}
+	if c != nil {
 		turn.touch(c)
 	}
 	return nil
@@ -135,6 +139,7 @@ func (h *Hub) deadline(since time.Time) time.Time { return since.Add(h.opts.Appe
 // publication is a publish on its way through the engine, all of it in one place.
 type publication struct {
 	hub       *Hub
+	shard     *shard   // of the channel
 	channel   *channel // nil if it has no attachments here
 	counts    *stats.App
 	transport stats.Transport
@@ -163,7 +168,7 @@ func (x *publication) appended(r engine.Result) {
 		x.hub.opts.Metrics.Published(x.count)
 		x.counts.Published(x.transport, stats.Messages, x.count, x.size)
 		if x.channel == nil {
-			x.hub.touch(x.append.Channel, x.now)
+			x.hub.touchIn(x.shard, x.append.Channel, x.now)
 		}
 		if x.persisted {
 			x.counts.Persisted(stats.Messages, x.count, x.size)
@@ -190,49 +195,51 @@ func (c *channel) crowded() bool {
 	return c.crowdedLocked()
 }
 
-// check validates a publish, rights first and contents after, and makes its batch and the id
-// that repeats of it are recognised by (RSL1k4-5).
-func (h *Hub) check(p *Publish, rule *auth.Namespace, limits *channelLimits) (*pubsub.Batch, engine.ID, error) {
+// check validates a publish, rights first and contents after, and makes its batch, whose size it
+// returns, and the id that repeats of it are recognised by (RSL1k4-5).
+func (h *Hub) check(p *Publish, rule *auth.Namespace, limits *channelLimits) (batch *pubsub.Batch, size int, id engine.ID, err error) {
 	none := engine.ID{}
 	ops := p.Grant.Ops(p.Channel.Resource())
 	if p.Channel.Qualifier != "" || !ops.Has(auth.OpPublish) {
-		return nil, none, denied("publish to", p.Channel)
+		return nil, 0, none, denied("publish to", p.Channel)
 	}
 	if err := admit(rule, p.Grant); err != nil {
-		return nil, none, err
+		return nil, 0, none, err
 	}
 	if len(p.Messages) > MaxMessagesPerPublish {
 		h.opts.Limits.Exceeded(limit.PublishMessages, p.Grant.App)
-		return nil, none, pubsub.Errorf(pubsub.CodeTooManyMessages, "a publish has %d messages at most, got %d", MaxMessagesPerPublish, len(p.Messages))
+		return nil, 0, none, pubsub.Errorf(pubsub.CodeTooManyMessages, "a publish has %d messages at most, got %d", MaxMessagesPerPublish, len(p.Messages))
 	}
-	batch := &pubsub.Batch{ConnectionID: p.publisher(), Messages: p.Messages}
+	batch = &pubsub.Batch{ConnectionID: p.publisher(), Messages: p.Messages}
 	most := limits.messageBytes
 	if p.MaxBytes != 0 && rule.Limits.MessageBytes == 0 {
 		most = p.MaxBytes
 	}
-	if size := batch.Size(); size > most {
-		return nil, none, h.tooLarge(p.Grant.App, size, most)
+	if size = batch.Size(); size > most {
+		return nil, 0, none, h.tooLarge(p.Grant.App, size, most)
 	}
 	claim, claimed := p.Grant.UserClaim(p.Channel.Resource())
 	for i, m := range p.Messages {
+		own := m.Size()
 		if err := completeMessage(p, ops, m); err != nil {
-			return nil, none, err
+			return nil, 0, none, err
 		}
 		ephemeral, err := checkExtras(m, ops)
 		if err != nil {
-			return nil, none, err
+			return nil, 0, none, err
 		}
 		if i > 0 && ephemeral != batch.Ephemeral {
-			return nil, none, pubsub.NewError(pubsub.CodeBadRequest, "ephemeral and other messages cannot be published together")
+			return nil, 0, none, pubsub.NewError(pubsub.CodeBadRequest, "ephemeral and other messages cannot be published together")
 		}
 		batch.Ephemeral = ephemeral
 		if claimed {
 			m.Extras = withUserClaim(m.Extras, claim)
 		}
+		size += m.Size() - own
 	}
 	batch.Ephemeral = batch.Ephemeral || p.Ephemeral
-	id, err := identify(p, batch)
-	return batch, id, err
+	id, err = identify(p, batch)
+	return batch, size, id, err
 }
 
 func (h *Hub) tooLarge(app string, size, most int) *pubsub.Error {

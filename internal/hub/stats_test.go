@@ -285,3 +285,16 @@ func TestChannelsAreCounted(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+// A message's size is that with the clientId that the publisher has.
+func TestAClientIDThatTheServerFillsInCounts(t *testing.T) {
+	h, so := counting(t)
+	var turn hub.Turn
+	grant := *anyone
+	grant.ClientRule, grant.ClientID = auth.ClientIdentified, "somebody"
+	publish(t, h, &turn, hub.Publish{Grant: &grant, Messages: message("n", "123"), ConnectionID: "c", MsgSerial: 1})
+	turn.End()
+	if got := so("messages.inbound.realtime.messages")["messages.inbound.realtime.messages.data"]; got != 1+3+8 {
+		t.Errorf("%v bytes", got)
+	}
+}

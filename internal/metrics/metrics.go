@@ -50,6 +50,9 @@ type Metrics struct {
 	commitSeconds, commitAppends histogram
 	commitsFailed                atomic.Int64
 
+	redisUp       atomic.Bool
+	redisAnswered atomic.Int64 // ns that the last answer took
+
 	certificateFailures atomic.Int64
 	certificateEnds     atomic.Int64 // seconds since 1970
 
@@ -68,6 +71,20 @@ type Held struct {
 	Evicted     int64 // messages dropped before their time for want of room, since the start
 
 	Storage *Storage // nil: there is no database
+	Redis   *Redis   // nil: the node stands alone
+}
+
+// Redis is what a node of a cluster has had to do with Redis since its start, and now.
+type Redis struct {
+	Appends     int64 // sent, again ones too
+	Calls       int64 // of the script that did them
+	Ambiguous   int64 // calls whose outcome was not known at once
+	Gaps        int64 // live entries that did not follow on the one before
+	CaughtUp    int64 // entries read from the log because they were missing
+	Lost        int64 // times that the log did not have them
+	FeedBreaks  int64 // ends of connections for live entries
+	QueuedBytes int64 // of Appends that wait now
+	Channels    int   // whose live entries the node gets now
 }
 
 // Storage is what the database holds now.
@@ -156,6 +173,12 @@ func (m *Metrics) Committed(appends int, took time.Duration) {
 
 // CommitFailed counts what the disk refused.
 func (m *Metrics) CommitFailed() { m.commitsFailed.Add(1) }
+
+// RedisAnswered notes whether Redis has answered a look at it, and after how long.
+func (m *Metrics) RedisAnswered(up bool, took time.Duration) {
+	m.redisUp.Store(up)
+	m.redisAnswered.Store(int64(took))
+}
 
 // histogram counts values by size.
 type histogram struct {

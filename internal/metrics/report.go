@@ -163,6 +163,17 @@ var (
 	storageBytes     = desc("storage_file_bytes", "Bytes of the database's pages, used and free.")
 	storageFree      = desc("storage_free_bytes", "Bytes of the database's pages that are free.")
 	storageWaiting   = desc("storage_waiting_bytes", "Bytes of publishes that wait to be committed.")
+	redisUp          = desc("redis_up", "Whether Redis has answered at the last look: 1 or 0.")
+	redisSeconds     = desc("redis_answer_seconds", "Seconds until Redis answered, or was given up, at the last look.")
+	redisAppends     = desc("redis_appends_total", "Appends sent to Redis, those that were sent again included.")
+	redisCalls       = desc("redis_calls_total", "Calls of the script that does Appends; one may do many.")
+	redisAmbiguous   = desc("redis_ambiguous_calls_total", "Calls whose outcome was not known at once.")
+	redisGaps        = desc("redis_gaps_total", "Live entries that did not follow on the one before.")
+	redisCaughtUp    = desc("redis_entries_caught_up_total", "Entries read from the log because they had not come live.")
+	redisLost        = desc("redis_continuity_lost_total", "Times that the log did not have what was missing; clients were told.")
+	redisFeedBreaks  = desc("redis_feed_breaks_total", "Connections for live entries that have ended.")
+	redisQueued      = desc("redis_queued_bytes", "Bytes of Appends that wait for Redis.")
+	redisChannels    = desc("redis_subscribed_channels", "Channels whose live entries this node gets from Redis.")
 	exceededTotal    = desc("limit_exceeded_total", "Times that a limit has refused, dropped or ended something.", "limit")
 	certificateFails = desc("certificate_failures_total", "Certificates that could not be read, ordered or renewed.")
 	certificateEnds  = desc("certificate_not_after_seconds", "When the first certificate ends, in seconds since 1970; 0 without one.")
@@ -220,6 +231,23 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 		gauge(storageBytes, float64(st.FileBytes))
 		gauge(storageFree, float64(st.FreeBytes))
 		gauge(storageWaiting, float64(st.WaitingBytes))
+	}
+	if r := held.Redis; r != nil {
+		up := 0.0
+		if m.redisUp.Load() {
+			up = 1
+		}
+		gauge(redisUp, up)
+		gauge(redisSeconds, time.Duration(m.redisAnswered.Load()).Seconds())
+		counter(redisAppends, float64(r.Appends))
+		counter(redisCalls, float64(r.Calls))
+		counter(redisAmbiguous, float64(r.Ambiguous))
+		counter(redisGaps, float64(r.Gaps))
+		counter(redisCaughtUp, float64(r.CaughtUp))
+		counter(redisLost, float64(r.Lost))
+		counter(redisFeedBreaks, float64(r.FeedBreaks))
+		gauge(redisQueued, float64(r.QueuedBytes))
+		gauge(redisChannels, float64(r.Channels))
 	}
 	for n := range limit.Names {
 		counter(exceededTotal, float64(m.exceeded[n].Load()), n.String())

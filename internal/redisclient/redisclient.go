@@ -5,7 +5,6 @@ package redisclient
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"net"
 	"slices"
@@ -124,10 +123,4 @@ func Info(text string) map[string]string {
 		}
 	}
 	return fields
-}
-
-// NotSent reports whether err says that the command never left this process.
-func NotSent(err error) bool {
-	var op *net.OpError
-	return errors.As(err, &op) && op.Op == "dial" || errors.Is(err, rueidis.ErrNoAddr)
 }

@@ -215,7 +215,11 @@ func (a *API) deleteApp(c *call) (*answer, error) {
 	if grant.App != c.path[1] {
 		return nil, pubsub.Errorf(pubsub.CodeUnauthorized, "the key is not of app %s", clip(c.path[1]))
 	}
-	if !a.opts.Sandbox.Delete(grant.App) {
+	deleted, err := a.opts.Sandbox.Delete(grant.App)
+	if err != nil {
+		return nil, err
+	}
+	if !deleted {
 		return nil, pubsub.Errorf(pubsub.CodeForbidden, "app %s was not made by POST /apps", grant.App)
 	}
 	a.opts.Log.Info("app deleted", "app", grant.App)

@@ -60,7 +60,7 @@ func (a *API) publish(c *call) (*answer, error) {
 // when turn ends. Parameters that only hint, such as quickAck, have no effect (RSL1l).
 func (a *API) submit(c *call, turn *hub.Turn, grant *auth.Grant, name pubsub.ChannelName, messages []*pubsub.Message) (<-chan hub.Published, error) {
 	publish := &hub.Publish{Grant: grant, Channel: name, Messages: messages, Ephemeral: c.query.Get("ephemeral") == "true"}
-	if err := a.onBehalf(publish); err != nil {
+	if err := a.onBehalf(c.Context(), publish); err != nil {
 		return nil, err
 	}
 	done := make(chan hub.Published, 1)
@@ -86,7 +86,7 @@ func clientLeft(ctx context.Context) error {
 
 // onBehalf finds the connection whose key the messages carry. All must carry the same one,
 // and messages for an identified connection have its clientId.
-func (a *API) onBehalf(p *hub.Publish) error {
+func (a *API) onBehalf(ctx context.Context, p *hub.Publish) error {
 	key := p.Messages[0].ConnectionKey
 	for _, m := range p.Messages[1:] {
 		if m.ConnectionKey != key {
@@ -96,14 +96,14 @@ func (a *API) onBehalf(p *hub.Publish) error {
 	if key == "" {
 		return nil
 	}
-	id, owner, err := a.opts.Connections.Publisher(p.Grant.App, key)
+	id, clientID, err := a.opts.Connections.Publisher(ctx, p.Grant.App, key)
 	if err != nil {
 		return err
 	}
 	for _, m := range p.Messages {
 		if m.ClientID == "" {
-			m.ClientID = owner.ClientID
-		} else if owner.Identified() && m.ClientID != owner.ClientID {
+			m.ClientID = clientID
+		} else if clientID != "" && m.ClientID != clientID {
 			return pubsub.NewError(pubsub.CodeInvalidClientID, "the clientId is not that of the connection")
 		}
 	}

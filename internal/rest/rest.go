@@ -38,12 +38,19 @@ type Options struct {
 	Stats *stats.Counters
 
 	// Sandbox makes apps at run time. Nil: there is no such resource.
-	Sandbox *auth.Sandbox
+	Sandbox Sandbox
 
 	// Guard is told how authentications end. Nil: nobody is.
 	Guard *guard.Guard
 
 	Log *slog.Logger // nil discards
+}
+
+// Sandbox makes apps at run time, and removes them. Errors of it are *pubsub.Error. Delete
+// reports false if there is no such app.
+type Sandbox interface {
+	Create(spec auth.AppSpec) (*auth.App, error)
+	Delete(appID string) (bool, error)
 }
 
 // Authenticator turns a request's credentials into a Grant. Its errors are *pubsub.Error.
@@ -59,9 +66,10 @@ type Authenticator interface {
 	RevokeTokens(ctx context.Context, g *auth.Grant, keyName string, r *auth.RevocationRequest) ([]auth.RevocationResult, error)
 }
 
-// Connections finds the connection that a connectionKey of an app names, and what it may do.
+// Connections finds the connection that a connectionKey of an app names, and its clientId, if it
+// is identified. Errors are *pubsub.Error.
 type Connections interface {
-	Publisher(app, key string) (connectionID string, grant *auth.Grant, err error)
+	Publisher(ctx context.Context, app, key string) (connectionID, clientID string, err error)
 }
 
 // API is the REST API.

@@ -54,6 +54,9 @@ func (d *doors) setPaths() {
 	}
 }
 
+// webSocketPaths are where clients open WebSockets.
+var webSocketPaths = []string{"/", "/ws", "/ws-up"}
+
 // setOrigins adopts the origins of a configuration.
 func (d *doors) setOrigins(c config.Config) {
 	d.browserOrigins.Store(&originPolicy{allowed: c.CORS.AllowedOrigins, headers: "authorization, content-type, accept"})

@@ -3,8 +3,25 @@ package server
 import (
 	"context"
 
+	"letshare-server/internal/apps"
 	"letshare-server/internal/auth"
+	"letshare-server/internal/rest"
 )
+
+// sandbox makes apps for tests: for this process, or for all nodes of a cluster.
+type sandbox interface {
+	rest.Sandbox
+	Run(ctx context.Context) error
+}
+
+func (s *Server) newSandbox() sandbox {
+	if s.config.Redis.Clustered() {
+		return apps.NewSandbox(apps.SandboxOptions{
+			Apps: s.made, InUse: s.appInUse, Added: s.appAdded, Removed: s.appRemoved, Log: s.log,
+		})
+	}
+	return auth.NewSandbox(auth.SandboxOptions{Registry: s.apps, InUse: s.appInUse, Added: s.appAdded, Removed: s.appRemoved})
+}
 
 // appInUse reports whether a connection of an app is open.
 func (s *Server) appInUse(appID string) bool {

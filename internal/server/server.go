@@ -15,6 +15,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/redis/rueidis"
 	"golang.org/x/crypto/acme"
 
 	"letshare-server/internal/apps"
@@ -22,9 +23,9 @@ import (
 	"letshare-server/internal/config"
 	"letshare-server/internal/control"
 	"letshare-server/internal/directory"
-	directorymemory "letshare-server/internal/directory/memory"
 	"letshare-server/internal/engine"
 	"letshare-server/internal/engine/disk"
+	"letshare-server/internal/front"
 	"letshare-server/internal/guard"
 	"letshare-server/internal/hub"
 	"letshare-server/internal/letshare"
@@ -59,13 +60,14 @@ type Server struct {
 	proxies  auth.TrustedProxies
 	guard    *guard.Guard
 	apps     *auth.Registry
-	sandbox  *auth.Sandbox // nil unless it is enabled
-	made     *apps.Apps    // those of the control API
+	sandbox  sandbox    // nil unless it is enabled
+	made     *apps.Apps // those of the control API
 	control  *control.API
 	stats    *stats.Counters
 	engine   engine.Engine
 	disk     *disk.Store         // nil without storage.dir
 	open     bool                // disk is
+	redis    rueidis.Client      // nil without redis.addresses
 	kept     func() metrics.Held // by the engine
 	dir      directory.Directory
 	revoked  *auth.Revocations
@@ -95,13 +97,14 @@ type stores struct {
 }
 
 // New builds a node from a checked configuration. It starts nothing and opens nothing, but
-// reads the certificate and the file of the apps that were made at run time.
+// reads the certificate and the file of the apps that were made at run time, and connects to
+// Redis if it is one of a cluster: Run, or Close, ends that.
 func New(c config.Config, secrets config.Secrets, log *slog.Logger) (*Server, error) {
 	return build(c, secrets, log, func(st stores) stores { return st })
 }
 
 // build is New with stores that wrap may put something around.
-func build(c config.Config, secrets config.Secrets, log *slog.Logger, wrap func(stores) stores) (*Server, error) {
+func build(c config.Config, secrets config.Secrets, log *slog.Logger, wrap func(stores) stores) (_ *Server, err error) {
 	s := &Server{
 		config:         c,
 		secrets:        secrets,
@@ -128,30 +131,19 @@ func build(c config.Config, secrets config.Secrets, log *slog.Logger, wrap func(
 	s.guard = guard.New(guard.Options{Limits: s.limits, Proxies: proxies, HeaderTime: headerTime})
 
 	node := directory.Node{Name: "n1", Incarnation: rand.Text()}
-	records := directorymemory.NewStore(directorymemory.Options{})
-	if file := c.AppsFile(); file != "" {
-		if err := records.KeepApps(file); err != nil {
-			return nil, err
-		}
-	} else if len(secrets.AdminTokens) > 0 {
-		log.Warn("apps of the control API end with this process: set data_dir to keep them")
+	if c.Redis.Clustered() {
+		node.Name = "n-" + rand.Text()[:8] // no other node has it
 	}
-	if file := c.RevocationsFile(); file != "" {
-		if err := records.KeepRevocations(file); err != nil {
-			return nil, err
+	st, err := s.buildStores(node)
+	defer func() {
+		if err != nil {
+			_ = s.Close() // nothing was written
 		}
+	}()
+	if err != nil {
+		return nil, err
 	}
-	counted := stats.NewMemory(stats.MemoryOptions{})
-	if file := c.StatisticsFile(); file != "" {
-		if err := counted.Keep(file); err != nil {
-			return nil, err
-		}
-	}
-	st := wrap(stores{
-		engine:    s.buildEngine(node.Name),
-		directory: records.Node(node),
-		stats:     counted,
-	})
+	st = wrap(st)
 	s.engine, s.dir = st.engine, st.directory
 	s.stats = stats.New(stats.Options{Store: st.stats, Log: log})
 	s.made = apps.New(apps.Options{Store: s.dir, Registry: s.apps, Changed: s.madeChanged, Log: log})
@@ -177,12 +169,12 @@ func build(c config.Config, secrets config.Secrets, log *slog.Logger, wrap func(
 	authenticator.RequireTLS(c.Auth.RequireTLS)
 	s.auth = authenticator
 	if c.Sandbox.Enabled {
-		s.sandbox = auth.NewSandbox(auth.SandboxOptions{Registry: s.apps, InUse: s.appInUse, Added: s.appAdded, Removed: s.appRemoved})
+		s.sandbox = s.newSandbox()
 		log.Warn("sandbox.enabled: everybody who reaches the server can make apps with keys of their own")
 	}
 	s.sessions = session.NewManager(session.Options{
 		Hub: s.hub, Directory: s.dir, Node: node, Auth: authenticator,
-		KeySecret: []byte(rand.Text() + rand.Text()),
+		KeySecret: connectionSecret(c, secrets),
 		Limits:    session.Limits{MaxFrameBytes: c.Limits.MaxFrameBytes},
 		After:     after(s.wheel), Guard: s.guard, Log: log, Metrics: s.metrics, Stats: s.stats,
 	})
@@ -264,11 +256,21 @@ func build(c config.Config, secrets config.Secrets, log *slog.Logger, wrap func(
 }
 
 // serve answers on l until it is closed.
-func (s *Server) serve(l net.Listener, secure bool) error {
+func (s *Server) serve(ctx context.Context, l net.Listener, secure bool) error {
 	if secure {
 		return s.http.ServeTLS(socket.ForTLS(l), "", "")
 	}
-	return s.http.Serve(l)
+	if _, ok := l.(*net.TCPListener); !ok {
+		return s.http.Serve(l)
+	}
+	first := front.New(l, front.Options{
+		Handler: s.http.Handler, Paths: webSocketPaths, Workers: s.poller.Workers(), HeaderTime: headerTime,
+		ConnContext: s.guard.ConnContext, ConnState: s.guard.ConnState, Log: s.log,
+	})
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() { _ = first.Run(ctx) }) // Serve returns why it ended
+	return s.http.Serve(first)
 }
 
 // sendBuffer is SO_SNDBUF of HTTP connections, in bytes, as of WebSockets: what a client that
@@ -458,7 +460,9 @@ func (s *Server) Listen() (net.Listener, error) {
 }
 
 func listen(address, setting string) (net.Listener, error) {
-	l, err := net.Listen("tcp", address)
+	// Whoever is silent is noticed by pings, idle times and what is not acknowledged, all of
+	// them sooner than by TCP's own probes, which cost four system calls for each connection.
+	l, err := (&net.ListenConfig{KeepAlive: -1}).Listen(context.Background(), "tcp", address)
 	if err != nil {
 		return nil, fmt.Errorf("cannot listen on %s: %w (set %s to a free port)", address, err, setting)
 	}
@@ -528,9 +532,13 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 	if s.disk != nil {
 		run("commands", s.commands)
 	}
+	if s.redis != nil {
+		run("redis", s.watchRedis)
+	}
 	run("directory", s.dir.Run)
 	run("hub", s.hub.Run)
 	run("sessions", s.sessions.Run)
+	run("orphans", s.sessions.RunOrphans)
 	run("revocations", func(ctx context.Context) error { return s.revoked.Run(ctx, s.recheck, s.sessions.Renew) })
 	run("apps", s.made.Run)
 	run("timer wheel", s.wheel.Run)
@@ -556,7 +564,7 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 	})
 	serve := func(l net.Listener, secure bool) {
 		wg.Go(func() {
-			if err := s.serve(l, secure); !errors.Is(err, http.ErrServerClosed) {
+			if err := s.serve(work, l, secure); !errors.Is(err, http.ErrServerClosed) {
 				failed <- err
 			}
 		})

@@ -12,13 +12,43 @@ import (
 	"strconv"
 	"time"
 
+	"letshare-server/internal/directory"
+	directorymemory "letshare-server/internal/directory/memory"
 	"letshare-server/internal/engine"
 	"letshare-server/internal/engine/disk"
 	enginememory "letshare-server/internal/engine/memory"
 	"letshare-server/internal/metrics"
+	"letshare-server/internal/stats"
 )
 
-// buildEngine makes the engine of the configuration. A database is not opened yet.
+// buildStores makes those of the configuration. A database is not opened yet.
+func (s *Server) buildStores(node directory.Node) (stores, error) {
+	if s.config.Redis.Clustered() {
+		return s.redisStores(node)
+	}
+	records := directorymemory.NewStore(directorymemory.Options{})
+	if file := s.config.AppsFile(); file != "" {
+		if err := records.KeepApps(file); err != nil {
+			return stores{}, err
+		}
+	} else if len(s.secrets.AdminTokens) > 0 {
+		s.log.Warn("apps of the control API end with this process: set data_dir to keep them")
+	}
+	if file := s.config.RevocationsFile(); file != "" {
+		if err := records.KeepRevocations(file); err != nil {
+			return stores{}, err
+		}
+	}
+	counted := stats.NewMemory(stats.MemoryOptions{})
+	if file := s.config.StatisticsFile(); file != "" {
+		if err := counted.Keep(file); err != nil {
+			return stores{}, err
+		}
+	}
+	return stores{engine: s.buildEngine(node.Name), directory: records.Node(node), stats: counted}, nil
+}
+
+// buildEngine makes the engine of a node that stands alone.
 func (s *Server) buildEngine(node string) engine.Engine {
 	if s.config.Storage.Dir == "" {
 		store := enginememory.NewStore(enginememory.Options{LogBytes: int64(s.config.Limits.LogBytes), Policy: s.policy})
@@ -56,8 +86,11 @@ func (s *Server) Open() error {
 	return nil
 }
 
-// Close closes what Open opened, for those who do not call Run then.
+// Close closes what New and Open opened, for those who do not call Run then.
 func (s *Server) Close() error {
+	if s.redis != nil {
+		s.redis.Close()
+	}
 	if !s.open {
 		return nil
 	}

@@ -178,13 +178,15 @@ func TestHTTP2IsSpokenWhicheverListenerIsServedFirst(t *testing.T) {
 			t.Fatal(err)
 		}
 		var serving sync.WaitGroup
+		polling, stop := context.WithCancel(t.Context())
+		serving.Go(func() { _ = s.poller.Run(polling) })
 		for _, scheme := range order {
 			l, err := net.Listen("tcp", "127.0.0.1:0")
 			if err != nil {
 				t.Fatal(err)
 			}
 			serving.Go(func() {
-				if err := s.serve(l, scheme == "https"); !errors.Is(err, http.ErrServerClosed) {
+				if err := s.serve(t.Context(), l, scheme == "https"); !errors.Is(err, http.ErrServerClosed) {
 					t.Error(err)
 				}
 			})
@@ -199,6 +201,7 @@ func TestHTTP2IsSpokenWhicheverListenerIsServedFirst(t *testing.T) {
 			}
 		}
 		_ = s.http.Close()
+		stop()
 		serving.Wait()
 		if err := s.Close(); err != nil {
 			t.Error(err)

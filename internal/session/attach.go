@@ -180,7 +180,7 @@ func (s *Session) attach(pm *wire.ProtocolMessage) {
 	a.announcing.Lock()
 	defer a.announcing.Unlock()
 	s.transport.Hold(&a.gate)
-	ctx, cancel := context.WithTimeout(context.Background(), directoryTimeout)
+	ctx, cancel := withTimeout(context.Background(), directoryTimeout)
 	defer cancel()
 	request := &hub.Attach{
 		Grant:        s.Grant(),

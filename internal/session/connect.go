@@ -64,7 +64,7 @@ func (m *Manager) begin(ctx context.Context, r *Request, transport Transport) (*
 		members:       new(whereabouts),
 		grant:         grant,
 	}
-	ctx, cancel := context.WithTimeout(ctx, directoryTimeout)
+	ctx, cancel := withTimeout(ctx, directoryTimeout)
 	defer cancel()
 	lost, err := s.establish(ctx, r.Query)
 	if err != nil {

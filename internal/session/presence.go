@@ -20,14 +20,15 @@ type whereabouts struct {
 	channels []pubsub.ChannelID
 }
 
-func (w *whereabouts) add(ids ...pubsub.ChannelID) {
+// add adds a channel and reports whether it was not there.
+func (w *whereabouts) add(id pubsub.ChannelID) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for _, id := range ids {
-		if !slices.Contains(w.channels, id) {
-			w.channels = append(w.channels, id)
-		}
+	if slices.Contains(w.channels, id) {
+		return false
 	}
+	w.channels = append(w.channels, id)
+	return true
 }
 
 // take removes a channel and reports whether it was there.
@@ -82,11 +83,14 @@ func (s *Session) present(turn *hub.Turn, pm *wire.ProtocolMessage) error {
 			return pubsub.NewError(pubsub.CodeModeNotGranted, "the channel was attached without the presence mode")
 		}
 	}
-	if slices.ContainsFunc(pm.Presence, func(m *pubsub.PresenceMessage) bool { return m.Action != pubsub.PresenceLeave }) {
-		s.members.add(name.ID(grant.App)) // also if the outcome will be unknown
-	}
 	ctx, cancel := context.WithTimeout(context.Background(), directoryTimeout)
 	defer cancel()
+	enters := slices.ContainsFunc(pm.Presence, func(m *pubsub.PresenceMessage) bool { return m.Action != pubsub.PresenceLeave })
+	if enters && grant.Allows(auth.OpPresence, name.Resource()) {
+		if err := s.inhabit(ctx, name.ID(grant.App)); err != nil {
+			return err
+		}
+	}
 	return s.manager.opts.Hub.Presence(ctx, turn, &hub.Presence{
 		Grant:        grant,
 		Channel:      name,
@@ -95,6 +99,19 @@ func (s *Session) present(turn *hub.Turn, pm *wire.ProtocolMessage) error {
 		MsgSerial:    pm.MsgSerial,
 		Returned:     s.returned,
 	})
+}
+
+// inhabit notes that the connection is about to have members in a channel, so that they can be
+// found when it has ended, with its node perhaps.
+func (s *Session) inhabit(ctx context.Context, channel pubsub.ChannelID) error {
+	if !s.members.add(channel) {
+		return nil
+	}
+	if err := s.manager.opts.Directory.Inhabit(ctx, s.id, channel); err != nil {
+		s.members.take(channel)
+		return pubsub.NewError(pubsub.CodeUnavailable, "the members of the connection cannot be recorded; try again").Because(err)
+	}
+	return nil
 }
 
 // inherit takes over the presence members of the session that had the connection before.
@@ -112,16 +129,21 @@ func (s *Session) leaveChannel(channel string) {
 			return
 		}
 	}
-	if id := name.ID(s.Grant().App); s.members.take(id) {
-		s.leave([]pubsub.ChannelID{id})
+	id := name.ID(s.Grant().App)
+	if !s.members.take(id) {
+		return
 	}
+	s.manager.persist("members of a connection have not left", s.id, 0, func(ctx context.Context) error {
+		if _, err := s.manager.opts.Hub.LeaveAll(ctx, s.id, []pubsub.ChannelID{id}); err != nil {
+			return err
+		}
+		return s.manager.opts.Directory.Vacate(ctx, s.id, id)
+	})
 }
 
 // leaveAll lets all members of the connection leave: it has ended.
-func (s *Session) leaveAll() { s.leave(s.members.takeAll()) }
-
-// leave lets the members in the given channels leave.
-func (s *Session) leave(channels []pubsub.ChannelID) {
+func (s *Session) leaveAll() {
+	channels := s.members.takeAll()
 	if len(channels) == 0 {
 		return
 	}
@@ -237,7 +259,7 @@ func (a *attachment) withState(ctx context.Context, attached *wire.ProtocolMessa
 		return nil, err
 	}
 	if slices.ContainsFunc(members, func(m *pubsub.PresenceMessage) bool { return m.ConnectionID == a.session.id }) {
-		a.session.members.add(a.hub.Channel()) // by a session of another node, perhaps
+		_ = a.session.inhabit(ctx, a.hub.Channel()) // it is noted already, unless the note was lost
 	}
 	sync := len(members) > 0 || always
 	transport := a.session.transport

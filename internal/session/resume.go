@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/url"
+	"strings"
 	"time"
 
 	"letshare-server/internal/auth"
@@ -15,6 +16,13 @@ import (
 // grantDigest is what a resume must match: the lineage of the credential and the identity.
 func grantDigest(g *auth.Grant) string {
 	return g.KeyName + "\x00" + g.ClientRule.String() + "\x00" + g.ClientID
+}
+
+// clientOf is the clientId in a grantDigest.
+func clientOf(digest string) string {
+	_, rest, _ := strings.Cut(digest, "\x00")
+	_, clientID, _ := strings.Cut(rest, "\x00") // it may have more of them
+	return clientID
 }
 
 // establish makes s the connection that the client asks to continue (RTN15b1, RTN16k), or a
@@ -36,10 +44,11 @@ func (s *Session) establish(ctx context.Context, q url.Values) (lost *pubsub.Err
 		s.Exceeded(limit.AppConnectionRate)
 		return nil, pubsub.Errorf(pubsub.CodeNewConnectionRate, "rate limit exceeded: %d new connections per second of one application", l.AppNewConnections)
 	}
-	s.id, s.generation, s.committed = newConnectionID(), 1, true
+	s.id, s.generation = newConnectionID(), 1
+	s.committed.Store(true)
 	err = s.manager.opts.Directory.Create(ctx, directory.Connection{
 		ID: s.id, App: s.grant.App, Generation: s.generation, Committed: s.generation,
-		Owner: s.manager.opts.Node, State: directory.Connected, GrantDigest: grantDigest(s.grant),
+		Owner: s.manager.opts.Node, State: directory.Connected, GrantDigest: grantDigest(s.grant), Grace: s.grace(),
 	}, l.AppConnections)
 	if errors.Is(err, directory.ErrFull) {
 		s.Exceeded(limit.AppConnections)
@@ -86,10 +95,30 @@ func (s *Session) resume(ctx context.Context, key string, recovering bool) (lost
 		if err := dir.Commit(ctx, s.id, s.generation); err != nil {
 			return nil, directoryError(err)
 		}
-		s.committed = true
+		s.committed.Store(true)
 	}
-	return nil, nil
+	return nil, s.findMembers(ctx)
 }
+
+// findMembers learns where the connection has members, unless a session of this node, which is about
+// to hand it over, knows.
+func (s *Session) findMembers(ctx context.Context) error {
+	s.manager.mu.Lock()
+	_, here := s.manager.sessions[s.id]
+	s.manager.mu.Unlock()
+	if here {
+		return nil
+	}
+	channels, err := s.manager.opts.Directory.Inhabited(ctx, s.id)
+	if err != nil {
+		return directoryError(err)
+	}
+	s.members.channels = channels
+	return nil
+}
+
+// grace is for how long the members stay when the transport is lost.
+func (s *Session) grace() time.Duration { return time.Duration(s.remainPresent) * time.Millisecond }
 
 func connectionExpired() *pubsub.Error {
 	return pubsub.NewError(pubsub.CodeConnectionExpired, "the connection to resume has expired")
@@ -102,15 +131,15 @@ func directoryError(err error) *pubsub.Error {
 // commit makes the transport's key the only one, at the first frame from the client. It
 // reports whether the session still owns the connection.
 func (s *Session) commit() bool {
-	if s.committed {
+	if s.committed.Load() {
 		return true
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), directoryTimeout)
+	ctx, cancel := withTimeout(context.Background(), directoryTimeout)
 	defer cancel()
 	err := s.manager.opts.Directory.Commit(ctx, s.id, s.generation)
 	switch {
 	case err == nil:
-		s.committed = true
+		s.committed.Store(true)
 	case errors.Is(err, directory.ErrSuperseded), errors.Is(err, directory.ErrNotFound):
 		s.supersede()
 		return false
@@ -187,25 +216,34 @@ func (s *Session) TransportClosed() {
 	m := s.manager
 	m.open.Add(-1)
 	m.opts.Metrics.SessionClosed()
-	ctx, cancel := context.WithTimeout(context.Background(), directoryTimeout)
-	defer cancel()
 	if s.superseded.Load() {
 		return
 	}
 	if s.ended || s.evicted.Load() {
 		m.dismiss(s)
 		s.leaveAll()
-		if err := m.opts.Directory.Close(ctx, s.id, s.generation); err != nil && !errors.Is(err, directory.ErrSuperseded) {
-			m.opts.Log.Warn("connection record not closed", "connection", s.id, "error", err)
-		}
+		m.persist("connection record not closed", s.id, 0, s.closeRecord)
 		return
 	}
 	ttl := m.opts.Limits.ConnectionStateTTL
-	err := m.opts.Directory.Disconnect(ctx, s.id, s.generation, time.Now().Add(ttl))
-	if err != nil && !errors.Is(err, directory.ErrSuperseded) {
-		m.opts.Log.Warn("connection record not kept for a resume", "connection", s.id, "error", err)
-	}
+	deadline := time.Now().Add(ttl)
+	m.persist("connection record not kept for a resume", s.id, 0, func(ctx context.Context) error {
+		return settled(m.opts.Directory.Disconnect(ctx, s.id, s.generation, deadline))
+	})
 	s.awaitResume(ttl)
+}
+
+// closeRecord removes the connection's record.
+func (s *Session) closeRecord(ctx context.Context) error {
+	return settled(s.manager.opts.Directory.Close(ctx, s.id, s.generation))
+}
+
+// settled is err unless it says that the record is somebody else's by now, or nobody's.
+func settled(err error) error {
+	if errors.Is(err, directory.ErrSuperseded) || errors.Is(err, directory.ErrNotFound) {
+		return nil
+	}
+	return err
 }
 
 // awaitResume lets the presence members leave after their grace time, and forgets the
@@ -217,7 +255,7 @@ func (s *Session) awaitResume(ttl time.Duration) {
 	if s.superseded.Load() {
 		return
 	}
-	stopGrace := m.opts.After(time.Duration(s.remainPresent)*time.Millisecond, func() { m.later(s.reap) })
+	stopGrace := m.opts.After(s.grace(), func() { m.later(s.reap) })
 	stopTTL := m.opts.After(ttl, func() { m.dismiss(s) })
 	s.stop = func() { stopGrace(); stopTTL() }
 }

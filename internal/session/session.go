@@ -1,6 +1,8 @@
 package session
 
 import (
+	"context"
+	"errors"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -149,22 +151,39 @@ func (m *Manager) Kept() int {
 	return len(m.sessions)
 }
 
-// Publisher returns the connection that a key names and what it may do, for a request that
-// publishes on its behalf. It must be of the app and on this node; otherwise the error is
-// CodeInvalidConnectionID.
-func (m *Manager) Publisher(app, key string) (id string, grant *auth.Grant, err error) {
+// Publisher returns the connection that a key names, and its clientId if it is identified, for a
+// request that publishes on its behalf. It must be of the app, on whichever node; otherwise the error is
+// CodeInvalidConnectionID. If that cannot be found out it is CodeUnavailable.
+func (m *Manager) Publisher(ctx context.Context, app, key string) (id, clientID string, err error) {
 	id, _, form := m.keys.parse(key)
-	if form == genuineKey {
-		m.mu.Lock()
-		s := m.sessions[id]
-		m.mu.Unlock()
-		if s != nil {
-			if grant = s.Grant(); grant.App == app {
-				return id, grant, nil
-			}
-		}
+	if form != genuineKey {
+		return "", "", errNoPublisher()
 	}
-	return "", nil, pubsub.NewError(pubsub.CodeInvalidConnectionID, "invalid connectionKey: no such connection")
+	m.mu.Lock()
+	s := m.sessions[id]
+	m.mu.Unlock()
+	if s != nil {
+		if grant := s.Grant(); grant.App == app {
+			return id, grant.ClientID, nil
+		}
+		return "", "", errNoPublisher()
+	}
+	ctx, cancel := context.WithTimeout(ctx, directoryTimeout)
+	defer cancel()
+	record, err := m.opts.Directory.Lookup(ctx, id)
+	switch {
+	case errors.Is(err, directory.ErrNotFound):
+		return "", "", errNoPublisher()
+	case err != nil:
+		return "", "", pubsub.NewError(pubsub.CodeUnavailable, "the connection cannot be looked up; try again").Because(err)
+	case record.App != app:
+		return "", "", errNoPublisher()
+	}
+	return id, clientOf(record.GrantDigest), nil
+}
+
+func errNoPublisher() error {
+	return pubsub.NewError(pubsub.CodeInvalidConnectionID, "invalid connectionKey: no such connection")
 }
 
 // Session is one Ably connection.
@@ -180,7 +199,6 @@ type Session struct {
 	generation uint64
 	clientID   string // the clientId parameter it was opened with
 	echo       bool
-	committed  bool // the key of the transport before is dead
 	closed     bool // nothing more is taken from the transport
 	ended      bool // the connection is not to be resumed
 	deltas     bool // it was attached with deltas somewhere
@@ -189,6 +207,7 @@ type Session struct {
 
 	maxIdle       uint32      // ms, as told to the client
 	remainPresent uint32      // ms
+	committed     atomic.Bool // the key of the transport before is dead
 	superseded    atomic.Bool // another transport carries the connection
 	gone          atomic.Bool // the transport has ended
 	counted       atomic.Bool // in the number of its app's connections

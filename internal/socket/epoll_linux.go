@@ -145,12 +145,15 @@ func (e *epollSet) run() (failed error) {
 			case errno != 0:
 				failed = fmt.Errorf("socket: epoll_wait: %w", errno)
 				return true
-			case n == 0:
-				// Everything that was there has been told. RawConn.Read notices what
-				// came since it called.
-				return false
 			default:
-				e.tell(e.events[:n])
+				if n > 0 {
+					e.tell(e.events[:n])
+				}
+				if n < len(e.events) {
+					// Everything that was there has been told. RawConn.Read notices
+					// what came since it called.
+					return false
+				}
 			}
 		}
 	})

@@ -126,14 +126,20 @@ func outermost(s Stream, f Feeder) Stream {
 // kept until fed) and then with what arrives. Calls of f may begin before Add returns. After an
 // error conn is closed and f is never called.
 //
-// A *net.TCPConn becomes a parked stream on Linux, or one of an epoll set, and so does the one under a
-// *tls.Conn that came through ForTLS, when its handshake is done. Every other connection becomes a
+// A *net.TCPConn becomes a parked stream on Linux, or one of an epoll set, and so do those under a *Begun
+// and under a *tls.Conn that came through ForTLS, when its handshake is done. Every other connection becomes a
 // portable one.
 func (p *Poller) Add(conn net.Conn, initial []byte, f Feeder) (Stream, error) {
 	if over, ok := conn.(*tls.Conn); ok {
 		if l, ok := over.NetConn().(*link); ok && over.ConnectionState().HandshakeComplete {
 			return p.addSecured(over, l, initial, f)
 		}
+	}
+	if begun, ok := conn.(*Begun); ok {
+		if len(begun.Early) > 0 {
+			initial = append(initial[:len(initial):len(initial)], begun.Early...)
+		}
+		conn = begun.TCPConn
 	}
 	if tcp, ok := conn.(*net.TCPConn); ok && parkable {
 		if p.opts.Epoll {

@@ -1,6 +1,7 @@
 package socket
 
 import (
+	"bufio"
 	"bytes"
 	"crypto/sha1"
 	"encoding/base64"
@@ -48,7 +49,7 @@ func Upgrade(w http.ResponseWriter, r *http.Request) (*Opening, error) {
 	if err != nil {
 		return nil, err
 	}
-	conn, rw, err := http.NewResponseController(w).Hijack()
+	conn, rw, err := takeOver(w)
 	if err != nil {
 		http.Error(w, "cannot switch protocols", http.StatusInternalServerError)
 		return nil, fmt.Errorf("socket: hijack: %w", err)
@@ -58,7 +59,8 @@ func Upgrade(w http.ResponseWriter, r *http.Request) (*Opening, error) {
 		return nil, fmt.Errorf("socket: hijack: %w", err)
 	}
 	o := &Opening{Conn: conn}
-	if n := rw.Reader.Buffered(); n > 0 {
+	if rw != nil && rw.Reader.Buffered() > 0 {
+		n := rw.Reader.Buffered()
 		b, _ := rw.Reader.Peek(n)
 		o.Buffered = append(make([]byte, 0, n), b...)
 	}
@@ -72,6 +74,15 @@ func Upgrade(w http.ResponseWriter, r *http.Request) (*Opening, error) {
 	answer.WriteString("\r\n")
 	o.Answer = answer.Bytes()
 	return o, nil
+}
+
+// takeOver takes the connection from whoever serves it, with what was read of it, if anything.
+func takeOver(w http.ResponseWriter) (net.Conn, *bufio.ReadWriter, error) {
+	if t, ok := w.(Taker); ok {
+		conn, err := t.Take()
+		return conn, nil, err
+	}
+	return http.NewResponseController(w).Hijack()
 }
 
 // checkHandshake returns the request's key, or answers it and says what is wrong.

@@ -34,6 +34,10 @@ type MemoryOptions struct {
 	// 1 MiB.
 	MaxBytes, MaxAppBytes int
 
+	// Since is from when on intervals without counts are known to be without. Zero means when
+	// the Memory was made.
+	Since time.Time
+
 	Now func() time.Time // nil means time.Now
 }
 
@@ -75,7 +79,10 @@ func NewMemory(opts MemoryOptions) *Memory {
 	if opts.Now == nil {
 		opts.Now = time.Now
 	}
-	return &Memory{opts: opts, started: opts.Now(), apps: make(map[string]*history)}
+	if opts.Since.IsZero() {
+		opts.Since = opts.Now()
+	}
+	return &Memory{opts: opts, started: opts.Since, apps: make(map[string]*history)}
 }
 
 // Bytes is how much memory the intervals take, by estimate.

@@ -189,6 +189,21 @@ func (t *Totals) follow(next *Totals) {
 	}
 }
 
+// beside adds what was counted at the same time elsewhere: all add up but the durations. The
+// peak is then no less than it was.
+func (t *Totals) beside(other *Totals) {
+	var durations [resources]float64
+	for r := range durations {
+		durations[r] = max(t.n[resource(r, duration)], other.n[resource(r, duration)])
+	}
+	for m := range t.n {
+		t.n[m] += other.n[m]
+	}
+	for r, d := range durations {
+		t.n[resource(r, duration)] = d
+	}
+}
+
 // followResources is follow for the figures of resources, all of them.
 func (t *Totals) followResources(next []float64) {
 	for r := range resources {

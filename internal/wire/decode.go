@@ -128,6 +128,9 @@ func (r *reader) integer(field string) int64 {
 	if !r.expect(field, kindNumber, "a number") {
 		return 0
 	}
+	if n, ok := r.smallJSON(); ok {
+		return n
+	}
 	n, ok := r.number().int64()
 	if !ok {
 		r.fail("%s is not an integer", field)

@@ -283,6 +283,9 @@ func (r *reader) itemClientID() string {
 
 func (r *reader) itemInteger(field string) int64 {
 	if r.peek() == kindNumber {
+		if n, ok := r.smallJSON(); ok {
+			return n
+		}
 		if n, ok := r.number().int64(); ok {
 			return n
 		}

@@ -297,6 +297,27 @@ func (r *reader) digits() {
 	}
 }
 
+// smallJSON reads the next value if it is a number of JSON that is as most are: a few digits. Otherwise
+// it stays before it.
+func (r *reader) smallJSON() (n int64, ok bool) {
+	if r.format != JSON {
+		return 0, false
+	}
+	const digits = 15
+	for i := r.pos; i < len(r.b) && i-r.pos <= digits; i++ {
+		switch c := r.b[i]; {
+		case c >= '0' && c <= '9':
+			n = n*10 + int64(c-'0')
+		case i > r.pos && (c == ',' || c == '}') && (r.b[r.pos] != '0' || i == r.pos+1):
+			r.pos = i
+			return n, true
+		default:
+			return 0, false
+		}
+	}
+	return 0, false
+}
+
 func (r *reader) numberJSON() number {
 	text, plain := r.numberTextJSON()
 	n := number{form: formFloat, text: text, bits: 64}

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"letshare-server/test/cert"
+	"letshare-server/test/cluster"
 	"letshare-server/test/source"
 )
 
@@ -32,6 +33,16 @@ const (
 
 func TestTheJavaScriptSDKWorksWithTheServer(t *testing.T) {
 	t.Parallel()
+	testJavaScript(t, startServer)
+}
+
+func TestTheJavaScriptSDKWorksWithACluster(t *testing.T) {
+	t.Parallel()
+	testJavaScript(t, startCluster)
+}
+
+func testJavaScript(t *testing.T, start func(*testing.T) *testServer) {
+	t.Helper()
 	node, err := exec.LookPath("node")
 	if err != nil {
 		t.Fatalf("node is missing: install Node.js 20.10 or later (%v)", err)
@@ -44,7 +55,7 @@ func TestTheJavaScriptSDKWorksWithTheServer(t *testing.T) {
 	for i := range tests {
 		tests[i] = filepath.Base(tests[i])
 	}
-	server := startServer(t)
+	server := start(t)
 	report := filepath.Join(t.TempDir(), "report.tap")
 	args := append([]string{
 		"--test", "--test-concurrency=3", "--test-reporter=spec", "--test-reporter-destination=stdout",
@@ -69,11 +80,21 @@ func TestTheJavaScriptSDKWorksWithTheServer(t *testing.T) {
 
 func TestTheGoSDKWorksWithTheServer(t *testing.T) {
 	t.Parallel()
+	testGo(t, startServer)
+}
+
+func TestTheGoSDKWorksWithACluster(t *testing.T) {
+	t.Parallel()
+	testGo(t, startCluster)
+}
+
+func testGo(t *testing.T, start func(*testing.T) *testServer) {
+	t.Helper()
 	// What was read counts for the cache of test results; the other module's files do not.
 	if _, err := os.ReadDir("go"); err != nil {
 		t.Fatal(err)
 	}
-	server := startServer(t)
+	server := start(t)
 	var out bytes.Buffer
 	args := []string{"test", "-v", "-count=1"}
 	if raceEnabled {
@@ -152,35 +173,63 @@ type testServer struct {
 	tlsPort    string
 	ca         string   // file of the certificate at tlsPort
 	tokens     []string // for LetShare's door
+
+	// The ports of the nodes, comma-separated. Of a cluster port and tlsPort are a balancer's, which
+	// gives every connection to another node.
+	nodes, tlsNodes string
 }
 
 func (s *testServer) environ() []string {
 	env := append(os.Environ(),
 		"LETSHARE_TEST_HOST="+s.host, "LETSHARE_TEST_PORT="+s.port, "LETSHARE_TEST_KEY="+key,
-		"LETSHARE_TEST_TLS_PORT="+s.tlsPort, "LETSHARE_TEST_CA="+s.ca, "NODE_EXTRA_CA_CERTS="+s.ca)
+		"LETSHARE_TEST_TLS_PORT="+s.tlsPort, "LETSHARE_TEST_CA="+s.ca,
+		"LETSHARE_TEST_NODE_PORTS="+s.nodes, "LETSHARE_TEST_NODE_TLS_PORTS="+s.tlsNodes, "NODE_EXTRA_CA_CERTS="+s.ca)
 	for i, token := range s.tokens {
 		env = append(env, fmt.Sprintf("LETSHARE_TEST_TOKEN_%d=%s", i+1, token))
 	}
 	return env
 }
 
-// startServer builds the program and runs it until the test ends, when it must stop by
-// itself. It runs in a directory of its own, and without settings of this process's
+// startCluster runs three nodes behind a balancer.
+func startCluster(t *testing.T) *testServer {
+	t.Helper()
+	s, program, environ := prepare(t)
+	c := cluster.Start(t, cluster.Options{Program: program, Environ: environ})
+	var addrs, tlsAddrs, ports, tlsPorts []string
+	for _, n := range c.Nodes {
+		addrs, ports = append(addrs, n.Addr), append(ports, portOf(t, n.Addr))
+		tlsAddrs, tlsPorts = append(tlsAddrs, n.TLSAddr), append(tlsPorts, portOf(t, n.TLSAddr))
+	}
+	s.host, s.port, s.tlsPort = "127.0.0.1", portOf(t, cluster.Balance(t, addrs)), portOf(t, cluster.Balance(t, tlsAddrs))
+	s.nodes, s.tlsNodes = strings.Join(ports, ","), strings.Join(tlsPorts, ",")
+	return s
+}
+
+func portOf(t *testing.T, address string) string {
+	t.Helper()
+	_, port, err := net.SplitHostPort(address)
+	if err != nil {
+		t.Fatalf("the server listens on %q: %v", address, err)
+	}
+	return port
+}
+
+// prepare builds the program, and returns its settings: they are all, none are of this process's
 // environment.
-func startServer(t *testing.T) *testServer {
+func prepare(t *testing.T) (s *testServer, program string, environ []string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	t.Cleanup(cancel)
+	defer cancel()
 	if err := source.Watch("../.."); err != nil {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	program := filepath.Join(dir, "letshare-server")
+	program = filepath.Join(dir, "letshare-server")
 	build := []string{"build", "-o", program}
 	if raceEnabled {
 		build = append(build, "-race")
 	}
-	if out, err := exec.CommandContext(t.Context(), "go", append(build, "letshare-server/cmd/server")...).CombinedOutput(); err != nil {
+	if out, err := exec.CommandContext(ctx, "go", append(build, "letshare-server/cmd/server")...).CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, out)
 	}
 	certificate, err := cert.New(1)
@@ -191,13 +240,13 @@ func startServer(t *testing.T) *testServer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	environ := []string{
+	environ = []string{
 		"LETSHARE_TLS_PORT=0", "LETSHARE_TLS_CERT_FILE=" + certFile, "LETSHARE_TLS_KEY_FILE=" + keyFile,
 		"MODE=local", "LETSHARE_SERVER_HOST=127.0.0.1", "LETSHARE_SERVER_PORT=0", "LETSHARE_API_KEYS=" + key,
 		"LETSHARE_SANDBOX_ENABLED=true",
 		"LETSHARE_JWT_SECRET=sdk-tests-jwt-secret-of-no-value-at-all", "HOME=" + dir, "PATH=" + os.Getenv("PATH"),
 	}
-	s := &testServer{ca: certFile}
+	s = &testServer{ca: certFile}
 	for _, user := range []string{"anna", "ben"} {
 		cmd := exec.CommandContext(ctx, program, "token", "-user", user)
 		cmd.Dir, cmd.Env = dir, environ
@@ -207,9 +256,18 @@ func startServer(t *testing.T) *testServer {
 		}
 		s.tokens = append(s.tokens, strings.TrimSpace(string(out)))
 	}
+	return s, program, environ
+}
 
+// startServer runs the program until the test ends, when it must stop by itself, in a directory
+// of its own.
+func startServer(t *testing.T) *testServer {
+	t.Helper()
+	s, program, environ := prepare(t)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	t.Cleanup(cancel)
 	cmd := exec.Command(program)
-	cmd.Dir, cmd.Env = dir, environ
+	cmd.Dir, cmd.Env = filepath.Dir(program), environ
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	stdout, err := cmd.StdoutPipe()
@@ -259,9 +317,8 @@ func startServer(t *testing.T) *testServer {
 		if s.host, s.port, err = net.SplitHostPort(a[0]); err != nil {
 			t.Fatalf("the server listens on %q: %v", a, err)
 		}
-		if _, s.tlsPort, err = net.SplitHostPort(a[1]); err != nil {
-			t.Fatalf("the server listens on %q: %v", a, err)
-		}
+		s.tlsPort = portOf(t, a[1])
+		s.nodes, s.tlsNodes = s.port, s.tlsPort
 	case <-done:
 		t.Fatal("the server ended at once")
 	case <-ctx.Done():

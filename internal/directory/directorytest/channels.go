@@ -63,11 +63,15 @@ func listed(t *testing.T, h Harness) {
 // eventually waits for what a store may do after Touch has returned.
 func eventually(t *testing.T, h Harness, app string, want ...string) {
 	t.Helper()
-	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
-		if got := list(t, h, app); slices.Equal(got, want) {
-			return
-		} else if time.Now().After(deadline) {
-			t.Fatalf("listed: got %q, want %q", got, want)
+	for _, d := range []directory.Directory{h.A, h.B} {
+		for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+			got, _, err := d.Channels(t.Context(), directory.ChannelQuery{App: app, Limit: 1000})
+			expectError(t, "Channels", err, nil)
+			if slices.Equal(got, want) {
+				break
+			} else if time.Now().After(deadline) {
+				t.Fatalf("listed: got %q, want %q", got, want)
+			}
 		}
 	}
 }

@@ -22,7 +22,7 @@ func randomSchedules(t *testing.T, h Harness) {
 	rng := rand.New(rand.NewPCG(seed, 1))
 	model := make(map[string]*directory.Connection)
 	dirs, nodes := []directory.Directory{h.A, h.B}, []directory.Node{h.NodeA, h.NodeB}
-	for step := range 3000 {
+	for step := range 1500 {
 		id := fmt.Sprint(name(t), rng.IntN(5))
 		n := rng.IntN(2)
 		m := model[id]

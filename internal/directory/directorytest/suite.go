@@ -22,11 +22,15 @@ type Harness struct {
 
 	// Advance moves the store's clock on; it may be nil.
 	Advance func(time.Duration)
+
+	// KillA ends node A, as a process that ends, and waits until what it had is given up. It may
+	// be nil.
+	KillA func()
 }
 
 // Run runs all tests; open is called once for each.
 func Run(t *testing.T, open func(t *testing.T) Harness) {
-	for _, test := range slices.Concat(connectionTests, occupancyTests, channelTests, nonceTests, revocationTests, appTests, modelTests) {
+	for _, test := range slices.Concat(connectionTests, orphanTests, occupancyTests, channelTests, nonceTests, revocationTests, appTests, modelTests) {
 		t.Run(test.name, func(t *testing.T) { test.run(t, open(t)) })
 	}
 }

@@ -53,7 +53,8 @@ func TestTheContractWithAFile(t *testing.T) {
 		if err := errors.Join(s.KeepApps(filepath.Join(dir, "apps.json")), s.KeepRevocations(filepath.Join(dir, "revocations.jsonl"))); err != nil {
 			t.Fatal(err)
 		}
-		return directorytest.Harness{A: s.Node(nodeA), B: s.Node(nodeB), NodeA: nodeA, NodeB: nodeB, Now: c.Now, Advance: c.Advance}
+		return directorytest.Harness{A: s.Node(nodeA), B: s.Node(nodeB), NodeA: nodeA, NodeB: nodeB, Now: c.Now, Advance: c.Advance,
+			KillA: func() { s.Bury(nodeA) }}
 	})
 }
 

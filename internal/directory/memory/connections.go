@@ -3,6 +3,7 @@ package memory
 import (
 	"context"
 	"hash/maphash"
+	"math"
 	"strings"
 	"time"
 
@@ -16,7 +17,8 @@ type record struct {
 	digest     string
 	generation uint64
 	committed  uint64
-	deadline   int64 // ms since the epoch; 0: none
+	deadline   int64  // ms since the epoch; 0: none
+	grace      uint32 // ms
 	state      directory.State
 }
 
@@ -31,6 +33,7 @@ func (r *record) connection(id string) directory.Connection {
 		Owner:       r.owner.Node,
 		State:       r.state,
 		GrantDigest: r.digest,
+		Grace:       time.Duration(r.grace) * time.Millisecond,
 	}
 	if r.deadline != 0 {
 		c.Deadline = time.UnixMilli(r.deadline)
@@ -55,6 +58,11 @@ func (s *Store) find(sh *connectionShard, id string) *record {
 	return r
 }
 
+// graceOf is the grace time of a connection as a record has it.
+func graceOf(c *directory.Connection) uint32 {
+	return uint32(min(max(c.Grace.Milliseconds(), 0), math.MaxUint32))
+}
+
 // Create records a new connection of this node.
 func (d *Directory) Create(_ context.Context, c directory.Connection, max int) error {
 	s := d.store
@@ -64,6 +72,7 @@ func (d *Directory) Create(_ context.Context, c directory.Connection, max int) e
 		digest:     strings.Clone(c.GrantDigest),
 		generation: 1,
 		committed:  1,
+		grace:      graceOf(&c),
 		state:      directory.Connected,
 	}
 	sh := s.connectionShard(c.ID)
@@ -75,7 +84,9 @@ func (d *Directory) Create(_ context.Context, c directory.Connection, max int) e
 	if !r.app.connect(max) {
 		return directory.ErrFull
 	}
-	sh.records[strings.Clone(c.ID)] = r
+	id := strings.Clone(c.ID)
+	sh.records[id] = r
+	delete(sh.inhabited, id)
 	return nil
 }
 
@@ -176,6 +187,7 @@ func (d *Directory) Close(_ context.Context, id string, generation uint64) error
 			r.app.connected.Add(-1)
 		}
 		delete(sh.records, id)
+		delete(sh.inhabited, id)
 		return nil
 	})
 }

@@ -36,7 +36,8 @@ func TestTheContract(t *testing.T) {
 	directorytest.Run(t, func(t *testing.T) directorytest.Harness {
 		c := newClock()
 		s := NewStore(Options{Now: c.Now})
-		return directorytest.Harness{A: s.Node(nodeA), B: s.Node(nodeB), NodeA: nodeA, NodeB: nodeB, Now: c.Now, Advance: c.Advance}
+		return directorytest.Harness{A: s.Node(nodeA), B: s.Node(nodeB), NodeA: nodeA, NodeB: nodeB, Now: c.Now, Advance: c.Advance,
+			KillA: func() { s.Bury(nodeA) }}
 	})
 }
 

@@ -15,6 +15,9 @@ const (
 	// DefaultSweepInterval is the time between two sweeps of Run.
 	DefaultSweepInterval = 5 * time.Second
 
+	// DefaultStateTTL is for how long connections of a node that is gone may be resumed.
+	DefaultStateTTL = 2 * time.Minute
+
 	// DefaultNotices is how many supersessions, and how many changes of occupancy, wait for a
 	// node.
 	DefaultNotices = 1024
@@ -50,6 +53,10 @@ type Options struct {
 	// Touched is how many touched channels are kept; of more, some are forgotten. Zero means
 	// DefaultTouched.
 	Touched int
+
+	// StateTTL is for how long connections of a node that is gone may be resumed. Zero means
+	// DefaultStateTTL.
+	StateTTL time.Duration
 
 	// Now is the store's clock. Nil means time.Now.
 	Now func() time.Time
@@ -101,11 +108,14 @@ type node struct {
 	revoked    chan struct{} // holds one notice
 	changed    chan pubsub.ChannelID
 	apps       chan struct{} // holds one notice
+	returned   chan struct{} // holds one notice
 }
 
 type connectionShard struct {
-	mu      sync.Mutex // guards records and what they hold
-	records map[string]*record
+	mu        sync.Mutex // guards the maps and what they hold
+	records   map[string]*record
+	inhabited map[string][]pubsub.ChannelID // by connection; of some that have expired, too
+	orphans   map[string]int64              // when Orphans returns them, in ms since the epoch
 }
 
 // NewStore returns an empty store.
@@ -128,6 +138,9 @@ func NewStore(opts Options) *Store {
 	if opts.Touched == 0 {
 		opts.Touched = DefaultTouched
 	}
+	if opts.StateTTL == 0 {
+		opts.StateTTL = DefaultStateTTL
+	}
 	if opts.Now == nil {
 		opts.Now = time.Now
 	}
@@ -138,7 +151,9 @@ func NewStore(opts Options) *Store {
 		used:  make(map[string]*app),
 	}
 	for i := range shardCount {
-		s.connections[i].records = make(map[string]*record)
+		s.connections[i] = connectionShard{
+			records: make(map[string]*record), inhabited: make(map[string][]pubsub.ChannelID), orphans: make(map[string]int64),
+		}
 		s.counts[i].channels = make(map[pubsub.ChannelID]*count)
 		s.counts[i].touched = make(map[pubsub.ChannelID]int64)
 	}
@@ -164,7 +179,7 @@ func (s *Store) Node(n directory.Node) *Directory {
 	}
 	s.mu.RUnlock()
 	for _, old := range over {
-		s.uncount(old)
+		s.bury(old)
 	}
 	return &Directory{store: s, node: s.node(n)}
 }
@@ -188,6 +203,7 @@ func (s *Store) node(n directory.Node) *node {
 		revoked:    make(chan struct{}, 1),
 		changed:    make(chan pubsub.ChannelID, s.opts.Notices),
 		apps:       make(chan struct{}, 1),
+		returned:   make(chan struct{}, 1),
 	}
 	s.nodes[n] = known
 	return known
@@ -240,6 +256,11 @@ func (s *Store) sweep() {
 		for id, r := range sh.records {
 			if r.expired(now) {
 				delete(sh.records, id)
+			}
+		}
+		for id := range sh.inhabited {
+			if _, orphan := sh.orphans[id]; sh.records[id] == nil && !orphan {
+				delete(sh.inhabited, id)
 			}
 		}
 		sh.mu.Unlock()

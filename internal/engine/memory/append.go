@@ -94,7 +94,7 @@ func (s *Store) tryAppend(a *engine.Append) (r engine.Result, here bool) {
 				continue
 			}
 		}
-		r := c.apply(a, now.UnixMilli())
+		r := c.apply(a, now.UnixMilli(), cost)
 		c.mu.Unlock()
 		s.relieve()
 		return r, true
@@ -147,8 +147,8 @@ func (c *channel) check(a *engine.Append, at time.Time) (r engine.Result, ok boo
 	return engine.Result{}, true
 }
 
-// apply does what check allowed and Store.bytes already counts.
-func (c *channel) apply(a *engine.Append, now int64) engine.Result {
+// apply does what check allowed. cost is appendCost, which Store.bytes already counts.
+func (c *channel) apply(a *engine.Append, now, cost int64) engine.Result {
 	c.used = now
 	c.trim(now, trimPerAppend*max(1, len(a.Entries)))
 	if len(a.Entries) == 0 {
@@ -158,7 +158,11 @@ func (c *channel) apply(a *engine.Append, now int64) engine.Result {
 		c.putAll(a.Puts, &r, now)
 		return r
 	}
-	r, counter := c.add(a.Entries, now)
+	one := int64(unknownCost)
+	if len(a.Entries) == 1 && len(a.Puts) == 0 {
+		one = cost
+	}
+	r, counter := c.add(a.Entries, now, one)
 	c.note(a.ID, outcome{ms: r.Timestamp, counter: counter, count: uint16(len(a.Entries))}, now)
 	c.putAll(a.Puts, &r, now)
 	for _, sub := range c.subs {
@@ -168,9 +172,12 @@ func (c *channel) apply(a *engine.Append, now int64) engine.Result {
 	return r
 }
 
+// unknownCost says that a cost has to be found out.
+const unknownCost = -1
+
 // add gives the entries their serials, puts them in the log and leaves them in scratch for
-// Deliver. It also returns the counter of the first serial.
-func (c *channel) add(drafts []engine.Draft, now int64) (r engine.Result, counter int32) {
+// Deliver. cost is that of each, or unknownCost. It also returns the counter of the first serial.
+func (c *channel) add(drafts []engine.Draft, now, cost int64) (r engine.Result, counter int32) {
 	if len(drafts) > 1 {
 		r.Serials = make([]pubsub.Serial, len(drafts))
 	}
@@ -181,7 +188,7 @@ func (c *channel) add(drafts []engine.Draft, now int64) (r engine.Result, counte
 		if i == 0 {
 			r.Timestamp, counter = c.lastMs, int32(c.lastCounter)
 		}
-		e := draftEntry(d, serial, c.tail, r.Timestamp)
+		e := draftEntry(d, serial, c.tail, r.Timestamp, cost)
 		if len(drafts) > 1 {
 			r.Serials[i] = serial
 		} else {
@@ -206,7 +213,7 @@ func (c *channel) add(drafts []engine.Draft, now int64) (r engine.Result, counte
 	return r, counter
 }
 
-func draftEntry(d *engine.Draft, serial, prev pubsub.Serial, timestamp int64) *logged {
+func draftEntry(d *engine.Draft, serial, prev pubsub.Serial, timestamp, cost int64) *logged {
 	e := &logged{Entry: engine.Entry{
 		Kind:      d.Kind,
 		Unlogged:  d.Unlogged,
@@ -215,8 +222,12 @@ func draftEntry(d *engine.Draft, serial, prev pubsub.Serial, timestamp int64) *l
 		Timestamp: timestamp,
 		Body:      d.Body,
 	}}
-	if !d.Unlogged {
+	switch {
+	case d.Unlogged:
+	case cost == unknownCost:
 		e.cost = draftCost(d)
+	default:
+		e.cost = cost
 	}
 	return e
 }
@@ -225,7 +236,7 @@ func draftEntry(d *engine.Draft, serial, prev pubsub.Serial, timestamp int64) *l
 func (c *channel) putInAge() {
 	if !c.aged && c.log.n > 0 && !c.persisted() {
 		c.aged = true
-		c.age.oldest = c.log.at(0).Timestamp
+		c.age.oldest = c.log.oldest
 		c.store.logs.push(&c.age)
 	}
 }

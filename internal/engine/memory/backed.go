@@ -239,7 +239,7 @@ func (s *Store) Stage(st *Stage, check func(*Stage) (engine.Result, bool)) bool 
 			st.Result.Timestamp = st.Ms
 		}
 		st.Result.Serials[i] = serial
-		st.entries[i] = draftEntry(d, serial, c.backing.tail, st.Ms)
+		st.entries[i] = draftEntry(d, serial, c.backing.tail, st.Ms, unknownCost)
 		if !d.Unlogged {
 			c.backing.tail = serial
 		}

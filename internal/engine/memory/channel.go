@@ -71,7 +71,7 @@ func (c *channel) trimLog(now int64, limit int) bool {
 	live := now - engine.LiveWindow.Milliseconds()
 	kept := min(live, now-c.policy.Retention.Milliseconds())
 	for c.log.n > 0 {
-		oldest := c.log.at(0).Timestamp
+		oldest := c.log.oldest
 		if oldest >= live {
 			return true
 		}

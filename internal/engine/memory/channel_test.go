@@ -24,7 +24,7 @@ func TestTheLogIsAQueue(t *testing.T) {
 		grow := rng.IntN(2) == 0
 		for range rng.IntN(100) {
 			if grow {
-				e := &logged{Entry: engine.Entry{Serial: pubsub.MakeSerial(int64(next), 0, "00000000")}, cost: rng.Int64N(9)}
+				e := &logged{Entry: engine.Entry{Serial: pubsub.MakeSerial(int64(next), 0, "00000000"), Timestamp: int64(next)}, cost: rng.Int64N(9)}
 				next++
 				l.push(e)
 				want = append(want, e)
@@ -47,6 +47,9 @@ func TestTheLogIsAQueue(t *testing.T) {
 		}
 		if n := len(l.segments); n > 0 && (n-1)*segmentSize > l.n+segmentSize {
 			t.Fatalf("%d segments for %d entries", n, l.n)
+		}
+		if l.n > 0 && l.oldest != want[0].Timestamp {
+			t.Fatalf("the oldest is of %d, want %d", l.oldest, want[0].Timestamp)
 		}
 		if l.n > 0 {
 			i := rng.IntN(l.n)

@@ -210,7 +210,7 @@ func (n *connectionNotes) oldest() (int64, bool) {
 
 // find reports whether msgSerial was seen; the outcome may be empty.
 func (n *connectionNotes) find(msgSerial int64) (o outcome, known bool) {
-	if last := n.results.n - 1; last >= 0 && msgSerial > n.results.at(last).msgSerial {
+	if n.results.n > 0 && msgSerial > n.results.newest {
 		return outcome{}, false
 	}
 	if i, found := n.results.search(msgSerial); found {
@@ -235,7 +235,7 @@ func (n *connectionNotes) rangeAfter(msgSerial int64) int {
 }
 
 func (n *connectionNotes) add(r result) {
-	if last := n.results.n - 1; last < 0 || r.msgSerial > n.results.at(last).msgSerial {
+	if n.results.n == 0 || r.msgSerial > n.results.newest {
 		if n.results.n == maxResults {
 			n.forgetResult()
 		}

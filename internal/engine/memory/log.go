@@ -21,6 +21,7 @@ type entryLog struct {
 	head     int
 	n        int
 	bytes    int64 // the sum of the costs
+	oldest   int64 // Timestamp of the first, if n is not 0: asked for at each Append
 }
 
 func (l *entryLog) at(i int) *logged {
@@ -45,6 +46,9 @@ func (l *entryLog) push(e *logged) {
 		l.segments[0], l.head = first[:l.n], 0
 	}
 	l.segments[last] = append(l.segments[last], e)
+	if l.n == 0 {
+		l.oldest = e.Timestamp
+	}
 	l.n++
 	l.bytes += e.cost
 }
@@ -62,6 +66,9 @@ func (l *entryLog) pop() *logged {
 	case l.head == segmentSize:
 		l.segments[0], l.head = nil, 0
 		l.segments = l.segments[1:]
+	}
+	if l.n > 0 {
+		l.oldest = l.at(0).Timestamp
 	}
 	return e
 }

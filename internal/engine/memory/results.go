@@ -12,9 +12,10 @@ type result struct {
 // results are results by msgSerial, in a ring: the oldest go when new ones come, and nothing is moved
 // for it. The zero value is empty.
 type results struct {
-	ring []result // its length is a power of two, or zero
-	head int
-	n    int
+	ring   []result // its length is a power of two, or zero
+	head   int
+	n      int
+	newest int64 // msgSerial of the last, if n is not 0: mostly all that is asked for
 }
 
 // leastResults is the smallest ring.
@@ -28,6 +29,7 @@ func (r *results) push(x result) {
 	}
 	r.n++
 	*r.at(r.n - 1) = x
+	r.newest = x.msgSerial
 }
 
 func (r *results) pop() result {
@@ -51,9 +53,11 @@ func (r *results) resize(size int) {
 	r.ring, r.head = ring, 0
 }
 
-// insert makes x the i-th.
+// insert makes x the i-th, which is not behind the last.
 func (r *results) insert(i int, x result) {
+	newest := r.newest
 	r.push(x)
+	r.newest = newest
 	for k := r.n - 1; k > i; k-- {
 		*r.at(k) = *r.at(k - 1)
 	}

@@ -30,13 +30,16 @@ func TestResultsAreASortedQueue(t *testing.T) {
 				if at, known := slices.BinarySearch(want, m); i != at || found != known {
 					t.Fatalf("seed %d: %d is at %d %v, want %d %v", seed, m, i, found, at, known)
 				}
-				if !found {
+				if !found && i < len(want) {
 					r.insert(i, result{msgSerial: m})
 					want = slices.Insert(want, i, m)
 				}
 			}
 			if r.n != len(want) || len(r.ring) > max(1, 8*len(want)) {
 				t.Fatalf("seed %d: %d results in a ring of %d, want %d", seed, r.n, len(r.ring), len(want))
+			}
+			if len(want) > 0 && r.newest != want[len(want)-1] {
+				t.Fatalf("seed %d: %d is the newest, want %d", seed, r.newest, want[len(want)-1])
 			}
 			for i, m := range want {
 				if r.at(i).msgSerial != m {

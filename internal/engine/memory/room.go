@@ -87,7 +87,7 @@ func (s *Store) evict(goal int64) (any bool) {
 		c.aged = false
 		if !c.persisted() {
 			for n := 0; c.log.n > 0 && n < maxEvicted && s.bytes.Load() > goal; n++ {
-				if c.log.at(0).Timestamp > until {
+				if c.log.oldest > until {
 					break // another channel comes first
 				}
 				c.dropOldest()
@@ -96,7 +96,7 @@ func (s *Store) evict(goal int64) (any bool) {
 			}
 			if c.log.n > 0 {
 				c.aged = true
-				a.oldest = c.log.at(0).Timestamp
+				a.oldest = c.log.oldest
 				s.logs.push(a)
 			}
 		}

@@ -9,6 +9,7 @@ import (
 
 	"letshare-server/internal/engine"
 	"letshare-server/internal/pubsub"
+	"letshare-server/internal/redisclient"
 )
 
 const (
@@ -136,7 +137,7 @@ func (ap *appender) send(l *lane) {
 		failed := l.failed
 		ap.mu.Unlock()
 		if failed > 0 {
-			pause(ap.e.life, failed)
+			redisclient.Pause(ap.e.life, failed)
 		}
 		if ap.deliver(calls) {
 			l.failed = 0
@@ -184,7 +185,7 @@ func (ap *appender) deliver(calls []*call) (any bool) {
 	for _, c := range calls {
 		r, err := e.currentRun(ctx, c.queue.keys.state, c.queue.slot, c.run)
 		if err != nil {
-			ap.failed(c, refusedNow, err)
+			ap.failed(c, redisclient.RefusedNow, err)
 			continue
 		}
 		c.run = r
@@ -202,14 +203,14 @@ func (ap *appender) deliver(calls []*call) (any bool) {
 	elapsed := time.Since(start)
 	for i, c := range sent {
 		text, err := answers[i].ToString()
-		switch f := classify(err); f {
-		case notFailed:
+		switch f := redisclient.Classify(err); f {
+		case redisclient.NotFailed:
 			any = true
 			ap.answer(c, text, start, elapsed)
-		case noScript:
+		case redisclient.NoScript:
 			any = true // it is there, at least
 			e.wrongRun(c.queue.slot, c.run)
-			ap.failed(c, refusedNow, err)
+			ap.failed(c, redisclient.RefusedNow, err)
 		default:
 			ap.failed(c, f, err)
 		}
@@ -234,7 +235,7 @@ func (ap *appender) answer(c *call, text string, start time.Time, elapsed time.D
 		}
 	}
 	if r.err != nil || len(r.b) > 0 {
-		ap.failed(c, broken, errMalformed)
+		ap.failed(c, redisclient.Broken, errMalformed)
 		return
 	}
 	ap.mu.Lock()
@@ -250,17 +251,17 @@ func (ap *appender) answer(c *call, text string, start time.Time, elapsed time.D
 }
 
 // failed deals with a call that has no results.
-func (ap *appender) failed(c *call, f failure, err error) {
+func (ap *appender) failed(c *call, f redisclient.Failure, err error) {
 	q := c.queue
 	switch f {
-	case noMemory:
+	case redisclient.NoMemory:
 		err = engine.ErrFull
-	case broken:
+	case redisclient.Broken:
 		ap.e.opts.Log.Error("append to Redis", "channel", q.id, "error", err)
 	}
 	ap.mu.Lock()
 	switch f {
-	case noMemory, broken:
+	case redisclient.NoMemory, redisclient.Broken:
 		for _, it := range c.items {
 			if !it.answered {
 				it.answered, it.result = true, engine.Result{Err: err}
@@ -268,7 +269,7 @@ func (ap *appender) failed(c *call, f failure, err error) {
 			}
 		}
 		ap.remove(q, len(c.items))
-	case ambiguous:
+	case redisclient.Ambiguous:
 		ap.e.stats.ambiguous.Add(1)
 		for _, it := range c.items {
 			it.sent = true

@@ -9,6 +9,7 @@ import (
 	"github.com/redis/rueidis"
 
 	"letshare-server/internal/engine"
+	"letshare-server/internal/redisclient"
 )
 
 // catchers is how many channels read what they are missing at once.
@@ -64,7 +65,7 @@ func (e *Engine) catchAll() {
 			c.mu.Lock()
 			c.waiting = append(c.waiting, s) // after all others have had their turn
 			c.mu.Unlock()
-			pause(e.life, 4)
+			redisclient.Pause(e.life, 4)
 		}
 	}
 }
@@ -188,7 +189,7 @@ func (e *Engine) comparePart(ctx context.Context, subs []*subscription) bool {
 	for i, answer := range e.client.DoMulti(ctx, commands...) {
 		text, err := answer.ToString()
 		if err != nil {
-			if classify(err) == noScript {
+			if redisclient.Classify(err) == redisclient.NoScript {
 				e.wrongRun(asked[i].slot, runs[i])
 				e.catchUp(asked[i]) // which tries again
 				continue

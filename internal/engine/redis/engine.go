@@ -184,7 +184,7 @@ func (e *Engine) Run(ctx context.Context) error {
 		case <-e.check:
 			once(checking, func() {
 				if err := e.refreshTopology(e.life); err != nil {
-					pause(e.life, 4)
+					redisclient.Pause(e.life, 4)
 					e.checkTopology()
 				}
 			})

@@ -9,6 +9,7 @@ import (
 	"github.com/redis/rueidis"
 
 	"letshare-server/internal/engine"
+	"letshare-server/internal/redisclient"
 )
 
 // feeds are the connections that live entries come by: one to each shard.
@@ -164,7 +165,7 @@ func (d *feed) run(ctx context.Context) {
 		}
 		d.e.stats.feedBreaks.Add(1)
 		d.e.checkTopology()
-		pause(ctx, failed)
+		redisclient.Pause(ctx, failed)
 		failed++
 	}
 }

@@ -176,49 +176,6 @@ func (e *Engine) wrongRun(slot uint16, r *run) {
 	e.runs.shard(e.shardOf(slot)).run.CompareAndSwap(r, nil)
 }
 
-// outcome classes of an error of Redis.
-type failure int
-
-const (
-	notFailed  failure = iota
-	noScript           // another process: load the scripts there
-	refusedNow         // nothing happened; later it may
-	noMemory           // nothing happened: no memory
-	ambiguous          // it may have happened
-	broken             // a fault: trying again does not help
-)
-
-func classify(err error) failure {
-	if err == nil {
-		return notFailed
-	}
-	re, ok := rueidis.IsRedisErr(err)
-	if !ok {
-		if redisclient.NotSent(err) {
-			return refusedNow
-		}
-		return ambiguous
-	}
-	text := re.Error()
-	switch {
-	case re.IsNoScript():
-		return noScript
-	case strings.HasPrefix(text, "OOM"):
-		return noMemory
-	}
-	for _, prefix := range []string{"LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "MOVED", "ASK",
-		"NOREPLICAS", "MISCONF", "BUSY", "NOAUTH", "WRONGPASS", "NOPERM"} {
-		if strings.HasPrefix(text, prefix) {
-			return refusedNow
-		}
-	}
-	// What a script was refused in its midst: only the first write can be, so nothing was written.
-	if strings.Contains(text, "READONLY") || strings.Contains(text, "-OOM") || strings.Contains(text, "NOREPLICAS") {
-		return refusedNow
-	}
-	return broken
-}
-
 // eval runs a script that reads, and tries again until ctx ends.
 func (e *Engine) eval(ctx context.Context, s script, key string, keys, args []string) (rueidis.RedisMessage, error) {
 	sl := slot(key)
@@ -233,38 +190,22 @@ func (e *Engine) eval(ctx context.Context, s script, key string, keys, args []st
 				return m, nil
 			}
 		}
-		switch classify(err) {
-		case noScript:
+		switch redisclient.Classify(err) {
+		case redisclient.NoScript:
 			stale = r
 			if attempt < 3 {
 				continue
 			}
-		case noMemory:
+		case redisclient.NoMemory:
 			return rueidis.RedisMessage{}, engine.ErrFull
-		case broken:
+		case redisclient.Broken:
 			return rueidis.RedisMessage{}, err
 		}
 		if ctx.Err() == nil || last == nil {
 			last = err
 		}
-		if !pause(ctx, attempt) {
+		if !redisclient.Pause(ctx, attempt) {
 			return rueidis.RedisMessage{}, fmt.Errorf("%w: %w", engine.ErrUnavailable, last)
 		}
 	}
-}
-
-// pause waits for longer at each attempt, 250 ms at most. It reports whether ctx still goes on.
-func pause(ctx context.Context, attempt int) bool {
-	timer := time.NewTimer(backoff(attempt))
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-		return true
-	}
-}
-
-func backoff(attempt int) time.Duration {
-	return min(5*time.Millisecond<<min(attempt, 8), 250*time.Millisecond)
 }

@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -63,11 +64,16 @@ func start(t testing.TB, exe string, settings []string) *Server {
 	return s
 }
 
-// given are the ports that this process was given: no two servers get the same.
+// given are the ports that this process was given, each with a locked file, so that no two
+// servers get the same, whichever processes test at the time.
 var given struct {
 	sync.Mutex
-	ports map[int]bool
+	ports map[int]*os.File
 }
+
+// The ports are below those that systems give to clients, and so are those of the cluster's bus,
+// 10,000 above.
+const firstPort, lastPort = 11000, 17999
 
 // freePort finds a port that is free, and whose port for the cluster's bus is free too.
 func freePort(t testing.TB) int {
@@ -75,28 +81,39 @@ func freePort(t testing.TB) int {
 	given.Lock()
 	defer given.Unlock()
 	if given.ports == nil {
-		given.ports = make(map[int]bool)
+		given.ports = make(map[int]*os.File)
+	}
+	locks := filepath.Join(os.TempDir(), "redistest")
+	if err := os.MkdirAll(locks, 0o777); err != nil {
+		t.Fatal(err)
 	}
 	for range 1000 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		port := l.Addr().(*net.TCPAddr).Port
-		l.Close()
-		if given.ports[port] || port > 55000 {
+		port := firstPort + rand.IntN(lastPort-firstPort+1)
+		if given.ports[port] != nil {
 			continue
 		}
-		bus, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port+10000))
+		lock, err := os.OpenFile(filepath.Join(locks, strconv.Itoa(port)), os.O_CREATE|os.O_RDWR, 0o600)
 		if err != nil {
+			continue // another user's
+		}
+		if syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) != nil || !free(port) || !free(port+10000) {
+			lock.Close()
 			continue
 		}
-		bus.Close()
-		given.ports[port] = true
+		given.ports[port] = lock
 		return port
 	}
 	t.Fatal("no free port")
 	return 0
+}
+
+func free(port int) bool {
+	l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+	if err != nil {
+		return false
+	}
+	l.Close()
+	return true
 }
 
 // Restart starts the server, after a Kill, as another process on the same port.

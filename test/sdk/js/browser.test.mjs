@@ -8,7 +8,7 @@ import http from 'node:http';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
 import { chromium } from 'playwright-core';
-import { host, httpURL, inBothFormats, inFormat, jwt, key, patience, port, roomTokens, soon, subscribed, unique } from './helpers.mjs';
+import { affinity, host, httpURL, inBothFormats, inFormat, jwt, key, patience, port, roomTokens, soon, subscribed, unique } from './helpers.mjs';
 
 // Both lead to the server of the pages. The first is among the origins that LetShare's door
 // allows in local mode, the second is not.
@@ -106,7 +106,7 @@ for (const [way, options] of Object.entries(ways)) {
           await deadline(channel.publish('n', data), 'published');
         }
         return client.connection.connectionManager.activeProtocol.transport.shortName;
-      }, { options: { endpoint: host, port, key, ...options }, name });
+      }, { options: { endpoint: host, port, key, ...options, ...affinity(options) }, name });
       assert.equal(transport, options.transports[0]);
 
       const values = ['text äöü 🙂', { a: [1, null] }, Buffer.from([0, 1, 255])];

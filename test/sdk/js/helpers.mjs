@@ -22,6 +22,21 @@ export const [keyName, keySecret] = key.split(':');
 export const roomTokens = [required('LETSHARE_TEST_TOKEN_1'), required('LETSHARE_TEST_TOKEN_2')];
 export const httpURL = `http://${host}:${port}`;
 
+/** The ports of the server, or of all nodes of a cluster. */
+export const nodes = required('LETSHARE_TEST_NODE_PORTS').split(',').map(Number);
+const tlsNodes = required('LETSHARE_TEST_NODE_TLS_PORTS').split(',').map(Number);
+let turn = 0;
+
+/**
+ * What a client's options need so that all its requests reach one node: those of comet must, and
+ * behind the port there may be several, each of which gets the next connection.
+ */
+export function affinity({ transports = [] }) {
+  if (transports.length === 0 || transports.includes('web_socket')) return {};
+  const i = turn++ % nodes.length;
+  return { port: nodes[i], tlsPort: tlsNodes[i] };
+}
+
 /** How long to wait for what must happen; nothing waits for it when all is well. */
 export const patience = 60000;
 
@@ -51,7 +66,7 @@ export function inFormat(name, useBinaryProtocol, run) {
       binary: useBinaryProtocol,
       realtime: (options = {}) => {
         const credentials = ['token', 'authCallback', 'tokenDetails'].some((k) => k in options) ? {} : { key };
-        const client = new Ably.Realtime({ ...address, ...credentials, useBinaryProtocol, ...options });
+        const client = new Ably.Realtime({ ...address, ...credentials, useBinaryProtocol, ...options, ...affinity(options) });
         open.push(client);
         return client;
       },

@@ -1,0 +1,69 @@
+package cluster_test
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+
+	"letshare-server/test/cluster"
+)
+
+// continuing attaches where a client was.
+func continuing(serial string) func(*cluster.Frame) {
+	return func(f *cluster.Frame) { f.ChannelSerial = serial }
+}
+
+func TestAConnectionMovesToAnotherNodeWithAllThatIsItsOwn(t *testing.T) {
+	t.Parallel()
+	c := start(t, cluster.Options{})
+	a, b, third := c.Nodes[0], c.Nodes[1], c.Nodes[2]
+
+	watcher := third.Connect("")
+	watcher.Attach("room")
+	publisher := a.Connect("")
+	mover := a.Connect("clientId=mover")
+	mover.Attach("room")
+	mover.Present("room", cluster.Enter, "mover", "here")
+	for i := range 3 {
+		publisher.Publish("room", fmt.Sprint(i))
+	}
+	f, _ := mover.Find(func(f *cluster.Frame) bool { return f.Action == cluster.Message && f.Messages[0]["data"] == "2" })
+
+	// It moves while its old transport still lives, which then ends without a word.
+	moved := b.Resume(mover)
+	moved.Send(map[string]any{"action": cluster.Heartbeat})
+	said := len(mover.All())
+	cluster.Eventually(t, "the old socket to be closed", mover.Ended)
+	for _, f := range mover.All()[said:] {
+		t.Errorf("the old socket is sent %+v", f)
+	}
+	for i := range 3 {
+		publisher.Publish("room", fmt.Sprint(3+i))
+	}
+	attached := moved.Attach("room", continuing(f.ChannelSerial))
+	if attached.Flags&cluster.Resumed == 0 || attached.Error != nil {
+		t.Errorf("attached with %+v", attached)
+	}
+	publisher.Publish("room", "last")
+	moved.Find(func(f *cluster.Frame) bool { return f.Action == cluster.Message && f.Messages[0]["data"] == "last" })
+	if got, want := moved.Data("room"), []string{"3", "4", "5", "last"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	// The member stayed, and can be changed from where its connection is now.
+	moved.Present("room", cluster.Update, "mover", "there")
+	watcher.Find(func(f *cluster.Frame) bool { return f.Action == cluster.Presence && f.Presence[0]["data"] == "there" })
+	if got, want := watcher.Events("room"), []string{"2 mover", "4 mover"}; !slices.Equal(got, want) {
+		t.Errorf("the watcher was told %q, want %q", got, want)
+	}
+	// Of what was acknowledged nothing is done twice when it is sent again.
+	again := int64(0)
+	moved.Send(cluster.Frame{Action: cluster.Presence, Channel: "room", MsgSerial: &again, Presence: []map[string]any{{"action": cluster.Enter, "data": "here"}}})
+	moved.Acked(0)
+	moved.Send(map[string]any{"action": cluster.Close})
+	watcher.Find(func(f *cluster.Frame) bool {
+		return f.Action == cluster.Presence && f.Presence[0]["action"] == float64(cluster.Leave)
+	})
+	if got, want := watcher.Events("room"), []string{"2 mover", "4 mover", "3 mover"}; !slices.Equal(got, want) {
+		t.Errorf("the watcher was told %q, want %q", got, want)
+	}
+}
