@@ -44,6 +44,8 @@ func TestTheExamplesOfTheRESTPageWork(t *testing.T) {
 		{"/channels/demo/messages?", `\[{.*"name":"greeting",.*"encoding":"json".*},{.*"name":"greeting",.*"data":"hi".*}\]`},
 		{"/channels/mutable:demo/messages/$SERIAL", `{"versionSerial":"[^"]+"}`},
 		{"/messages/$SERIAL/annotations", `{"channel":"mutable:demo","messageId":"[^"]+:0","serials":\["[^"]+"\]}`},
+		{"/channels/demo/object\n", `{"messageId":"[^"]+:0","channel":"demo","objectIds":\["counter:[^"]+","root"\]}`},
+		{"/channels/demo/object\n", `{"open":true,"votes":1}`},
 		{"/channels/demo\n", `{"channelId":"demo",.*"connections":0,.*}`},
 		{"/channels?prefix=", `\[{"channelId":"demo",.*},{"channelId":"demo2",.*}\]`},
 		{"/channels/demo/presence\n", `\[\]`},
