@@ -36,11 +36,6 @@ func TestTheJavaScriptSDKWorksWithTheServer(t *testing.T) {
 	testJavaScript(t, startServer)
 }
 
-func TestTheJavaScriptSDKWorksWithACluster(t *testing.T) {
-	t.Parallel()
-	testJavaScript(t, startCluster)
-}
-
 func testJavaScript(t *testing.T, start func(*testing.T) *testServer) {
 	t.Helper()
 	node, err := exec.LookPath("node")
@@ -81,11 +76,6 @@ func testJavaScript(t *testing.T, start func(*testing.T) *testServer) {
 func TestTheGoSDKWorksWithTheServer(t *testing.T) {
 	t.Parallel()
 	testGo(t, startServer)
-}
-
-func TestTheGoSDKWorksWithACluster(t *testing.T) {
-	t.Parallel()
-	testGo(t, startCluster)
 }
 
 func testGo(t *testing.T, start func(*testing.T) *testServer) {
