@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/url"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,14 +18,14 @@ import (
 type inSandbox struct {
 	*node
 	*apps.Sandbox
-	inUse          bool
+	inUse          atomic.Bool
 	added, removed []string
 }
 
 func newSandbox(n *node) *inSandbox {
 	s := &inSandbox{node: n}
 	s.Sandbox = apps.NewSandbox(apps.SandboxOptions{
-		Apps: n.Apps, InUse: func(string) bool { return s.inUse },
+		Apps: n.Apps, InUse: func(string) bool { return s.inUse.Load() },
 		Added:   func(a *auth.App) { s.added = append(s.added, a.ID) },
 		Removed: func(a *auth.App) { s.removed = append(s.removed, a.Fixtures()[0].Channel) },
 	})
@@ -113,10 +114,10 @@ func TestAnAppForTestsEndsWhenNoNodeHasUsedItForADay(t *testing.T) {
 		}
 		time.Sleep(20 * time.Hour)
 		alive("used on one node", true)
-		b.inUse = true
+		b.inUse.Store(true)
 		time.Sleep(40 * time.Hour)
 		alive("connected on one node", true)
-		b.inUse = false
+		b.inUse.Store(false)
 		time.Sleep(25 * time.Hour)
 		alive("not used", false)
 		if len(a.removed)+len(b.removed) != 1 {
