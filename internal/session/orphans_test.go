@@ -3,6 +3,7 @@ package session_test
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -21,14 +22,13 @@ import (
 type forgetful struct {
 	*directorymemory.Directory
 	returned chan struct{}
-	failures int // of Reclaim
+	failures atomic.Int64 // of Reclaim, which several call at once
 }
 
 func (f *forgetful) Returned() <-chan struct{} { return f.returned }
 
 func (f *forgetful) Reclaim(ctx context.Context, c directory.Connection) (bool, error) {
-	if f.failures > 0 {
-		f.failures--
+	if f.failures.Add(-1) >= 0 {
 		return false, directory.ErrUnavailable
 	}
 	return f.Directory.Reclaim(ctx, c)
@@ -151,7 +151,7 @@ func TestANodeThatWasTakenForGoneHasItsConnectionsBack(t *testing.T) {
 		c.records.Bury(me)
 		time.Sleep(5 * time.Second)
 		told(t, w, "PRESENCE leave anna=1")
-		forgetting.failures = 1
+		forgetting.failures.Store(1)
 		forgetting.returned <- struct{}{}
 		time.Sleep(5 * time.Second)
 		for id, want := range map[string]directory.State{
