@@ -68,7 +68,7 @@ chaos: ## kill the process and cut the power of the database, 200 times each; th
 	CHAOS=200 $(GO) test -count 1 -timeout 30m -v -run 'Kill|PowerLoss|TestTheContract' ./internal/engine/disk
 	CHAOS=200 $(GO) test -count 1 -timeout 30m -v -parallel 1 -run Faults ./internal/engine/redis
 	CHAOS=200 $(GO) test -count 1 -timeout 30m -v -parallel 1 -run 'Faults|Counts' ./internal/directory/redis
-	CHAOS=200 $(GO) test -count 1 -timeout 30m -v -parallel 1 ./test/cluster
+	CHAOS=200 $(GO) test -count 1 -timeout 30m -v ./test/cluster
 
 spec: ## write the tables of docs/protocol-coverage.md from docs/spec-items.txt and what the code cites
 	$(GO) test ./test/docs -run Clauses -update

@@ -265,6 +265,9 @@ func (c *Config) checkRedis(fail failFunc) {
 	if !redisPrefix.MatchString(r.Prefix) {
 		fail("redis.prefix", "must be 1 to 64 letters, digits and characters of _.:-")
 	}
+	if r.Timeout < 100*time.Millisecond || r.Timeout > 5*time.Second {
+		fail("redis.timeout", "must be from 100ms to 5s")
+	}
 	if r.Password != "" && r.PasswordFile != "" {
 		fail("redis", "password and password_file exclude each other")
 	}

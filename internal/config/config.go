@@ -71,7 +71,7 @@ type Server struct {
 	Port           string        `yaml:"port" doc:"TCP port. 0: any free one."`
 	TrustedProxies []string      `yaml:"trusted_proxies" doc:"Addresses or networks (10.0.0.0/8) of reverse proxies whose X-Forwarded-For is believed."`
 	ShutdownGrace  time.Duration `yaml:"shutdown_grace" doc:"How long a stopping server lets connections finish."`
-	Poller         string        `yaml:"poller" doc:"How TCP sockets, WebSockets above all, wait for bytes. parked: a small goroutine each. epoll: none, they are in epoll sets; on Linux only."`
+	Poller         string        `yaml:"poller" doc:"How TCP sockets, WebSockets above all, wait for bytes. epoll: in epoll sets, on Linux; elsewhere it is parked. parked: in a small goroutine each."`
 }
 
 // JWT is about the tokens of LetShare's door.
@@ -163,6 +163,7 @@ type Storage struct {
 type Redis struct {
 	Addresses    []string      `yaml:"addresses" doc:"Addresses host:port of Redis: of the server, of some servers of a Redis Cluster, or of the Sentinels. Empty: this node stands alone."`
 	Prefix       string        `yaml:"prefix" doc:"Begins the names of all keys. Those who share a Redis and are not nodes of one cluster need different ones."`
+	Timeout      time.Duration `yaml:"timeout" doc:"How long a publish may wait for Redis before it is refused; 100ms to 5s."`
 	User         string        `yaml:"user" doc:"User of Redis. Empty: its default user."`
 	Password     Secret        `yaml:"password" doc:"The user's password."`
 	PasswordFile string        `yaml:"password_file" doc:"File that holds the password instead."`
@@ -265,14 +266,14 @@ type Limits struct {
 func Default(mode Mode) Config {
 	c := Config{
 		Mode:   mode,
-		Server: Server{Port: "8080", ShutdownGrace: 10 * time.Second, Poller: "parked"},
+		Server: Server{Port: "8080", ShutdownGrace: 10 * time.Second, Poller: "epoll"},
 		JWT:    JWT{Secret: "letshare-jwt-secret-key-2024", ExpirationHours: 720, EnforceRoom: true},
 		CORS: CORS{AllowedOrigins: []string{
 			"http://localhost:3000", "http://localhost:5173", "https://letshare.fun",
 		}},
 		LetShare:  LetShare{DirectedEvents: "exact"},
 		Log:       Log{Level: "info", MaxEntries: 200, Dir: "logs"},
-		Redis:     Redis{Prefix: "letshare:"},
+		Redis:     Redis{Prefix: "letshare:", Timeout: 700 * time.Millisecond},
 		WebSocket: WebSocket{MaxRoomUsers: 50, PingInterval: 25 * time.Second, IdleTimeout: 75 * time.Second},
 		Limits: Limits{
 			MaxMessageBytes: 64 << 10,

@@ -154,6 +154,7 @@ func TestFaultsNameThePlaceAndTheNearestName(t *testing.T) {
 		{"Redis without a port", "redis: {addresses: [redis]}", "", `redis.addresses: "redis" must have the form host:port`},
 		{"Redis and a database", "redis: {addresses: ['a:1']}\nstorage: {dir: d}", "", "storage.dir: excludes redis.addresses"},
 		{"a prefix with braces", "redis: {prefix: 'a{b}:'}", "", "redis.prefix: must be"},
+		{"a long wait", "redis: {timeout: 9s}", "", "redis.timeout: must be from 100ms to 5s"},
 		{"two passwords", "redis: {password: a, password_file: b}", "", "redis: password and password_file exclude each other"},
 		{"a user of Redis without a password", "redis: {user: a}", "", "redis.user: needs a password"},
 		{"Sentinels without a name", "redis: {sentinel: {password: a}}", "", "redis.sentinel.master: must be"},

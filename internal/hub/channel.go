@@ -2,7 +2,6 @@ package hub
 
 import (
 	"context"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -19,7 +18,7 @@ const (
 	// a goroutine does, which yields every yieldEvery receivers, so that a large room does
 	// not hold up small ones.
 	inlineMembers = 64
-	yieldEvery    = 64
+	yieldEvery    = 32
 
 	// maxPendingEntries bounds what waits for the fan-out of one room; then publishers wait
 	// for it to catch up. Receivers never block, so it always does.
@@ -235,7 +234,7 @@ const maxScratchBytes = 256 << 10
 
 // fanOut encodes batch once in the group's form, if somebody wants it, and hands each
 // attachment its part. It adds what was handed over to sent.
-func (c *channel) fanOut(g *group, batch []*engine.Entry, first uint64, sifted *sieve, yield bool, sent *tally) {
+func (c *channel) fanOut(g *group, batch []*engine.Entry, first uint64, sifted *sieve, yields bool, sent *tally) {
 	p := parcel{batch: batch, first: first, end: batch[len(batch)-1].Position(), wholes: &c.wholes}
 	if p.kinds, p.mixed = kindsOf(batch); !p.mixed {
 		p.needs = modeFor(p.kinds)
@@ -260,8 +259,8 @@ func (c *channel) fanOut(g *group, batch []*engine.Entry, first uint64, sifted *
 			}
 			a.send(&p)
 		}
-		if yield && i%yieldEvery == yieldEvery-1 {
-			runtime.Gosched()
+		if yields && i%yieldEvery == yieldEvery-1 {
+			yield()
 		}
 	}
 	if encoded {

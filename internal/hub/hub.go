@@ -56,10 +56,11 @@ type Metrics interface {
 
 // Hub is the channels of one node.
 type Hub struct {
-	opts   Options
-	seed   maphash.Seed
-	shards [shardCount]shard
-	fans   sync.WaitGroup // the goroutines that serve large rooms
+	opts      Options
+	seed      maphash.Seed
+	shards    [shardCount]shard
+	fans      sync.WaitGroup // the goroutines that serve large rooms, sum up and collect
+	collector objectCollector
 
 	dueMu   sync.Mutex    // guards due and entered; taken last, nothing is done under it
 	due     []*watch      // whose timer has ended, for Run

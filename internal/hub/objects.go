@@ -127,6 +127,7 @@ func (h *Hub) PublishObjects(ctx context.Context, turn *Turn, q *PublishObjects)
 		counts.Failed(transport, stats.Objects, count)
 		return PublishedObjects{}, clientError(err)
 	case !r.Repeated:
+		h.collectSoon(id)
 		counts.Published(transport, stats.Objects, count, batch.Size())
 		counts.Persisted(stats.Objects, count, batch.Size())
 		if c == nil {
@@ -296,6 +297,36 @@ func (s *objectStep) operate(items []*pubsub.ObjectMessage) error {
 		placed := *m
 		placed.Serial = objects.Pending(i)
 		o.Apply(&placed)
+		if err := s.adopt(m.Operation); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// adopt notes that something refers to objects again to which nothing led. So those are changed, and
+// are not deleted by whoever has not seen that.
+func (s *objectStep) adopt(op *pubsub.ObjectOperation) error {
+	adopt := func(d pubsub.ObjectData) error {
+		if d.Type != pubsub.ObjectValue {
+			return nil
+		}
+		o, err := s.look(d.Text)
+		if err != nil || o.OrphanedAt == 0 {
+			return err
+		}
+		if o, err = s.change(d.Text); err == nil {
+			o.OrphanedAt = 0
+		}
+		return err
+	}
+	if op.Action == pubsub.MapSet {
+		return adopt(op.Value)
+	}
+	for i := range op.Entries {
+		if err := adopt(op.Entries[i].Data); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -337,6 +368,9 @@ func objectKey(id string) engine.RecordKey {
 
 // putObject puts an object beside an entry, or engine.NoEntry.
 func putObject(o *objects.Object, entry int) engine.Put {
+	if o.PutAt = 0; entry == engine.NoEntry {
+		o.PutAt = time.Now().UnixMilli()
+	}
 	return engine.Put{RecordKey: objectKey(o.ID), Value: o.Encode(), Entry: entry, Expire: objectRetention + objectSlack}
 }
 
@@ -393,6 +427,9 @@ func (a *Attachment) Objects(ctx context.Context) ([]*pubsub.ObjectMessage, erro
 	})
 	if err != nil {
 		return nil, clientError(err)
+	}
+	if len(all) > 0 {
+		a.channel.hub.collectSoon(a.channel.id)
 	}
 	return slices.Clip(all), nil
 }

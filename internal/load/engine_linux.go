@@ -81,7 +81,7 @@ func newEngine(spec engineSpec) *engine {
 	e := &engine{spec: spec, base: time.Now(), run: rand.Uint32N(10_000)}
 	spec.loops = max(spec.loops, 1)
 	for range spec.loops {
-		l := &loop{e: e, dialect: spec.dialect(), poll: -1, timer: -1, buf: make([]byte, 256<<10), events: make([]unix.EpollEvent, 512)}
+		l := &loop{e: e, dialect: spec.dialect(), poll: -1, beside: -1, timer: -1, buf: make([]byte, 256<<10), events: make([]unix.EpollEvent, 512)}
 		for range spec.groups {
 			l.groups = append(l.groups, &groupState{})
 		}

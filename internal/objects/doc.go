@@ -10,9 +10,9 @@
 // An object is a record of engine.RecordObject with its id as key. "text" is an unsigned varint n
 // and n bytes, other integers are varints as encoding/binary writes them.
 //
-//	object  = 1 flags deletedAt orphanedAt sites (map | counter)
+//	object  = 1 flags deletedAt orphanedAt putAt sites (map | counter)
 //	flags   = 1 byte: 1 created, 2 deleted
-//	deletedAt, orphanedAt = varint, ms since the epoch; 0: not
+//	deletedAt, orphanedAt, putAt = varint, ms since the epoch; 0: not
 //	sites   = uvarint n, and n times: site text, serial text
 //	counter = 8 bytes, a float64, big endian
 //	map     = clear text, uvarint n, and n times an entry, in the order of keys
@@ -24,5 +24,5 @@
 //
 // A serial that the engine had not given yet when the record was written is that of the record:
 // it is stored as the part that comes after it, which begins with a colon. Likewise a time
-// of 0 of something removed or deleted is that of the record.
+// of 0 of something removed, deleted or put is that of the record.
 package objects

@@ -20,6 +20,10 @@ type Object struct {
 	// or nobody has looked.
 	OrphanedAt int64
 
+	// PutAt is when the record was put, if not beside an operation; ms since the epoch. Decode
+	// completes it.
+	PutAt int64
+
 	// Count is a counter's value.
 	Count float64
 

@@ -41,7 +41,7 @@ func (o *Object) Encode() []byte {
 		flags |= flagDeleted
 	}
 	b = append(b, storedFormat, flags)
-	b = binary.AppendVarint(binary.AppendVarint(b, o.DeletedAt), o.OrphanedAt)
+	b = binary.AppendVarint(binary.AppendVarint(binary.AppendVarint(b, o.DeletedAt), o.OrphanedAt), o.PutAt)
 	b = binary.AppendUvarint(b, uint64(len(o.sites)))
 	for _, s := range o.sites {
 		b = appendSerial(appendText(b, s.Site), s.Serial)
@@ -97,7 +97,10 @@ func Decode(id string, value []byte, serial pubsub.Serial, timestamp int64) (*Ob
 	}
 	flags := d.byte()
 	o.Created, o.Deleted = flags&flagCreated != 0, flags&flagDeleted != 0
-	o.DeletedAt, o.OrphanedAt = d.varint(), d.varint()
+	o.DeletedAt, o.OrphanedAt, o.PutAt = d.varint(), d.varint(), d.varint()
+	if o.PutAt == 0 {
+		o.PutAt = timestamp
+	}
 	if o.Deleted && o.DeletedAt == 0 {
 		o.DeletedAt = timestamp
 	}

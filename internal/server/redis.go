@@ -184,7 +184,9 @@ func (s *Server) redisStores(node directory.Node) (stores, error) {
 	if s.redis, err = OpenRedis(ctx, s.config.Redis); err != nil {
 		return stores{}, err
 	}
-	e, err := engineredis.New(ctx, s.redis, engineredis.Options{Policy: s.policy, Prefix: s.config.Redis.Prefix, Log: s.log})
+	e, err := engineredis.New(ctx, s.redis, engineredis.Options{
+		Policy: s.policy, Prefix: s.config.Redis.Prefix, Timeout: s.config.Redis.Timeout, Log: s.log,
+	})
 	if err != nil {
 		return stores{}, err
 	}
@@ -195,7 +197,9 @@ func (s *Server) redisStores(node directory.Node) (stores, error) {
 			FeedBreaks: st.FeedBreaks, QueuedBytes: st.Queued, Channels: st.Subscribed,
 		}}
 	}
-	d, err := directoryredis.New(ctx, s.redis, node, directoryredis.Options{Prefix: s.config.Redis.Prefix, Log: s.log})
+	d, err := directoryredis.New(ctx, s.redis, node, directoryredis.Options{
+		Prefix: s.config.Redis.Prefix, Timeout: max(directoryredis.DefaultTimeout, s.config.Redis.Timeout), Log: s.log,
+	})
 	if err != nil {
 		return stores{}, err
 	}

@@ -4,6 +4,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -26,12 +27,38 @@ func times(short, long int) int {
 // retryable are codes with which a client may publish again.
 var retryable = []int{50000, 50001, 50003, 50005}
 
+// lateness begins to measure by how much a timer of this process is late at most, and returns a function
+// that tells it. Others that take the processor are no fault of the server's.
+func lateness(t *testing.T) (most func() time.Duration) {
+	var late atomic.Int64
+	stop, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		const every = 10 * time.Millisecond
+		for {
+			began := time.Now()
+			select {
+			case <-stop:
+				return
+			case <-time.After(every):
+				late.Store(max(late.Load(), int64(time.Since(began)-every)))
+			}
+		}
+	}()
+	t.Cleanup(func() {
+		close(stop)
+		<-done
+	})
+	return func() time.Duration { return time.Duration(late.Load()) }
+}
+
 // faults injects a fault of Redis again and again while clients on all nodes publish, and checks
 // what they feel of it. During the fault publishes are refused in time; clients stay connected;
 // nothing that was acknowledged is lost, unless Redis lost it, which is told.
 func faults(t *testing.T, c *cluster.Cluster, n int, forgets bool, fault func(l *load)) {
 	t.Helper()
 	l := startLoad(t, c, 6, "room")
+	late := lateness(t)
 	slowest := time.Duration(0)
 	for range n {
 		l.flows()
@@ -40,7 +67,7 @@ func faults(t *testing.T, c *cluster.Cluster, n int, forgets bool, fault func(l 
 	}
 	acked, refused := l.end()
 	l.verifyBut(forgets)
-	lost := 0
+	lost, waited := 0, time.Duration(0)
 	for i, s := range l.clients {
 		ids, losses := s.Connections()
 		lost += len(losses)
@@ -50,20 +77,22 @@ func faults(t *testing.T, c *cluster.Cluster, n int, forgets bool, fault func(l 
 		if !forgets && len(losses) > 0 {
 			t.Errorf("client %d was told of the loss of %q", i, losses)
 		}
-		if took := s.Slowest(); full && took > time.Second {
-			t.Errorf("client %d waited %v for the outcome of a publish", i, took)
-		}
+		waited = max(waited, s.Slowest())
 	}
 	for _, err := range refused {
 		if !slices.Contains(retryable, err.Code) || err.StatusCode < 500 {
 			t.Errorf("refused: %v", err)
 		}
 	}
-	if full && slowest > 5*time.Second {
-		t.Errorf("normal again after %v", slowest)
+	// Client, node and Redis may each be kept waiting for the processor.
+	if spare := 3 * late(); full && (waited > time.Second+spare || slowest > 5*time.Second+spare) {
+		t.Errorf("too slow on a machine whose timers are late by %v", late())
 	}
-	t.Logf("%d faults; %d publishes acknowledged, %d refused or of unknown outcome; lost without a word 0, twice 0; told of a loss %d times; normal again after %v at most",
-		n, acked, len(refused), lost, slowest.Round(time.Millisecond))
+	if !t.Failed() {
+		t.Log("lost without a word: 0, twice: 0")
+	}
+	t.Logf("%d faults; %d publishes acknowledged, %d refused or of unknown outcome after %v at most; told of a loss %d times; normal again after %v at most",
+		n, acked, len(refused), waited.Round(time.Millisecond), lost, slowest.Round(time.Millisecond))
 }
 
 func TestRedisStandsStill(t *testing.T) {

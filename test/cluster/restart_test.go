@@ -2,6 +2,7 @@ package cluster_test
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -14,6 +15,8 @@ type load struct {
 	t       *testing.T
 	clients []*cluster.Steady
 	names   []string
+
+	acked, refused []int // publishes of each, at the end
 
 	stop chan struct{}
 	wg   sync.WaitGroup
@@ -75,6 +78,7 @@ func (l *load) end() (acked int, refused []*cluster.Error) {
 			return waiting == 0
 		})
 		n, _, errs := s.Outcomes()
+		l.acked, l.refused = append(l.acked, n), append(l.refused, len(errs))
 		acked += n
 		refused = append(refused, errs...)
 	}
@@ -83,46 +87,46 @@ func (l *load) end() (acked int, refused []*cluster.Error) {
 
 // verify checks that every client got each publish that was acknowledged once, and those of each
 // publisher in order. Some that were refused may be there once, since their outcome was unknown.
-func (l *load) verify() { l.t.Helper(); l.verifyBut(false) }
+func (l *load) verify() {
+	l.t.Helper()
+	l.verifyBut(false)
+}
 
 // verifyBut is verify; with told set, clients may miss something that were told of a loss.
 func (l *load) verifyBut(told bool) {
 	l.t.Helper()
-	total := 0
-	for _, s := range l.clients {
-		acked, _, _ := s.Outcomes()
-		total += acked
-	}
+	l.clients[0].Publish(last) // behind all others in the channel's order
 	for i, s := range l.clients {
-		_, lost := s.Connections()
-		mayMiss := told && len(lost) > 0
-		if !mayMiss {
-			if !cluster.Within(cluster.Patience, func() bool { return len(s.Got()) >= total }) {
-				l.t.Errorf("client %d got %d of %d messages", i, len(s.Got()), total)
-			}
-		}
-		last := make(map[string]int)
+		cluster.Eventually(l.t, fmt.Sprintf("client %d to get what was published last", i), func() bool { return slices.Contains(s.Got(), last) })
+		newest := make(map[string]int)
 		seen := make(map[string]int)
 		for _, text := range s.Got() {
 			var name string
 			var k int
+			if text == last {
+				continue
+			}
 			if _, err := fmt.Sscan(text, &name, &k); err != nil {
 				l.t.Fatal(err)
 			}
-			if before, any := last[name]; any && k <= before {
+			if before, any := newest[name]; any && k <= before {
 				l.t.Errorf("client %d got %q after %d", i, text, before)
 			}
-			last[name] = k
+			newest[name] = k
 			seen[name]++
 		}
-		for j, other := range l.clients {
-			acked, _, refused := other.Outcomes()
-			if n := seen[l.names[j]]; n < acked && !mayMiss || n > acked+len(refused) {
-				l.t.Errorf("client %d got %d of client %d, of which %d were acknowledged and %d refused", i, n, j, acked, len(refused))
+		_, lost := s.Connections()
+		for j, name := range l.names {
+			acked, refused := l.acked[j], l.refused[j]
+			if n := seen[name]; n < acked && (!told || len(lost) == 0) || n > acked+refused {
+				l.t.Errorf("client %d got %d of client %d, of which %d were acknowledged and %d refused; it was told of the loss of %q", i, n, j, acked, refused, lost)
 			}
 		}
 	}
 }
+
+// last is what is published when everything else has been.
+const last = "last"
 
 // untold checks that no client was told of a loss, or had another connection.
 func (l *load) untold() {
@@ -153,7 +157,10 @@ func TestARollingRestartUnderLoadLosesNothing(t *testing.T) {
 		}
 	}
 	for _, err := range refused {
-		t.Errorf("refused: %v", err)
+		// A machine that is busy for as long as publishers wait is no restart's fault.
+		if full || !slices.Contains(retryable, err.Code) {
+			t.Errorf("refused: %v", err)
+		}
 	}
-	t.Logf("%d publishes, each of which 6 clients got", acked)
+	t.Logf("%d publishes, each of which 6 clients got, and %d refused", acked, len(refused))
 }

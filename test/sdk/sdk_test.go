@@ -194,7 +194,8 @@ func (s *testServer) environ() []string {
 func startCluster(t *testing.T) *testServer {
 	t.Helper()
 	s, program, environ := prepare(t)
-	c := cluster.Start(t, cluster.Options{Program: program, Environ: environ})
+	// On a busy machine Redis may be late, and the tests do not publish again.
+	c := cluster.Start(t, cluster.Options{Program: program, Environ: append(environ, "LETSHARE_REDIS_TIMEOUT=5s")})
 	var addrs, tlsAddrs, ports, tlsPorts []string
 	for _, n := range c.Nodes {
 		addrs, ports = append(addrs, n.Addr), append(ports, portOf(t, n.Addr))
