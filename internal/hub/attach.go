@@ -363,7 +363,7 @@ func (a *Attachment) send(p *parcel) {
 			return
 		}
 	}
-	wantsAll := a.start <= p.first && !p.mixed && (!p.changes || a.seesAll(p.oldest)) && a.names.Load() == nil && a.wantsKind(p.kinds) &&
+	wantsAll := a.start <= p.first && !p.mixed && (!p.changes || a.seesAll(p.oldest)) && a.names.Load() == nil && a.wantsKinds(p) &&
 		!(a.noEcho && p.kinds.OfMessages() && p.publishedBy(a.connID))
 	switch {
 	case p.links != nil:
@@ -465,22 +465,37 @@ func (a *Attachment) wants(p *parcel, u *Unit, names []string) bool {
 
 // wantsAny reports whether something of p may be for a: with false, nothing is.
 func (a *Attachment) wantsAny(p *parcel) bool {
-	return p.mixed || a.wantsKind(p.kinds) || p.kinds == engine.KindPresence && a.connID != ""
+	return p.mixed || a.wantsKinds(p) || p.kinds == engine.KindPresence && a.connID != ""
 }
 
 func (a *Attachment) wantsKind(k engine.Kind) bool {
-	modes := a.Modes()
-	switch k {
-	case engine.KindMessage, engine.KindUpdate, engine.KindAppend, engine.KindSummary:
-		return modes&pubsub.ModeSubscribe != 0
-	case engine.KindPresence:
-		return modes&pubsub.ModePresenceSubscribe != 0
-	case engine.KindAnnotation:
-		return modes&pubsub.ModeAnnotationSubscribe != 0
-	case engine.KindObject:
-		return modes&pubsub.ModeObjectSubscribe != 0
+	if mode := modeFor(k); mode != 0 {
+		return a.Modes()&mode != 0
 	}
-	return k > engine.KindMeta && OccupancyView(k-engine.KindMeta) == a.occupancy() && modes&pubsub.ModeSubscribe != 0
+	return k > engine.KindMeta && OccupancyView(k-engine.KindMeta) == a.occupancy() && a.Modes()&pubsub.ModeSubscribe != 0
+}
+
+// wantsKinds is wantsKind for the kind of all entries of a parcel that is not mixed.
+func (a *Attachment) wantsKinds(p *parcel) bool {
+	if p.needs != 0 {
+		return a.Modes()&p.needs != 0
+	}
+	return a.wantsKind(p.kinds)
+}
+
+// modeFor is the mode that an attachment needs to be sent entries of a kind; 0 if more decides.
+func modeFor(k engine.Kind) pubsub.Mode {
+	switch {
+	case k.OfMessages():
+		return pubsub.ModeSubscribe
+	case k == engine.KindPresence:
+		return pubsub.ModePresenceSubscribe
+	case k == engine.KindAnnotation:
+		return pubsub.ModeAnnotationSubscribe
+	case k == engine.KindObject:
+		return pubsub.ModeObjectSubscribe
+	}
+	return 0
 }
 
 func (p *parcel) publishedBy(connID string) bool {

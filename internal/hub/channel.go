@@ -236,7 +236,9 @@ const maxScratchBytes = 256 << 10
 // attachment its part. It adds what was handed over to sent.
 func (c *channel) fanOut(g *group, batch []*engine.Entry, first uint64, sifted *sieve, yields bool, sent *tally) {
 	p := parcel{batch: batch, first: first, end: batch[len(batch)-1].Position(), wholes: &c.wholes}
-	p.kinds, p.mixed = kindsOf(batch)
+	if p.kinds, p.mixed = kindsOf(batch); !p.mixed {
+		p.needs = modeFor(p.kinds)
+	}
 	p.noteChanges()
 	encoded := false
 	for i, a := range g.subs {
@@ -276,7 +278,8 @@ type parcel struct {
 	bytes []byte
 	kinds engine.Kind // the kind of all entries, unless mixed
 	mixed bool
-	links *links // nil: without deltas
+	needs pubsub.Mode // for entries of kinds; 0: it is not that alone
+	links *links      // nil: without deltas
 
 	// unlinked says that who is sent deltas otherwise is sent changed messages, to which no delta
 	// refers, and nothing but whole ones beside them.
