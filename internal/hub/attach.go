@@ -28,6 +28,10 @@ type Attach struct {
 	ConnectionID string
 	NoEcho       bool // leave out what this connection published (RTL7f)
 
+	// Since is the position that the client knows, if it knows one, for Resume: what another node
+	// has sent it may not have come here yet, and must not be sent again.
+	Since pubsub.Serial
+
 	// Beside is another attachment of the connection to the channel, under another name, if
 	// there is one: the two count as one connection.
 	Beside *Attachment
@@ -79,7 +83,8 @@ type Attachment struct {
 
 // Attach makes a.Receiver a member of the channel: it is sent every entry after
 // Attachment.Position, as far as the granted modes allow, perhaps before Attach returns.
-// The receiver holds them back until it has told its client of the attachment.
+// The receiver holds them back until it has told its client of the attachment. Position is not
+// before Since, if the log has that: Attach waits until this node has been delivered as much.
 //
 // Errors are *pubsub.Error (RTL14): CodeInvalidChannelName, also for a filter that is no
 // expression, CodeCapabilityDenied, CodeIdentifiedClientNeeded, CodeTooManyChannels if the
@@ -109,6 +114,11 @@ func (h *Hub) Attach(ctx context.Context, a *Attach) (*Attachment, error) {
 		return nil, clientError(err)
 	}
 	c, err := h.acquire(ctx, id)
+	if err == nil {
+		if err = c.reach(ctx, a.Since); err != nil {
+			h.release(c)
+		}
+	}
 	if err != nil {
 		h.adjust(id, pubsub.Occupancy{}.Minus(add))
 		return nil, clientError(err)

@@ -60,6 +60,7 @@ type channel struct {
 	position     pubsub.Serial   // where the newest delivered entry stands
 	sent         pubsub.Serial   // where the newest entry stands that was sent to all
 	newestStart  pubsub.Serial   // where the newest attachment began
+	awaited      []arrival       // positions that calls of reach wait for
 	reads        bool            // the fan-out of what is pending may have to read from the engine
 	marks        []*mark         // to be made when the fan-out under way is over
 }
@@ -120,6 +121,9 @@ func (c *channel) Deliver(entries []*engine.Entry) {
 	}
 	c.delivered += uint64(len(entries))
 	c.position = entries[len(entries)-1].Position()
+	if len(c.awaited) > 0 {
+		c.arriveLocked(c.position)
+	}
 	if c.watched != nil {
 		c.watched.entriesSeen(entries)
 	}
@@ -149,6 +153,7 @@ func (c *channel) Lost(position pubsub.Serial) {
 	c.mu.Lock()
 	c.position = position
 	c.lost = true
+	c.arriveLocked(position)
 	c.mu.Unlock()
 }
 

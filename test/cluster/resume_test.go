@@ -5,6 +5,7 @@ import (
 	"slices"
 	"testing"
 
+	"letshare-server/internal/redisclient/redistest"
 	"letshare-server/test/cluster"
 )
 
@@ -65,5 +66,47 @@ func TestAConnectionMovesToAnotherNodeWithAllThatIsItsOwn(t *testing.T) {
 	})
 	if got, want := watcher.Events("room"), []string{"2 mover", "4 mover", "3 mover"}; !slices.Equal(got, want) {
 		t.Errorf("the watcher was told %q, want %q", got, want)
+	}
+}
+
+// The node that a client comes to may know less than the client does, from the node that it comes
+// from.
+func TestAConnectionThatMovesToANodeThatIsBehindGetsNothingTwice(t *testing.T) {
+	t.Parallel()
+	redis := redistest.Start(t)
+	proxy := redistest.StartProxy(t, redis.Addr)
+	c := start(t, cluster.Options{Nodes: 2, Redis: redis, Address: func(i int) string { return []string{redis.Addr, proxy.Addr}[i] }})
+	a, behind := c.Nodes[0], c.Nodes[1]
+	data := func(text string) func(*cluster.Frame) bool {
+		return func(f *cluster.Frame) bool { return f.Action == cluster.Message && f.Messages[0]["data"] == text }
+	}
+	watcher := behind.Connect("")
+	watcher.Attach("room")
+	publisher := a.Connect("")
+	mover := a.Connect("clientId=mover")
+	mover.Attach("room")
+	publisher.Publish("room", "0")
+	watcher.Find(data("0"))
+
+	proxy.HoldFeeds(true)
+	publisher.Publish("room", "1")
+	publisher.Publish("room", "2")
+	f, _ := mover.Find(data("2"))
+	moved := behind.Resume(mover)
+	attached := moved.Attach("room", continuing(f.ChannelSerial))
+	if attached.Flags&cluster.Resumed == 0 || attached.Error != nil || attached.ChannelSerial != f.ChannelSerial {
+		t.Errorf("attached with %+v, from %s on", attached, f.ChannelSerial)
+	}
+	publisher.Publish("room", "3")
+	proxy.HoldFeeds(false)
+	publisher.Publish("room", "last")
+	for _, c := range []struct {
+		client *cluster.Client
+		want   []string
+	}{{moved, []string{"3", "last"}}, {watcher, []string{"0", "1", "2", "3", "last"}}} {
+		c.client.Find(data("last"))
+		if got := c.client.Data("room"); !slices.Equal(got, c.want) {
+			t.Errorf("got %q, want %q", got, c.want)
+		}
 	}
 }
