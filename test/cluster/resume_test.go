@@ -3,6 +3,7 @@ package cluster_test
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"letshare-server/internal/redisclient/redistest"
@@ -108,5 +109,66 @@ func TestAConnectionThatMovesToANodeThatIsBehindGetsNothingTwice(t *testing.T) {
 		if got := c.client.Data("room"); !slices.Equal(got, c.want) {
 			t.Errorf("got %q, want %q", got, c.want)
 		}
+	}
+}
+
+// What a client sent to a node that Redis does not hear, it sends again to another one (RTN19a);
+// then the first node's requests reach Redis as well.
+func TestWhatIsUnderWayOnTheNodeBeforeIsDoneOnce(t *testing.T) {
+	t.Parallel()
+	redis := redistest.Start(t)
+	proxy := redistest.StartProxy(t, redis.Addr)
+	c := start(t, cluster.Options{
+		Nodes: 2, Redis: redis, Address: func(i int) string { return []string{proxy.Addr, redis.Addr}[i] },
+		Environ: []string{"LETSHARE_REDIS_TIMEOUT=5s"}, // so that what comes late is not too late
+	})
+	held, b := c.Nodes[0], c.Nodes[1]
+	watcher := b.Connect("")
+	watcher.Attach("room")
+	mover := held.Connect("clientId=mover")
+	mover.Attach("room")
+	mover.Present("room", cluster.Enter, "mover", "here")
+	mover.Publish("room", "0")
+
+	message := func(text string) cluster.Frame {
+		return cluster.Frame{Action: cluster.Message, Channel: "room", Messages: []map[string]any{{"data": text}}}
+	}
+	update := func(data string) cluster.Frame {
+		return cluster.Frame{Action: cluster.Presence, Channel: "room", Presence: []map[string]any{{"action": cluster.Update, "data": data}}}
+	}
+	underWay := []cluster.Frame{message("first under way"), message("1"), update("going"), message("2")}
+	proxy.Hold(true)
+	for _, f := range underWay {
+		mover.Post(f)
+	}
+	cluster.Eventually(t, "the first of them to be sent to Redis", func() bool { return proxy.Holds("first under way") })
+	mover.Drop()
+	moved := b.Resume(mover)
+	moved.Attach("room")
+	for i := range underWay {
+		serial := int64(2 + i)
+		underWay[i].MsgSerial = &serial
+		moved.Send(underWay[i])
+	}
+	last := moved.Post(message("3"))
+	for serial := range last + 1 {
+		if serial >= 2 {
+			moved.Acked(serial)
+		}
+	}
+	moved.Present("room", cluster.Update, "mover", "gone")
+	proxy.Hold(false)
+	held.Stop() // which waits for what it does
+	moved.Publish("room", "last")
+	watcher.Find(func(f *cluster.Frame) bool { return f.Action == cluster.Message && f.Messages[0]["data"] == "last" })
+	if got, want := watcher.Data("room"), []string{"0", "first under way", "1", "2", "3", "last"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if got, want := watcher.Events("room"), []string{"2 mover", "4 mover", "4 mover"}; !slices.Equal(got, want) {
+		t.Errorf("the watcher was told %q, want %q", got, want)
+	}
+	_, body := b.Do("GET", "/channels/room/presence", nil)
+	if !strings.Contains(string(body), `"gone"`) {
+		t.Errorf("the member is %s", body)
 	}
 }

@@ -17,11 +17,13 @@ type Proxy struct {
 	wg sync.WaitGroup
 
 	mu      sync.Mutex
-	moves   sync.Cond     // on mu: holds or closed has changed
+	moves   sync.Cond     // on mu: stops, holds or closed has changed
 	delay   time.Duration // of all bytes, in each direction
 	conns   map[net.Conn]bool
 	feeds   map[net.Conn]bool // clients that have subscribed something
-	holds   bool
+	holds   bool              // what is for feeds
+	stops   bool              // everything
+	stopped []byte            // what has come since then
 	refuses bool
 	closed  bool
 }
@@ -64,14 +66,29 @@ func (p *Proxy) HoldFeeds(on bool) {
 	p.moves.Broadcast()
 }
 
-// pass notes whether from subscribes something, and waits while what is for to is held.
+// Hold keeps everything, in both directions, or sends it and keeps no more.
+func (p *Proxy) Hold(on bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.stops, p.stopped = on, nil
+	p.moves.Broadcast()
+}
+
+// Holds reports whether a text is among what Hold keeps.
+func (p *Proxy) Holds(text string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return bytes.Contains(p.stopped, []byte(text))
+}
+
+// pass notes whether from subscribes something, and waits while what is for to is kept.
 func (p *Proxy) pass(to, from net.Conn, data []byte) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if bytes.Contains(data, []byte("SSUBSCRIBE")) {
 		p.feeds[from] = true
 	}
-	for p.holds && p.feeds[to] && !p.closed {
+	for (p.stops || p.holds && p.feeds[to]) && !p.closed {
 		p.moves.Wait()
 	}
 }
@@ -157,6 +174,9 @@ func (p *Proxy) pipe(to, from net.Conn) {
 			if n > 0 {
 				p.mu.Lock()
 				at := time.Now().Add(p.delay)
+				if p.stops {
+					p.stopped = append(p.stopped, buf[:n]...)
+				}
 				p.mu.Unlock()
 				chunks <- chunk{at, buf[:n]}
 			}
