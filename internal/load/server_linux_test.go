@@ -47,7 +47,7 @@ type testServer struct {
 	wg sync.WaitGroup
 
 	mu        sync.Mutex // guards the fields below, and room and held of the connections
-	closed    bool // a handler may end after its server was closed: a connection that was taken over is not waited for
+	closed    bool       // a handler may end after its server was closed: a connection that was taken over is not waited for
 	conns     map[*testConn]struct{}
 	published map[string]int
 	hosts     map[string]int // connections by their source address
