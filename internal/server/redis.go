@@ -7,9 +7,13 @@ import (
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
+	"io"
+	"net"
 	"os"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/redis/rueidis"
@@ -49,7 +53,43 @@ func OpenRedis(ctx context.Context, c config.Redis) (rueidis.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return redisclient.Open(ctx, opts)
+	client, err := redisclient.Open(ctx, opts)
+	if advice := redisAdvice(c, err); advice != "" {
+		err = fmt.Errorf("%w: %s", err, advice)
+	}
+	return client, err
+}
+
+// redisAdvice is what an operator may do about an error of connecting to Redis, or "".
+func redisAdvice(c config.Redis, err error) string {
+	var (
+		unknown x509.UnknownAuthorityError
+		name    x509.HostnameError
+		plain   tls.RecordHeaderError
+		op      *net.OpError
+		answer  *rueidis.RedisError
+	)
+	refused := errors.As(err, &answer) && (strings.HasPrefix(answer.Error(), "NOAUTH") || strings.HasPrefix(answer.Error(), "WRONGPASS"))
+	broken := errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) || errors.Is(err, io.EOF)
+	switch {
+	case errors.As(err, &unknown) && c.TLS.CAFile == "":
+		return "set redis.tls.ca_file to the certificate of the authority that has issued that of Redis"
+	case errors.As(err, &unknown):
+		return "redis.tls.ca_file, " + c.TLS.CAFile + ", is not of the authority that has issued the certificate of Redis"
+	case errors.As(err, &name):
+		return "set redis.tls.server_name to a name that the certificate of Redis has"
+	case errors.As(err, &plain), c.TLS.Enabled && errors.Is(err, context.DeadlineExceeded): // Redis waits for the end of a line
+		return "if there is no TLS on this port give the tls-port of Redis in redis.addresses, or set redis.tls.enabled to false"
+	case errors.As(err, &op) && op.Op == "remote error", broken && c.TLS.Enabled:
+		return "Redis may want another certificate of this node: set redis.tls.cert_file and key_file to one of an authority in its tls-ca-cert-file"
+	case broken:
+		return "if Redis speaks TLS there, set redis.tls.enabled"
+	case refused && errors.Is(err, redisclient.ErrNoSentinel):
+		return "set redis.sentinel.user and password, or password_file, to what the Sentinels know"
+	case refused:
+		return "set redis.user and redis.password, or password_file, to what Redis knows"
+	}
+	return ""
 }
 
 // secretOf is a secret that stands in the configuration or in a file.
