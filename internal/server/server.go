@@ -146,7 +146,7 @@ func build(c config.Config, secrets config.Secrets, log *slog.Logger, wrap func(
 	st = wrap(st)
 	s.engine, s.dir = st.engine, st.directory
 	s.stats = stats.New(stats.Options{Store: st.stats, Log: log})
-	s.made = apps.New(apps.Options{Store: s.dir, Registry: s.apps, Changed: s.madeChanged, Log: log})
+	s.made = apps.New(apps.Options{Store: s.dir, Registry: s.apps, Shared: c.Redis.Clustered(), Changed: s.madeChanged, Log: log})
 	s.hub = hub.New(hub.Options{
 		Engine: s.engine, Directory: s.dir, Node: node,
 		Namespace: s.namespace,
@@ -165,7 +165,7 @@ func build(c config.Config, secrets config.Secrets, log *slog.Logger, wrap func(
 	}
 	s.revoked = auth.NewRevocations(auth.RevocationOptions{Store: s.dir, Life: s.tokenLife, Log: log})
 	authenticator := auth.NewAuthenticator(s.apps, nil, auth.WithTokenSecret(string(secrets.TokenSecret)),
-		auth.WithNonces(s.dir), auth.WithRevocations(s.revoked), auth.WithLog(log))
+		auth.WithNonces(s.dir), auth.WithRevocations(s.revoked), auth.WithSync(s.made.Sync), auth.WithLog(log))
 	authenticator.RequireTLS(c.Auth.RequireTLS)
 	s.auth = authenticator
 	if c.Sandbox.Enabled {
