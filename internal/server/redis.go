@@ -155,7 +155,7 @@ const (
 	watchInterval = 2 * time.Second
 	watchTimeout  = time.Second
 
-	// secretsLooks is after how many of them the shared secrets are looked at.
+	// secretsLooks is after how many of them the shared secrets and the settings are looked at.
 	secretsLooks = 5
 )
 
@@ -164,6 +164,7 @@ const (
 func (s *Server) watchRedis(ctx context.Context) error {
 	tick := time.NewTicker(watchInterval)
 	defer tick.Stop()
+	defer s.agreement.leave(context.WithoutCancel(ctx))
 	away, differs := false, false
 	for look := 0; ; look++ {
 		started := time.Now()
@@ -179,6 +180,9 @@ func (s *Server) watchRedis(ctx context.Context) error {
 			s.log.Info("Redis is back")
 		}
 		if away && err == nil || look%secretsLooks == 0 && err == nil {
+			if differing, err := s.agreement.compare(ctx); err == nil {
+				s.metrics.SettingsCompared(differing)
+			}
 			if names := s.differingSecrets(ctx); len(names) > 0 && !differs {
 				differs = true
 				s.log.Error("other nodes of the cluster work with other secrets: restart this one", "secrets", strings.Join(names, ", "))
@@ -224,24 +228,28 @@ func (s *Server) redisStores(node directory.Node) (stores, error) {
 	if s.redis, err = OpenRedis(ctx, s.config.Redis); err != nil {
 		return stores{}, err
 	}
+	s.agreement = newAgreement(s.redis, s.config.Redis.Prefix, s.log)
+	s.agreement.adopt(s.config, s.config, s.secrets)
 	e, err := engineredis.New(ctx, s.redis, engineredis.Options{
 		Policy: s.policy, Prefix: s.config.Redis.Prefix, Timeout: s.config.Redis.Timeout, Log: s.log,
 	})
 	if err != nil {
 		return stores{}, err
 	}
-	s.kept = func() metrics.Held {
-		st := e.Stats()
-		return metrics.Held{Redis: &metrics.Redis{
-			Appends: st.Appends, Calls: st.Calls, Ambiguous: st.Ambiguous, Gaps: st.Gaps, CaughtUp: st.CaughtUp, Lost: st.Lost,
-			FeedBreaks: st.FeedBreaks, QueuedBytes: st.Queued, Channels: st.Subscribed,
-		}}
-	}
 	d, err := directoryredis.New(ctx, s.redis, node, directoryredis.Options{
 		Prefix: s.config.Redis.Prefix, Timeout: max(directoryredis.DefaultTimeout, s.config.Redis.Timeout), Log: s.log,
 	})
 	if err != nil {
 		return stores{}, err
+	}
+	s.kept = func() metrics.Held {
+		st, known := e.Stats(), d.Stats()
+		return metrics.Held{Redis: &metrics.Redis{
+			Appends: st.Appends, Calls: st.Calls, Ambiguous: st.Ambiguous, Gaps: st.Gaps, CaughtUp: st.CaughtUp, Lost: st.Lost,
+			FeedBreaks: st.FeedBreaks, QueuedBytes: st.Queued, Channels: st.Subscribed,
+			HeardSeconds: time.Since(known.Heard).Seconds(), Returned: known.Returned, Buried: known.Buried,
+			Waiting: known.Waiting, Counted: known.Counted, Watched: known.Watched,
+		}}
 	}
 	return stores{engine: e, directory: d, stats: statsredis.New(s.redis, statsredis.Options{Prefix: s.config.Redis.Prefix})}, nil
 }
