@@ -84,6 +84,6 @@
 //
 // letshare.lock is locked with flock by the process that uses the directory.
 //
-// testdata/format1.db is a file of format 1. It must open for ever, or until a release says that
-// it does not.
+// testdata/format<n>.db is a file of format n. Those of this version and of the one before must open,
+// be restored and compacted.
 package disk
