@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"letshare-server/test/host"
 )
 
 // MasterName is the primary's name at the Sentinels.
@@ -45,7 +47,7 @@ func StartSentinels(t testing.TB, settings ...string) *Sentinels {
 
 func startSentinel(t testing.TB, primary int) *Server {
 	t.Helper()
-	port := freePort(t)
+	port := host.FreePort(t)
 	s := &Server{Addr: fmt.Sprintf("127.0.0.1:%d", port), t: t, dir: t.TempDir(), port: port, exe: "redis-sentinel"}
 	conf := fmt.Sprintf("port %d\nbind 127.0.0.1\ndir %s\nloglevel warning\nsentinel monitor %s 127.0.0.1 %d 2\n"+
 		"sentinel down-after-milliseconds %s 1000\nsentinel failover-timeout %s 3000\n", port, s.dir, MasterName, primary, MasterName, MasterName)
