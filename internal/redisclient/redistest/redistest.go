@@ -10,8 +10,6 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"fmt"
-	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -25,6 +23,8 @@ import (
 	"time"
 
 	"github.com/redis/rueidis"
+
+	"letshare-server/test/host"
 )
 
 // patience is how long a server may take to be ready, or to end.
@@ -65,7 +65,7 @@ func start(t testing.TB, sec *Security, settings []string) *Server {
 	if _, err := exec.LookPath(exe); err != nil {
 		t.Fatalf("%v: run test/deps.sh, or install Redis 7", err)
 	}
-	port := freePort(t)
+	port := host.FreePort(t)
 	s := &Server{
 		Addr: net.JoinHostPort("127.0.0.1", strconv.Itoa(port)),
 		t:    t, dir: t.TempDir(), port: port, exe: exe, sec: sec,
@@ -75,58 +75,6 @@ func start(t testing.TB, sec *Security, settings []string) *Server {
 	s.Restart()
 	t.Cleanup(s.Kill)
 	return s
-}
-
-// given are the ports that this process was given, each with a locked file, so that no two
-// servers get the same, whichever processes test at the time.
-var given struct {
-	sync.Mutex
-	ports map[int]*os.File
-}
-
-// The ports are below those that systems give to clients, and so are those of the cluster's bus,
-// 10,000 above.
-const firstPort, lastPort = 11000, 17999
-
-// freePort finds a port that is free, and whose port for the cluster's bus is free too.
-func freePort(t testing.TB) int {
-	t.Helper()
-	given.Lock()
-	defer given.Unlock()
-	if given.ports == nil {
-		given.ports = make(map[int]*os.File)
-	}
-	locks := filepath.Join(os.TempDir(), "redistest")
-	if err := os.MkdirAll(locks, 0o777); err != nil {
-		t.Fatal(err)
-	}
-	for range 1000 {
-		port := firstPort + rand.IntN(lastPort-firstPort+1)
-		if given.ports[port] != nil {
-			continue
-		}
-		lock, err := os.OpenFile(filepath.Join(locks, strconv.Itoa(port)), os.O_CREATE|os.O_RDWR, 0o600)
-		if err != nil {
-			continue // another user's
-		}
-		if syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) != nil || !free(port) || !free(port+10000) {
-			lock.Close()
-			continue
-		}
-		given.ports[port] = lock
-		return port
-	}
-	t.Fatal("no free port")
-	return 0
-}
-
-func free(port int) bool {
-	l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
-	if err != nil {
-		return false
-	}
-	l.Close()
-	return true
 }
 
 // Restart starts the server, after a Kill, as another process on the same port.
@@ -143,7 +91,7 @@ func (s *Server) Restart() {
 	s.out = new(bytes.Buffer)
 	s.cmd = exec.Command(s.exe, args...)
 	s.cmd.Stdout, s.cmd.Stderr = s.out, s.out
-	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	s.cmd.SysProcAttr = host.Child()
 	if err := s.cmd.Start(); err != nil {
 		s.t.Fatal(err)
 	}

@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"letshare-server/test/host"
 )
 
 // MasterName is the primary's name at the Sentinels.
@@ -50,7 +52,7 @@ func startSentinels(t testing.TB, sec *Security, settings []string) *Sentinels {
 
 func startSentinel(t testing.TB, sec *Security, primary int) *Server {
 	t.Helper()
-	port := freePort(t)
+	port := host.FreePort(t)
 	s := &Server{Addr: fmt.Sprintf("127.0.0.1:%d", port), t: t, dir: t.TempDir(), port: port, exe: program("sentinel"), sec: sec}
 	conf := sec.sentinel(port) + fmt.Sprintf("bind 127.0.0.1\ndir %s\nloglevel warning\nsentinel monitor %s 127.0.0.1 %d 2\n"+
 		"sentinel down-after-milliseconds %s 1000\nsentinel failover-timeout %s 3000\n", s.dir, MasterName, primary, MasterName, MasterName) + sec.sentinelAuth()
