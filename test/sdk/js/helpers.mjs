@@ -41,7 +41,7 @@ export function affinity({ transports = [] }) {
 export const patience = 60000;
 
 /** How many seconds a token lives that is to expire: long enough to connect with it on a busy machine. */
-export const shortLife = 6;
+export const shortLife = 10;
 
 const address = {
   endpoint: host, port, tls: false, logLevel: 0,
