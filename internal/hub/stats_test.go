@@ -5,6 +5,7 @@ import (
 	"maps"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"letshare-server/internal/auth"
@@ -158,36 +159,38 @@ func TestOccupancyEventsAreNotCounted(t *testing.T) {
 }
 
 func TestWhatLimitsRefuseIsCounted(t *testing.T) {
-	h, so := counting(t, func(o *hub.Options) {
-		o.Limits = limit.NewSet(limit.Limits{Burst: time.Second, Rates: limit.Rates{ChannelMessages: 3}, AppChannels: 1}, limit.Options{})
+	synctest.Test(t, func(t *testing.T) {
+		h, so := counting(t, func(o *hub.Options) {
+			o.Limits = limit.NewSet(limit.Limits{Burst: time.Second, Rates: limit.Rates{ChannelMessages: 3}, AppChannels: 1}, limit.Options{})
+		})
+		attach(t, h, hub.Attach{})
+		if _, err := h.Attach(t.Context(), &hub.Attach{Grant: anyone, Channel: name("another"), Form: sharedLines, Receiver: new(inbox)}); code(err) != pubsub.CodeChannelLimit {
+			t.Error(err)
+		}
+		var turn hub.Turn
+		defer turn.End()
+		more := append(message("n", "1"), append(message("n", "2"), message("n", "3")...)...)
+		publish(t, h, &turn, hub.Publish{Messages: message("n", "x"), ConnectionID: "c", MsgSerial: 1})
+		err := h.Publish(&turn, &hub.Publish{Grant: anyone, Channel: name("room"), Messages: more}, func(hub.Published) {})
+		if code(err) != pubsub.CodeChannelMessageRate {
+			t.Error(err)
+		}
+		items := []*pubsub.PresenceMessage{
+			{Action: pubsub.PresenceEnter, ClientID: "a"}, {Action: pubsub.PresenceEnter, ClientID: "b"},
+			{Action: pubsub.PresenceEnter, ClientID: "c"}, {Action: pubsub.PresenceEnter, ClientID: "d"},
+		}
+		err = h.Presence(t.Context(), &turn, &hub.Presence{Grant: anyone, Channel: name("room"), Items: items, ConnectionID: "c", MsgSerial: 2})
+		if code(err) != pubsub.CodeChannelMessageRate {
+			t.Error(err)
+		}
+		got := so("messages.inbound")
+		if got["messages.inbound.rest.messages.refused"] != 3 || got["messages.inbound.realtime.presence.refused"] != 4 || got["messages.inbound.all.all.count"] != 1 {
+			t.Error(got)
+		}
+		if got := so("channels"); got["channels.refused"] != 1 || got["channels.opened"] != 1 {
+			t.Error(got)
+		}
 	})
-	attach(t, h, hub.Attach{})
-	if _, err := h.Attach(t.Context(), &hub.Attach{Grant: anyone, Channel: name("another"), Form: sharedLines, Receiver: new(inbox)}); code(err) != pubsub.CodeChannelLimit {
-		t.Error(err)
-	}
-	var turn hub.Turn
-	defer turn.End()
-	more := append(message("n", "1"), append(message("n", "2"), message("n", "3")...)...)
-	publish(t, h, &turn, hub.Publish{Messages: message("n", "x"), ConnectionID: "c", MsgSerial: 1})
-	err := h.Publish(&turn, &hub.Publish{Grant: anyone, Channel: name("room"), Messages: more}, func(hub.Published) {})
-	if code(err) != pubsub.CodeChannelMessageRate {
-		t.Error(err)
-	}
-	items := []*pubsub.PresenceMessage{
-		{Action: pubsub.PresenceEnter, ClientID: "a"}, {Action: pubsub.PresenceEnter, ClientID: "b"},
-		{Action: pubsub.PresenceEnter, ClientID: "c"}, {Action: pubsub.PresenceEnter, ClientID: "d"},
-	}
-	err = h.Presence(t.Context(), &turn, &hub.Presence{Grant: anyone, Channel: name("room"), Items: items, ConnectionID: "c", MsgSerial: 2})
-	if code(err) != pubsub.CodeChannelMessageRate {
-		t.Error(err)
-	}
-	got := so("messages.inbound")
-	if got["messages.inbound.rest.messages.refused"] != 3 || got["messages.inbound.realtime.presence.refused"] != 4 || got["messages.inbound.all.all.count"] != 1 {
-		t.Error(got)
-	}
-	if got := so("channels"); got["channels.refused"] != 1 || got["channels.opened"] != 1 {
-		t.Error(got)
-	}
 }
 
 func TestWhatIsSentAgainIsCountedAgain(t *testing.T) {

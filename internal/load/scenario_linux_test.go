@@ -38,7 +38,7 @@ var quick = []string{"--duration", "200ms", "--warmup", "50ms", "--settle", "50m
 
 // patience is how long the tool waits for what is lost. What is only late on a busy machine must
 // come before.
-const patience = "6s"
+const patience = "12s"
 
 func arguments(scenario, url string, more ...[]string) []string {
 	args := append([]string{scenario, "--url", url}, quick...)

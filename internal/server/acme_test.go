@@ -6,7 +6,6 @@ import (
 	"crypto/tls"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -42,12 +41,7 @@ func figure(m *metrics.Metrics, name string) string {
 }
 
 func TestACertificateThatCannotBeOrderedIsToldOnceAndTriedLessAndLessOften(t *testing.T) {
-	taken, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	nobody := "https://" + taken.Addr().String() + "/directory"
-	_ = taken.Close()
+	const nobody = "https://127.0.0.1:1/directory"
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer // of Run alone
 		o, m := orders(t, nobody, &log)

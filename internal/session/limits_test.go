@@ -133,22 +133,24 @@ func TestManyTimesTheRateEndsTheConnection(t *testing.T) {
 }
 
 func TestFloodsAndAttachmentsAreCounted(t *testing.T) {
-	n, _, e := limitedNode(t, limit.Limits{ConnectionChannels: 1, ConnectionProtocolMessages: 5})
-	l := n.connect(t, "")
-	l.says(attach("a"), attach("b"))
-	tooMany := message("a", 0)
-	tooMany.ItemErr = pubsub.NewError(pubsub.CodeTooManyMessages, "as the codec found")
-	l.says(tooMany)
-	if e[limit.ConnectionChannels] != 1 || e[limit.PublishMessages] != 1 {
-		t.Errorf("counted %v", e)
-	}
-	for range 20 {
-		l.says(&wire.ProtocolMessage{Action: wire.ActionUnknown})
-	}
-	if e[limit.ConnectionProtocolMessages] != 1 || !l.isClosed() {
-		t.Errorf("counted %v", e)
-	}
-	l.session.TransportClosed()
+	synctest.Test(t, func(t *testing.T) {
+		n, _, e := limitedNode(t, limit.Limits{ConnectionChannels: 1, ConnectionProtocolMessages: 5})
+		l := n.connect(t, "")
+		l.says(attach("a"), attach("b"))
+		tooMany := message("a", 0)
+		tooMany.ItemErr = pubsub.NewError(pubsub.CodeTooManyMessages, "as the codec found")
+		l.says(tooMany)
+		if e[limit.ConnectionChannels] != 1 || e[limit.PublishMessages] != 1 {
+			t.Errorf("counted %v", e)
+		}
+		for range 20 {
+			l.says(&wire.ProtocolMessage{Action: wire.ActionUnknown})
+		}
+		if e[limit.ConnectionProtocolMessages] != 1 || !l.isClosed() {
+			t.Errorf("counted %v", e)
+		}
+		l.session.TransportClosed()
+	})
 }
 
 func TestWhatIsSentAboveTheOutboundRateIsDroppedAndTheClientIsTold(t *testing.T) {

@@ -104,9 +104,12 @@ func (s *Session) resume(ctx context.Context, key string, recovering bool) (lost
 // to hand it over, knows.
 func (s *Session) findMembers(ctx context.Context) error {
 	s.manager.mu.Lock()
-	_, here := s.manager.sessions[s.id]
+	old := s.manager.sessions[s.id]
+	if old != nil {
+		s.inherit(old) // now: Run may forget it before s is enrolled
+	}
 	s.manager.mu.Unlock()
-	if here {
+	if old != nil {
 		return nil
 	}
 	channels, err := s.manager.opts.Directory.Inhabited(ctx, s.id)
@@ -179,7 +182,8 @@ func (m *Manager) enroll(s *Session) {
 	}
 }
 
-// join counts the connection, which old has carried until now, if it is not nil.
+// join counts the connection, which old has carried until now, if it is not nil and Run has not
+// been told of its end already.
 func (s *Session) join(old *Session) {
 	s.counted.Store(true)
 	switch {
@@ -188,6 +192,13 @@ func (s *Session) join(old *Session) {
 		s.counts.ConnectionOpened()
 	default:
 		s.counts.ConnectionResumed()
+	}
+}
+
+// uncount has the connection counted no more, unless another session carries it already.
+func (s *Session) uncount() {
+	if s.counted.Swap(false) {
+		s.counts.ConnectionClosed()
 	}
 }
 
@@ -205,9 +216,7 @@ func (m *Manager) dismiss(s *Session) {
 // resumed, unless it was closed.
 func (s *Session) TransportClosed() {
 	s.gone.Store(true)
-	if s.counted.Swap(false) {
-		s.counts.ConnectionClosed()
-	}
+	s.uncount()
 	s.stopTimers()
 	for _, a := range s.attachments {
 		a.hub.Detach()
@@ -290,8 +299,8 @@ func (m *Manager) later(f func()) {
 	}
 }
 
-// Run closes the transports of connections that another node took over, and does what
-// timers ask for, until ctx ends and the changes under way have ended. No transport may call Handle
+// Run closes the transports of connections that another transport took over, mostly of another
+// node, and does what timers ask for, until ctx ends and the changes under way have ended. No transport may call Handle
 // any more then.
 func (m *Manager) Run(ctx context.Context) error {
 	defer m.changing.Wait()
@@ -305,6 +314,7 @@ func (m *Manager) Run(ctx context.Context) error {
 			m.mu.Unlock()
 			if s != nil && s.generation <= taken.Generation {
 				m.dismiss(s)
+				s.uncount() // before the session that takes over counts itself
 				s.supersede()
 			}
 		case <-m.wake:

@@ -330,17 +330,18 @@ func TestAConnectionHasABoundedNumberOfChannels(t *testing.T) {
 
 // CD2e, RTN15j
 func TestAFloodEndsTheConnection(t *testing.T) {
-	n := newNode(t, limits(limit.Limits{ConnectionProtocolMessages: 10}))
-	l := n.connect(t, "")
-	l.take()
-	// The first tens open the window; more than two windows' worth within one second cannot pass.
-	for range 40 {
-		l.says(&wire.ProtocolMessage{Action: wire.ActionUnknown})
-	}
-	pm := l.only(t, wire.ActionError)
-	if pm.Error.Code != 42924 || pm.Error.StatusCode != 429 || pm.HasChannel || !l.isClosed() {
-		t.Errorf("%+v", pm.Error)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t, limits(limit.Limits{ConnectionProtocolMessages: 10}))
+		l := n.connect(t, "")
+		l.take()
+		for range 40 {
+			l.says(&wire.ProtocolMessage{Action: wire.ActionUnknown})
+		}
+		pm := l.only(t, wire.ActionError)
+		if pm.Error.Code != 42924 || pm.Error.StatusCode != 429 || pm.HasChannel || !l.isClosed() {
+			t.Errorf("%+v", pm.Error)
+		}
+	})
 }
 
 func TestWhatASteadyClientSendsIsNoFlood(t *testing.T) {

@@ -1,6 +1,7 @@
 package session_test
 
 import (
+	"context"
 	"maps"
 	"sync"
 	"testing"
@@ -8,6 +9,8 @@ import (
 	"time"
 
 	"letshare-server/internal/auth"
+	"letshare-server/internal/directory"
+	directorymemory "letshare-server/internal/directory/memory"
 	"letshare-server/internal/hub"
 	"letshare-server/internal/limit"
 	"letshare-server/internal/pubsub"
@@ -71,6 +74,45 @@ func TestConnectionsAreCountedAndNotTheirTransports(t *testing.T) {
 			t.Error("was let in")
 		}
 		expect("one that is refused", map[string]float64{"connections.all.opened": 1, "connections.all.peak": 1, "connections.all.refused": 1})
+	})
+}
+
+// hasty is a directory that tells the node of a resume before Resume returns.
+type hasty struct{ *directorymemory.Directory }
+
+func (d hasty) Resume(ctx context.Context, id string, from uint64, owner directory.Node) (directory.Connection, bool, error) {
+	c, reaped, err := d.Directory.Resume(ctx, id, from, owner)
+	synctest.Wait()
+	return c, reaped, err
+}
+
+func TestAResumeOfWhichTheNodeIsToldEarlyIsNotAConnectionMore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := stats.New(stats.Options{Store: stats.NewMemory(stats.MemoryOptions{})})
+		n := newNode(t, func(o *session.Options, _ *hub.Options) {
+			o.Stats, o.Directory = c, hasty{o.Directory.(*directorymemory.Directory)}
+		})
+		n.run(t)
+		ctx := t.Context()
+		go func() { _ = c.Run(ctx) }()
+		first := n.connect(t, "")
+		second := n.connect(t, "resume="+first.only(t, wire.ActionConnected).ConnectionKey)
+		if !first.isClosed() || second.isClosed() {
+			t.Fatal("the transport before lives on")
+		}
+		first.session.TransportClosed()
+		time.Sleep(time.Second)
+		page, err := c.Read(t.Context(), "app", stats.Query{Unit: stats.Minute, Limit: 1})
+		if err != nil || len(page.Items) != 1 {
+			t.Fatal(page, err)
+		}
+		got, err := page.Items[0].Flat()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if counts := maps.Collect(got); counts["connections.all.peak"] != 1 || counts["connections.all.opened"] != 1 {
+			t.Errorf("%v, want one connection", counts)
+		}
 	})
 }
 

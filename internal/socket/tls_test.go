@@ -81,20 +81,24 @@ func TestNoEndOfATLSStreamWaitsForItsPeer(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := running(t, socket.PollerOptions{})
-			rawServer, rawClient := net.Pipe() // without buffers
-			server, _ := secured(t, rawServer, rawClient)
-			r := newRecorder()
-			s, err := p.Add(server, nil, r)
-			if err != nil {
-				t.Fatal(err)
+			waits := func() bool {
+				rawServer, rawClient := net.Pipe() // without buffers
+				server, _ := secured(t, rawServer, rawClient)
+				r := newRecorder()
+				s, err := p.Add(server, nil, r)
+				if err != nil {
+					t.Fatal(err)
+				}
+				began := time.Now()
+				_ = end(s)
+				took := time.Since(began)
+				_ = rawClient.Close()
+				_ = r.end(t)
+				return took > 4*time.Second // the linger time is 5 s
 			}
-			began := time.Now()
-			_ = end(s)
-			if took := time.Since(began); took > 4*time.Second { // the linger time is 5 s
-				t.Errorf("it took %v", took)
+			if waits() && waits() && waits() { // and not that the machine has paused
+				t.Error("it waits")
 			}
-			_ = rawClient.Close()
-			_ = r.end(t)
 		})
 	}
 }

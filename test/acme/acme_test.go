@@ -9,12 +9,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -22,6 +21,7 @@ import (
 	"time"
 
 	"letshare-server/test/cert"
+	"letshare-server/test/host"
 	"letshare-server/test/source"
 )
 
@@ -62,18 +62,12 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// ports that are free now, and that no client is given by the system.
+// ports that nothing else uses.
 func ports(t *testing.T, n int) []string {
 	t.Helper()
-	var list []string
-	for len(list) < n {
-		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 20_000+rand.IntN(10_000)))
-		if err != nil {
-			continue
-		}
-		defer l.Close() // not before all are found
-		_, port, _ := net.SplitHostPort(l.Addr().String())
-		list = append(list, port)
+	list := make([]string, n)
+	for i := range list {
+		list[i] = strconv.Itoa(host.FreePort(t))
 	}
 	return list
 }

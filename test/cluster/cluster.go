@@ -13,6 +13,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -20,6 +22,7 @@ import (
 	"time"
 
 	"letshare-server/internal/redisclient/redistest"
+	"letshare-server/test/host"
 )
 
 // Patience bounds every wait for something that must happen. All is well long before.
@@ -62,7 +65,7 @@ func Start(t testing.TB, o Options) *Cluster {
 		o.Address = func(int) string { return c.Redis.Addr }
 	}
 	for i := range o.Nodes {
-		n := &Node{t: t, name: fmt.Sprint("node ", i), program: o.Program, dir: t.TempDir(), port: "0", tlsPort: "0"}
+		n := &Node{t: t, name: fmt.Sprint("node ", i), program: o.Program, dir: t.TempDir()}
 		config := filepath.Join(n.dir, "config.yaml")
 		if err := os.WriteFile(config, []byte(o.File), 0o600); err != nil {
 			t.Fatal(err)
@@ -73,6 +76,10 @@ func Start(t testing.TB, o Options) *Cluster {
 			"LETSHARE_SERVER_SHUTDOWN_GRACE=500ms", "LETSHARE_REDIS_ADDRESSES=" + o.Address(i),
 			"HOME=" + n.dir, "PATH=" + os.Getenv("PATH"),
 		}, o.Environ...)
+		n.Addr = n.listen("LETSHARE_SERVER_PORT")
+		if slices.ContainsFunc(o.Environ, func(v string) bool { return strings.HasPrefix(v, "LETSHARE_TLS_CERT_FILE=") }) {
+			n.TLSAddr = n.listen("LETSHARE_TLS_PORT")
+		}
 		c.Nodes = append(c.Nodes, n)
 	}
 	var starting sync.WaitGroup
@@ -82,6 +89,8 @@ func Start(t testing.TB, o Options) *Cluster {
 	starting.Wait()
 	for _, n := range c.Nodes {
 		t.Cleanup(n.end)
+	}
+	for _, n := range c.Nodes {
 		if n.failed != nil {
 			t.Fatal(n.failed)
 		}
@@ -98,7 +107,6 @@ type Node struct {
 	name          string
 	program, dir  string
 	args, environ []string
-	port, tlsPort string // after the first start always the same
 	failed        error
 
 	mu     sync.Mutex
@@ -125,6 +133,13 @@ func (o *output) String() string {
 	return o.text.String()
 }
 
+// listen has the node listen on a port of its own, which it keeps when it starts again.
+func (n *Node) listen(setting string) string {
+	port := strconv.Itoa(host.FreePort(n.t))
+	n.environ = append(n.environ, setting+"="+port)
+	return net.JoinHostPort("127.0.0.1", port)
+}
+
 // Start starts the node again, after Kill or Stop, at the same address.
 func (n *Node) Start() {
 	n.t.Helper()
@@ -138,13 +153,8 @@ func (n *Node) start() {
 	defer n.mu.Unlock()
 	cmd := exec.Command(n.program, n.args...)
 	cmd.Dir = n.dir
-	cmd.Env = append(append([]string{}, n.environ...), "LETSHARE_SERVER_PORT="+n.port)
-	for _, v := range n.environ {
-		if strings.HasPrefix(v, "LETSHARE_TLS_CERT_FILE=") {
-			cmd.Env = append(cmd.Env, "LETSHARE_TLS_PORT="+n.tlsPort)
-		}
-	}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	cmd.Env = n.environ
+	cmd.SysProcAttr = host.Child()
 	out := new(output)
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {
@@ -155,19 +165,16 @@ func (n *Node) start() {
 	if n.failed = cmd.Start(); n.failed != nil {
 		return
 	}
-	listening := make(chan [2]string, 1)
+	listening := make(chan struct{})
 	exited := make(chan struct{})
 	go func() {
 		defer close(exited)
 		lines := bufio.NewReader(io.TeeReader(stdout, out))
 		for {
 			line, err := lines.ReadBytes('\n')
-			var entry struct {
-				Msg, Address string
-				TLSAddress   string `json:"tls_address"`
-			}
+			var entry struct{ Msg string }
 			if json.Unmarshal(line, &entry) == nil && entry.Msg == "listening" {
-				listening <- [2]string{entry.Address, entry.TLSAddress}
+				close(listening)
 			}
 			if err != nil {
 				break
@@ -176,8 +183,7 @@ func (n *Node) start() {
 		_ = cmd.Wait() // its state tells
 	}()
 	select {
-	case at := <-listening:
-		n.Addr, n.TLSAddr = at[0], at[1]
+	case <-listening:
 	case <-exited:
 		n.failed = fmt.Errorf("%s ended before it listened:\n%s", n.name, out)
 		return
@@ -187,8 +193,6 @@ func (n *Node) start() {
 		n.failed = fmt.Errorf("%s does not listen:\n%s", n.name, out)
 		return
 	}
-	_, n.port, _ = net.SplitHostPort(n.Addr)
-	_, n.tlsPort, _ = net.SplitHostPort(n.TLSAddr)
 	n.cmd, n.exited, n.out = cmd, exited, out
 }
 

@@ -1,3 +1,5 @@
+//go:build linux
+
 package container
 
 import (
@@ -6,7 +8,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io/fs"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -14,10 +15,12 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
 
+	"letshare-server/test/host"
 	"letshare-server/test/source"
 )
 
@@ -132,27 +135,27 @@ func inside(img image, top string, args, env []string) *exec.Cmd {
 	return cmd
 }
 
-func freePort(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return strconv.Itoa(l.Addr().(*net.TCPAddr).Port)
+// instance is the image's entry point, running. It ends with the test at the latest.
+type instance struct {
+	cmd   *exec.Cmd
+	port  string
+	ended chan struct{}
+	err   error // of the process, when it has ended
+
+	mu  sync.Mutex
+	out bytes.Buffer
 }
 
-// instance is the image's entry point, running.
-type instance struct {
-	cmd  *exec.Cmd
-	port string
-	out  *bytes.Buffer
-	done chan struct{} // the output has ended
+// log is what it has printed.
+func (s *instance) log() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.out.String()
 }
 
 func start(t *testing.T, img image, top string, env ...string) *instance {
 	t.Helper()
-	s := &instance{port: freePort(t), out: new(bytes.Buffer), done: make(chan struct{})}
+	s := &instance{port: strconv.Itoa(host.FreePort(t)), ended: make(chan struct{})}
 	s.cmd = inside(img, top, img.entry, append([]string{"MODE=" + img.mode, "LETSHARE_SERVER_PORT=" + s.port}, env...))
 	s.cmd.Stderr = os.Stderr
 	stdout, err := s.cmd.StdoutPipe()
@@ -163,23 +166,30 @@ func start(t *testing.T, img image, top string, env ...string) *instance {
 		t.Fatalf("cannot run in an empty root directory as user %d: %v (run the tests as root, or allow user namespaces)", img.user, err)
 	}
 	listening := make(chan struct{})
+	heard := sync.OnceFunc(func() { close(listening) })
 	go func() {
-		defer close(s.done)
+		defer close(s.ended)
 		lines := bufio.NewScanner(stdout)
 		for lines.Scan() {
-			fmt.Fprintln(s.out, lines.Text())
+			s.mu.Lock()
+			fmt.Fprintln(&s.out, lines.Text())
+			s.mu.Unlock()
 			if strings.Contains(lines.Text(), `"msg":"listening"`) {
-				close(listening)
+				heard()
 			}
 		}
+		s.err = s.cmd.Wait()
 	}()
+	t.Cleanup(func() {
+		_ = s.cmd.Process.Kill() // unless it has ended
+		<-s.ended
+	})
 	select {
 	case <-listening:
-	case <-s.done:
-		t.Fatalf("the server ended at once:\n%s", s.out)
+	case <-s.ended:
+		t.Fatalf("the server ended at once:\n%s", s.log())
 	case <-time.After(time.Minute):
-		_ = s.cmd.Process.Kill()
-		t.Fatal("the server did not begin to listen")
+		t.Fatalf("the server did not begin to listen:\n%s", s.log())
 	}
 	return s
 }
@@ -190,9 +200,9 @@ func (s *instance) stop(t *testing.T) {
 	if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	<-s.done
-	if err := s.cmd.Wait(); err != nil {
-		t.Fatalf("SIGTERM: %v\n%s", err, s.out)
+	<-s.ended
+	if s.err != nil {
+		t.Fatalf("SIGTERM: %v\n%s", s.err, s.log())
 	}
 }
 
@@ -243,7 +253,7 @@ func TestTheImageServesFromAnEmptyRootAsAnUnprivilegedUser(t *testing.T) {
 		if len(secret) < 32 {
 			t.Errorf("%s is too short", name)
 		}
-		if strings.Contains(s.out.String(), secret) {
+		if strings.Contains(s.log(), secret) {
 			t.Errorf("the log quotes the %s", name)
 		}
 	}
@@ -282,7 +292,7 @@ func TestTheImageServesFromAnEmptyRootAsAnUnprivilegedUser(t *testing.T) {
 func TestTheHealthCheckFailsWithoutAServer(t *testing.T) {
 	img := readDockerfile(t)
 	top := assemble(t, img)
-	health := inside(img, top, img.health, []string{"MODE=" + img.mode, "LETSHARE_SERVER_PORT=" + freePort(t)})
+	health := inside(img, top, img.health, []string{"MODE=" + img.mode, "LETSHARE_SERVER_PORT=" + strconv.Itoa(host.FreePort(t))})
 	if out, err := health.CombinedOutput(); err == nil {
 		t.Errorf("healthy without a server:\n%s", out)
 	}
@@ -313,7 +323,7 @@ func TestTheImageServesFromAReadOnlyRootWithEphemeralSecrets(t *testing.T) {
 		t.Errorf("/health/ready: %s", response.Status)
 	}
 	s.stop(t)
-	if !strings.Contains(s.out.String(), "none can be kept") {
-		t.Errorf("the log does not say that the secrets are ephemeral:\n%s", s.out)
+	if !strings.Contains(s.log(), "none can be kept") {
+		t.Errorf("the log does not say that the secrets are ephemeral:\n%s", s.log())
 	}
 }

@@ -101,11 +101,13 @@ func TestMembersMayComeAndGoWhileOthersPublish(t *testing.T) {
 		}
 	}
 	wg.Wait()
-	eventually(t, patience, "all guests have left the room", func() bool {
-		// 48 more fit beside the two if nobody else is there.
-		return shared.request(t, "GET", "/health").status == 200
-	})
-	shared.fill(t, room, 48)
+	for n := range 48 { // beside the two, if nobody else is there
+		c := shared.connect(t, fmt.Sprint("user", n))
+		eventually(t, patience, "the guests have left the room", func() bool {
+			c.send(`{"type":"subscribe","channel":` + q(room) + `}`)
+			return c.next()["type"] == "subscribed"
+		})
+	}
 }
 
 func TestMalformedJSONLeavesNoZombie(t *testing.T) {

@@ -72,15 +72,6 @@ func mortal(t *testing.T, h Harness, id string, grace time.Duration, channels ..
 	expectError(t, "Inhabit", h.A.Inhabit(t.Context(), id, channels...), nil)
 }
 
-// kill ends node A.
-func kill(t *testing.T, h Harness) {
-	t.Helper()
-	if h.KillA == nil || h.Advance == nil {
-		t.Skip("the node cannot be killed, or the clock not be moved")
-	}
-	h.KillA()
-}
-
 // orphans returns n orphans, sorted.
 func orphans(t *testing.T, d directory.Directory, n int) []directory.Orphan {
 	t.Helper()
@@ -115,7 +106,7 @@ func orphaned(t *testing.T, h Harness) {
 	expectError(t, "Create of B", h.B.Create(t.Context(), directory.Connection{ID: id("of B"), App: "app"}, 0), nil)
 	noOrphans(t, h)
 	before := h.Now()
-	kill(t, h)
+	h.KillA()
 	c := lookup(t, h.B, id("connected"))
 	if c.State != directory.Disconnected || c.Generation != 1 || c.Grace != 15*time.Second || c.Deadline.Before(before.Add(time.Minute)) {
 		t.Errorf("got %+v", c)
@@ -152,7 +143,7 @@ func claimed(t *testing.T, h Harness) {
 	for i := range n {
 		mortal(t, h, fmt.Sprint(name(t), i), 0)
 	}
-	kill(t, h)
+	h.KillA()
 	given := make(map[string]bool)
 	for _, size := range []int{3, n - 3} {
 		for _, o := range orphans(t, h.B, size) {
@@ -179,7 +170,7 @@ func orphanResumed(t *testing.T, h Harness) {
 	for _, id := range []string{"in time", "reaped"} {
 		mortal(t, h, name(t)+id, 15*time.Second, channel(t))
 	}
-	kill(t, h)
+	h.KillA()
 	resume(t, h.B, name(t)+"in time", 1, h.NodeB)
 	h.Advance(15 * time.Second)
 	o := orphans(t, h.B, 1)[0]
@@ -206,7 +197,7 @@ func uncounted(t *testing.T, h Harness) {
 	only := pubsub.ChannelID{App: name(t), Name: "only there"}
 	join(t, h.A, only, h.NodeA, 1)
 	watch(t, h.B, ch, true)
-	kill(t, h)
+	h.KillA()
 	expectChanged(t, h.B, ch, connections(1))
 	names, _, err := h.B.Channels(t.Context(), directory.ChannelQuery{App: only.App, Limit: 10})
 	expectError(t, "Channels", err, nil)

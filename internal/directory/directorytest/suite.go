@@ -12,19 +12,19 @@ import (
 )
 
 // Harness is a store with two nodes on it, ready to be used: where an implementation needs
-// Run for its notices, open has started it.
+// Run for its notices, open has started it. All of it is needed.
 type Harness struct {
 	A, B         directory.Directory
 	NodeA, NodeB directory.Node
 
-	// Now is the store's clock.
+	// Now is the store's clock. It may go by itself, too: no test relies on less than half a
+	// minute of it.
 	Now func() time.Time
 
-	// Advance moves the store's clock on; it may be nil.
+	// Advance moves the store's clock on.
 	Advance func(time.Duration)
 
-	// KillA ends node A, as a process that ends, and waits until what it had is given up. It may
-	// be nil.
+	// KillA ends node A, as a process that ends, and waits until what it had is given up.
 	KillA func()
 }
 

@@ -292,10 +292,11 @@ func TestAClockThatIsWrongIsCorrected(t *testing.T) {
 			t.Errorf("a store that is %d ms ahead: %d", c.off, got)
 		}
 	}
-	must(t, d.measure(t.Context()))
-	if off := d.clock.Load(); off > 1000 || off < -1000 {
-		t.Errorf("%d ms on one machine", off)
-	}
+	eventually(t, "a measurement during which the machine does not pause", func() bool {
+		must(t, d.measure(t.Context()))
+		off := d.clock.Load()
+		return off <= 1000 && off >= -1000 // on one machine
+	})
 }
 
 func TestRecordsOfAnotherVersionAreAnError(t *testing.T) {

@@ -18,22 +18,24 @@ import (
 type Harness struct {
 	A, B engine.Engine
 
-	// Now is the store's clock.
+	// Now is the store's clock. It may go by itself: no test relies on less than slack of it.
 	Now func() time.Time
 
-	// Advance moves the store's clock on.
+	// Advance moves the store's clock on. It is nil if the clock cannot be moved.
 	Advance func(time.Duration)
 
 	// Shared says that other processes use the store too: transient records outlive one.
 	Shared bool
 
-	// Trim drops what is too old, as Run does from time to time.
+	// Trim drops what is too old, as Run does from time to time. It is there whenever Advance is.
 	Trim func()
 
-	// Reopen closes the store and both nodes and opens them again.
+	// Reopen closes the store and both nodes and opens them again. It is nil for a store that ends
+	// with its process.
 	Reopen func(t *testing.T) Harness
 
-	// Limited opens another store that keeps no more than some bytes, as it counts them.
+	// Limited opens another store that keeps no more than some bytes, as it counts them. It is nil
+	// for a store without a budget of its own.
 	Limited func(t *testing.T, logBytes int64) Harness
 }
 
@@ -78,6 +80,9 @@ type test struct {
 
 // patience is how long a test waits for what must come.
 const patience = time.Minute
+
+// slack is for how long a test may take without its clock being moved.
+const slack = 30 * time.Second
 
 // channel names a channel of this test, in the default namespace or the given one.
 func channel(t *testing.T, namespace string) pubsub.ChannelID {

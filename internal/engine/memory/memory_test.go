@@ -39,13 +39,21 @@ func open(logBytes int64, c *clock) enginetest.Harness {
 	}
 }
 
+// openReal opens a store with the clock of the machine.
+func openReal(logBytes int64) enginetest.Harness {
+	s := NewStore(Options{Policy: enginetest.Policy, LogBytes: logBytes})
+	return enginetest.Harness{
+		A: s.Node("a"), B: s.Node("b"), Now: time.Now,
+		Limited: func(_ *testing.T, logBytes int64) enginetest.Harness { return openReal(logBytes) },
+	}
+}
+
 func TestTheContractWithAClockThatStands(t *testing.T) {
 	enginetest.Run(t, func(t *testing.T) enginetest.Harness { return open(0, newClock()) })
 }
 
 func TestTheContractWithTheRealClock(t *testing.T) {
 	enginetest.Run(t, func(t *testing.T) enginetest.Harness {
-		s := NewStore(Options{Policy: enginetest.Policy})
-		return enginetest.Harness{A: s.Node("a"), B: s.Node("b"), Now: time.Now}
+		return openReal(0)
 	})
 }

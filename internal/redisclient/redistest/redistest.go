@@ -1,24 +1,30 @@
 // Package redistest starts real redis-servers for tests: alone, as a Redis Cluster with
 // replicas, or behind Sentinel. Each listens on free ports of 127.0.0.1, keeps its files in
 // a directory of the test, and ends with it.
+//
+// The programs are redis-server, redis-sentinel and redis-cli, as the system finds them. With
+// LETSHARE_TEST_REDIS=/opt/valkey/bin/valkey they are /opt/valkey/bin/valkey-server and so on.
 package redistest
 
 import (
 	"bytes"
+	"cmp"
 	"context"
-	"fmt"
-	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/redis/rueidis"
+
+	"letshare-server/test/host"
 )
 
 // patience is how long a server may take to be ready, or to end.
@@ -33,6 +39,7 @@ type Server struct {
 	port int
 	args []string
 	exe  string
+	sec  *Security // nil: neither TLS nor users
 
 	mu   sync.Mutex
 	cmd  *exec.Cmd
@@ -44,76 +51,30 @@ type Server struct {
 // its command line. Nothing is kept on disk unless they say so.
 func Start(t testing.TB, settings ...string) *Server {
 	t.Helper()
-	return start(t, "redis-server", settings)
+	return start(t, nil, settings)
 }
 
-func start(t testing.TB, exe string, settings []string) *Server {
+// program is the path of one of Redis' programs: server, sentinel or cli.
+func program(name string) string {
+	return cmp.Or(os.Getenv("LETSHARE_TEST_REDIS"), "redis") + "-" + name
+}
+
+func start(t testing.TB, sec *Security, settings []string) *Server {
 	t.Helper()
+	exe := program("server")
 	if _, err := exec.LookPath(exe); err != nil {
 		t.Fatalf("%v: run test/deps.sh, or install Redis 7", err)
 	}
-	port := freePort(t)
+	port := host.FreePort(t)
 	s := &Server{
 		Addr: net.JoinHostPort("127.0.0.1", strconv.Itoa(port)),
-		t:    t, dir: t.TempDir(), port: port, exe: exe,
-		args: append([]string{"--port", strconv.Itoa(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no",
-			"--loglevel", "warning"}, settings...),
+		t:    t, dir: t.TempDir(), port: port, exe: exe, sec: sec,
+		args: slices.Concat(sec.server(port), []string{"--bind", "127.0.0.1", "--save", "", "--appendonly", "no",
+			"--loglevel", "warning"}, settings),
 	}
 	s.Restart()
 	t.Cleanup(s.Kill)
 	return s
-}
-
-// given are the ports that this process was given, each with a locked file, so that no two
-// servers get the same, whichever processes test at the time.
-var given struct {
-	sync.Mutex
-	ports map[int]*os.File
-}
-
-// The ports are below those that systems give to clients, and so are those of the cluster's bus,
-// 10,000 above.
-const firstPort, lastPort = 11000, 17999
-
-// freePort finds a port that is free, and whose port for the cluster's bus is free too.
-func freePort(t testing.TB) int {
-	t.Helper()
-	given.Lock()
-	defer given.Unlock()
-	if given.ports == nil {
-		given.ports = make(map[int]*os.File)
-	}
-	locks := filepath.Join(os.TempDir(), "redistest")
-	if err := os.MkdirAll(locks, 0o777); err != nil {
-		t.Fatal(err)
-	}
-	for range 1000 {
-		port := firstPort + rand.IntN(lastPort-firstPort+1)
-		if given.ports[port] != nil {
-			continue
-		}
-		lock, err := os.OpenFile(filepath.Join(locks, strconv.Itoa(port)), os.O_CREATE|os.O_RDWR, 0o600)
-		if err != nil {
-			continue // another user's
-		}
-		if syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) != nil || !free(port) || !free(port+10000) {
-			lock.Close()
-			continue
-		}
-		given.ports[port] = lock
-		return port
-	}
-	t.Fatal("no free port")
-	return 0
-}
-
-func free(port int) bool {
-	l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
-	if err != nil {
-		return false
-	}
-	l.Close()
-	return true
 }
 
 // Restart starts the server, after a Kill, as another process on the same port.
@@ -122,7 +83,7 @@ func (s *Server) Restart() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	args := s.args
-	if s.exe == "redis-sentinel" {
+	if s.exe == program("sentinel") {
 		args = []string{filepath.Join(s.dir, "sentinel.conf")}
 	} else {
 		args = append(args, "--dir", s.dir)
@@ -130,7 +91,7 @@ func (s *Server) Restart() {
 	s.out = new(bytes.Buffer)
 	s.cmd = exec.Command(s.exe, args...)
 	s.cmd.Stdout, s.cmd.Stderr = s.out, s.out
-	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	s.cmd.SysProcAttr = host.Child()
 	if err := s.cmd.Start(); err != nil {
 		s.t.Fatal(err)
 	}
@@ -144,6 +105,9 @@ func (s *Server) Restart() {
 	wait(s.t, s.exe+" on "+s.Addr, func() bool {
 		select {
 		case <-done:
+			if s.sec != nil && strings.Contains(s.out.String(), "Bad directive") {
+				s.t.Fatalf("%s speaks no TLS: take one that was built with it (BUILD_TLS=yes), such as Debian's: %s", s.exe, s.out)
+			}
 			s.t.Fatalf("%s ended: %s", s.exe, s.out)
 		default:
 		}
@@ -192,8 +156,15 @@ func (s *Server) Pid() int {
 
 // Do sends the server a command on a connection of its own and returns the answer as text.
 func (s *Server) Do(words ...string) (string, error) {
-	client, err := rueidis.NewClient(rueidis.ClientOption{InitAddress: []string{s.Addr}, DisableCache: true, ForceSingleClient: true,
-		Dialer: net.Dialer{Timeout: time.Second}, ConnWriteTimeout: 5 * time.Second})
+	o := rueidis.ClientOption{InitAddress: []string{s.Addr}, DisableCache: true, ForceSingleClient: true,
+		Dialer: net.Dialer{Timeout: 10 * time.Second}, ConnWriteTimeout: 10 * time.Second}
+	if s.sec != nil {
+		o.TLSConfig, o.Username, o.Password = s.sec.TLS, User, Password
+		if s.exe == program("sentinel") {
+			o.Username, o.Password = "", SentinelPassword
+		}
+	}
+	client, err := rueidis.NewClient(o)
 	if err != nil {
 		return "", err
 	}

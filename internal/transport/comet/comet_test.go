@@ -89,7 +89,7 @@ func TestAnIdleAnswerHasAHeartbeat(t *testing.T) {
 func TestAnAnswerStaysOpenLongerThanARequestMayTake(t *testing.T) {
 	t.Parallel()
 	bothWays(t, func(t *testing.T, stream bool) {
-		const most = time.Second
+		const most = 3 * time.Second
 		s := serve(t, func(o *comet.Options, web *http.Server) {
 			o.MaxIdleInterval = 4 * most
 			web.ReadTimeout = most
@@ -214,34 +214,6 @@ func TestNothingIsLostOrSentTwiceWhileRecvsTakeEachOthersPlace(t *testing.T) {
 			t.Errorf("%s came %d times", data, times)
 		}
 	}
-}
-
-func TestAClientThatDoesNotAskForMoreLosesItsTransport(t *testing.T) {
-	t.Parallel()
-	s := serve(t, func(o *comet.Options, _ *http.Server) { o.MaxAbsence = 3 * time.Second })
-	p := s.connect(t, false, "")
-	p.send(attach("room"))
-	p.expect(11)
-	await(t, "the end of the transport", func() bool { return s.sessions.Count() == 0 && s.door.Len() == 0 })
-	p.expectEnd()
-	if status, body := p.post("[" + publish("room", 0, "x") + "]"); status != http.StatusGone {
-		t.Errorf("a send was answered with %d %s", status, body)
-	}
-	id := p.id
-	if f := p.connect("resume=" + p.key); f.ConnectionID != id || f.Error != nil {
-		t.Errorf("resumed as %+v, want connection %s", f, id)
-	}
-}
-
-func TestAClientThatWaitsIsNotAbsent(t *testing.T) {
-	t.Parallel()
-	s := serve(t, func(o *comet.Options, _ *http.Server) {
-		o.MaxAbsence, o.MaxIdleInterval = 2*time.Second, 6*time.Second
-	})
-	p := s.connect(t, false, "")
-	p.expect(0) // after more than twice MaxAbsence
-	p.send(attach("room"))
-	p.expect(11)
 }
 
 func TestAStreamThatIsCutIsNotGoneOnWith(t *testing.T) {
@@ -622,21 +594,22 @@ func (s *host) floodUntilSlow(publisher, good *peer) (sent int) {
 }
 
 func TestAnAnswerThatIsNotTakenEndsTheTransport(t *testing.T) {
+	t.Parallel()
 	s := serve(t, func(o *comet.Options, _ *http.Server) {
-		o.Outbox = outbox.Options{MaxAge: 300 * time.Millisecond, MaxBytes: 64 << 20}
+		o.Outbox = outbox.Options{MaxAge: 3 * time.Second, MaxBytes: 64 << 20}
 	})
 	stuck := s.connect(t, true, "")
 	stuck.send(attach("room"))
 	stuck.expect(11)
 	publisher := s.connect(t, true, "echo=false")
 	data := strings.Repeat("x", 60_000)
-	for i := 0; s.sessions.Count() == 2; i++ {
-		if i > 2000 {
-			t.Fatal("the client that does not read is still there")
-		}
+	for i := range 500 { // more than sockets hold, and less than MaxBytes
 		publisher.send(publish("room", i, data))
 		publisher.expect(1)
 	}
+	await(t, "the end of the client that does not read", func() bool { return s.sessions.Count() == 1 })
+	publisher.send(publish("room", 500, "x"))
+	publisher.expect(1)
 }
 
 func TestADrainedClientIsToldWhereverItIs(t *testing.T) {
@@ -693,11 +666,13 @@ func TestTheDoorStopsWithAnswersOpen(t *testing.T) {
 
 // Requests that come after one another on one connection do not inherit its time bounds.
 func TestAConnectionIsUsedAgainAfterAPoll(t *testing.T) {
-	s := serve(t, func(o *comet.Options, _ *http.Server) { o.Outbox = outbox.Options{MaxAge: 50 * time.Millisecond} })
+	t.Parallel()
+	const most = 2 * time.Second
+	s := serve(t, func(o *comet.Options, _ *http.Server) { o.Outbox = outbox.Options{MaxAge: most} })
 	p := s.connect(t, false, "")
 	raw := s.rawDial(t)
 	answers := bufio.NewReader(raw)
-	for i := range 3 {
+	for i := range 2 {
 		p.send(publish("room", i, "x"))
 		if _, err := fmt.Fprintf(raw, "GET /comet/%s/recv?%s HTTP/1.1\r\nHost: x\r\n\r\n", p.key, credentials); err != nil {
 			t.Fatal(err)
@@ -712,7 +687,7 @@ func TestAConnectionIsUsedAgainAfterAPoll(t *testing.T) {
 		}
 		_ = r.Body.Close()
 		await(t, "the bound to be over", func() func() bool {
-			over := time.Now().Add(60 * time.Millisecond)
+			over := time.Now().Add(most + 100*time.Millisecond)
 			return func() bool { return time.Now().After(over) }
 		}())
 	}

@@ -33,7 +33,7 @@ type bubble struct {
 }
 
 // inBubble runs a test with a client that has connected and polls.
-func inBubble(t *testing.T, test func(*bubble)) {
+func inBubble(t *testing.T, test func(*bubble), options ...func(*comet.Options)) {
 	synctest.Test(t, func(t *testing.T) {
 		me := directory.Node{Name: "n1", Incarnation: "i1"}
 		d := directorymemory.NewStore(directorymemory.Options{}).Node(me)
@@ -48,7 +48,11 @@ func inBubble(t *testing.T, test func(*bubble)) {
 			After: func(time.Duration, func()) func() { return func() {} },
 		})
 		workers, wheel := socket.NewWorkers(socket.WorkersOptions{}), socket.NewWheel()
-		b.door = comet.New(comet.Options{Manager: b.sessions, Workers: workers, Wheel: wheel})
+		o := comet.Options{Manager: b.sessions, Workers: workers, Wheel: wheel}
+		for _, option := range options {
+			option(&o)
+		}
+		b.door = comet.New(o)
 		ctx, stop := context.WithCancel(context.Background())
 		var running sync.WaitGroup
 		for _, run := range []func(context.Context) error{b.door.Run, workers.Run, wheel.Run} {
@@ -175,6 +179,45 @@ func TestAClientMayStayAwayForAsLongAsItWouldWait(t *testing.T) {
 		synctest.Wait()
 		if b.sessions.Count() != 0 || b.door.Len() != 0 {
 			t.Errorf("the transport lives on after %v", time.Since(begun))
+		}
+	})
+}
+
+func TestAClientThatWaitsIsNotAbsent(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		begun := time.Now()
+		got := b.request(http.MethodGet, b.key+"/recv?", "").frames()
+		if took := time.Since(begun); len(got) != 1 || got[0].Action != 0 || took < 12*time.Second {
+			t.Fatalf("got %+v after %v", got, took)
+		}
+		time.Sleep(4 * time.Second)
+		b.send(attach("room"))
+		if got := b.request(http.MethodGet, b.key+"/recv?", "").frames(); len(got) != 1 || got[0].Action != 11 {
+			t.Errorf("got %+v", got)
+		}
+	}, func(o *comet.Options) { o.MaxAbsence = 5 * time.Second })
+}
+
+func TestAClientThatDoesNotAskForMoreLosesItsTransport(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		b.send(attach("room"))
+		if got := b.request(http.MethodGet, b.key+"/recv?", "").frames(); len(got) != 1 || got[0].Action != 11 {
+			t.Fatalf("got %+v", got)
+		}
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if b.sessions.Count() != 0 || b.door.Len() != 0 {
+			t.Fatal("the transport lives on")
+		}
+		if r := b.request(http.MethodGet, b.key+"/recv?", ""); r.status != http.StatusGone {
+			t.Errorf("a recv was answered with %d %s", r.status, r.text())
+		}
+		if r := b.request(http.MethodPost, b.key+"/send?", "["+publish("room", 0, "x")+"]"); r.status != http.StatusGone {
+			t.Errorf("a send was answered with %d %s", r.status, r.text())
+		}
+		resumed := b.request(http.MethodGet, "connect?stream=false&resume="+b.key, "").frames()
+		if len(resumed) != 1 || resumed[0].ConnectionID == "" || !strings.HasPrefix(b.key, resumed[0].ConnectionID) || resumed[0].Error != nil {
+			t.Errorf("resumed as %+v", resumed)
 		}
 	})
 }

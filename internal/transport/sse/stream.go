@@ -332,8 +332,8 @@ func (s *stream) forget() {
 	d.mu.Lock()
 	delete(d.streams, s)
 	d.mu.Unlock()
-	d.opts.Metrics.StreamClosed()
 	s.counts.ConnectionClosed()
+	d.opts.Metrics.StreamClosed()
 }
 
 // feeder is stream as its socket sees it.

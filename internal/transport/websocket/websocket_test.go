@@ -416,12 +416,16 @@ func TestAnIdleClientGetsHeartbeatsOrPingsAsItAskedFor(t *testing.T) {
 			others = append(others, s.connect(t, format, "heartbeatInterval=5000"+params))
 		}
 		for _, other := range others {
-			if f := other.expect(0); f.ID != "" {
-				t.Errorf("a heartbeat with id %q", f.ID)
+			shortest := time.Hour // of a few, since a machine may pause; unasked it is 15 s
+			for last := started; shortest > 12*time.Second && time.Since(started) < time.Minute; last = time.Now() {
+				if f := other.expect(0); f.ID != "" {
+					t.Errorf("a heartbeat with id %q", f.ID)
+				}
+				shortest = min(shortest, time.Since(last))
 			}
-		}
-		if took := time.Since(started); took < 2*time.Second || took > 12*time.Second { // unasked it is 15 s
-			t.Errorf("heartbeats after %v", took)
+			if took := time.Since(started); took < 2*time.Second || shortest > 12*time.Second {
+				t.Errorf("heartbeats after %v, the shortest %v", took, shortest)
+			}
 		}
 		unread := make(chan frame, 1)
 		go func() { // pings are seen while reading

@@ -23,7 +23,7 @@ import (
 const patience = time.Minute
 
 // shortLife is that of a token that is to expire: long enough to connect with it on a busy machine.
-const shortLife = 6 * time.Second
+const shortLife = 10 * time.Second
 
 // target is the server, as the test that started it tells.
 type target struct {

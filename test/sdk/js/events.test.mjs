@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import net from 'node:net';
 import { EventSource } from 'eventsource';
-import { host, httpURL, inbox, inBothFormats, key, patience, port, soon, unique } from './helpers.mjs';
+import { host, httpURL, inbox, inBothFormats, key, patience, port, shortLife, soon, unique } from './helpers.mjs';
 
 /** A way to the server that can be cut. */
 async function cable() {
@@ -86,7 +86,7 @@ inBothFormats('a stream tells that its token has expired, and goes on with anoth
     const { token } = await rest().auth.requestToken({ ttl, capability: { [name]: ['subscribe'] } });
     return `${httpURL}/sse?${query({ channels: name, accessToken: token, ...more })}`;
   };
-  const first = listen(await url(2000), 'message', 'error');
+  const first = listen(await url(shortLife * 1000), 'message', 'error');
   let second;
   try {
     await opened(first.source);
