@@ -100,8 +100,13 @@ func (c *Cluster) owner(key string) *Server {
 		if !s.runs() {
 			continue
 		}
-		n, _ := strconv.Atoi(s.Must("CLUSTER", "KEYSLOT", key))
-		for line := range strings.Lines(s.Must("CLUSTER", "NODES")) {
+		slot, err1 := s.Do("CLUSTER", "KEYSLOT", key)
+		nodes, err2 := s.Do("CLUSTER", "NODES")
+		if err1 != nil || err2 != nil {
+			continue // on a busy machine; another knows it, too
+		}
+		n, _ := strconv.Atoi(slot)
+		for line := range strings.Lines(nodes) {
 			f := strings.Fields(line)
 			if len(f) < 9 || !strings.Contains(f[2], "master") || strings.Contains(f[2], "fail") {
 				continue

@@ -157,7 +157,7 @@ func (s *Server) Pid() int {
 // Do sends the server a command on a connection of its own and returns the answer as text.
 func (s *Server) Do(words ...string) (string, error) {
 	o := rueidis.ClientOption{InitAddress: []string{s.Addr}, DisableCache: true, ForceSingleClient: true,
-		Dialer: net.Dialer{Timeout: time.Second}, ConnWriteTimeout: 5 * time.Second}
+		Dialer: net.Dialer{Timeout: 10 * time.Second}, ConnWriteTimeout: 10 * time.Second}
 	if s.sec != nil {
 		o.TLSConfig, o.Username, o.Password = s.sec.TLS, User, Password
 		if s.exe == program("sentinel") {
