@@ -67,7 +67,16 @@ func Policy(id pubsub.ChannelID) engine.Policy {
 
 // Run runs all tests; open is called once for each.
 func Run(t *testing.T, open func(t *testing.T) Harness) {
-	tests := slices.Concat(appendTests, subscribeTests, readTests, idTests, recordTests, retentionTests, reopenTests, modelTests)
+	runAll(t, open, slices.Concat(appendTests, subscribeTests, readTests, idTests, recordTests, retentionTests, reopenTests, modelTests))
+}
+
+// RunShort runs those that use each method of an engine, and take little time: for another way to a store
+// on which Run has run.
+func RunShort(t *testing.T, open func(t *testing.T) Harness) {
+	runAll(t, open, slices.Concat(appendTests, subscribeTests, readTests, recordTests))
+}
+
+func runAll(t *testing.T, open func(t *testing.T) Harness, tests []test) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) { test.run(t, open(t)) })
 	}

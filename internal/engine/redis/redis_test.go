@@ -92,7 +92,7 @@ func TestTheContractOverTLS(t *testing.T) {
 	sec := redistest.NewSecurity(t)
 	c := sec.StartCluster(t, 3)
 	h := harness(t, sec.Options(c.Addresses()...))
-	enginetest.Run(t, func(*testing.T) enginetest.Harness { return h })
+	enginetest.RunShort(t, func(*testing.T) enginetest.Harness { return h })
 }
 
 func TestTheContractBehindSentinel(t *testing.T) {
