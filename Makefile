@@ -5,7 +5,7 @@ FUZZTIME ?= 30s
 TOOL     := $(GO) tool -modfile=tools.mod
 
 .DEFAULT_GOAL := check
-.PHONY: help check run build test unit race deps fmt lint vulncheck fuzz churn bench benchmarks verify chaos spec clean
+.PHONY: help check run build test unit race deps fmt lint vulncheck fuzz churn bench clusterbench benchmarks verify chaos spec clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
@@ -57,6 +57,9 @@ churn: ## 100,000 connections that come and go, and 3,000 random schedules, with
 bench: build ## measure all targets and write the table of docs/performance.md (10 minutes, on a quiet machine)
 	bin/letshare-server load bench --commit "$$(git describe --always --dirty --abbrev=12)" \
 		--out docs/performance.md --json bin/bench.json --html bin/bench.html
+
+clusterbench: build ## the same load on one server and on 1, 2 and 3 nodes with a Redis, for docs/performance.md (5 minutes, on a quiet machine)
+	bin/letshare-server load cluster --commit "$$(git describe --always --dirty --abbrev=12)" --out docs/performance.md --json bin/cluster.json
 
 benchmarks: ## run the benchmarks of the code
 	$(GO) test -run '^$$' -bench . -benchtime 200ms ./internal/...

@@ -21,6 +21,7 @@ type Store interface {
 	PutApp(ctx context.Context, id string, revision uint64, data json.RawMessage, max int) (uint64, error)
 	DeleteApp(ctx context.Context, id string, revision uint64) error
 	Apps(ctx context.Context) ([]directory.App, error)
+	AppsRevision(ctx context.Context) (uint64, error)
 	AppsChanged() <-chan struct{}
 }
 
@@ -28,6 +29,9 @@ type Store interface {
 type Options struct {
 	Store    Store
 	Registry *auth.Registry // which Apps provides with the apps
+
+	// Shared says that other nodes change the store, too; see Sync.
+	Shared bool
 
 	// Changed is called after the registry has changed, with the ids of apps that are gone. It
 	// runs on the goroutine of who noticed the change, one call at a time; until it returns,
@@ -51,6 +55,8 @@ type Apps struct {
 	reading sync.Mutex
 
 	known atomic.Pointer[map[string]known] // as it was read last; never changed
+
+	sync syncing
 }
 
 // known is one app as this node knows it.
@@ -72,6 +78,7 @@ func New(opts Options) *Apps {
 		opts.Now = time.Now
 	}
 	a := &Apps{opts: opts}
+	a.sync.asking = make(chan struct{}, 1)
 	a.known.Store(&map[string]known{})
 	return a
 }
@@ -156,7 +163,7 @@ func (a *Apps) Run(ctx context.Context) error {
 		wake.Stop()
 		unusable, err := a.refresh(ctx)
 		if unusable != nil {
-			a.opts.Log.Error("apps that were made at run time cannot be used; their credentials are refused", "error", unusable)
+			a.logUnusable(unusable)
 		}
 		if err != nil && next == refreshInterval && ctx.Err() == nil {
 			a.opts.Log.Error("apps that were made at run time cannot be read; the last known ones are used meanwhile", "error", err)
@@ -165,6 +172,10 @@ func (a *Apps) Run(ctx context.Context) error {
 			next = retryInterval
 		}
 	}
+}
+
+func (a *Apps) logUnusable(err error) {
+	a.opts.Log.Error("apps that were made at run time cannot be used; their credentials are refused", "error", err)
 }
 
 // List returns all apps as this node knows them but those for tests, in the order in which they
@@ -229,7 +240,10 @@ func (a *Apps) update(ctx context.Context, id string, forTests bool, change func
 	a.changing.Lock()
 	defer a.changing.Unlock()
 	for range attempts {
-		k := (*a.known.Load())[id]
+		k, err := a.find(ctx, id)
+		if err != nil {
+			return nil, err
+		}
 		if k.app == nil || (k.app.ForTests != nil) != forTests {
 			return nil, noApp(id)
 		}
@@ -263,11 +277,14 @@ func (a *Apps) remove(ctx context.Context, id string, forTests bool) error {
 	a.changing.Lock()
 	defer a.changing.Unlock()
 	for range attempts {
-		k, has := (*a.known.Load())[id]
-		if !has || (k.app != nil && k.app.ForTests != nil) != forTests {
+		k, err := a.find(ctx, id)
+		if err != nil {
+			return err
+		}
+		if k.ID == "" || (k.app != nil && k.app.ForTests != nil) != forTests {
 			return noApp(id)
 		}
-		err := a.opts.Store.DeleteApp(ctx, id, k.Revision)
+		err = a.opts.Store.DeleteApp(ctx, id, k.Revision)
 		if !errors.Is(err, directory.ErrConflict) {
 			_, err = a.outcome(ctx, nil, err)
 			return err
@@ -277,6 +294,15 @@ func (a *Apps) remove(ctx context.Context, id string, forTests bool) error {
 		}
 	}
 	return busy()
+}
+
+// find returns what is known of an app, nothing if there is none on any node.
+func (a *Apps) find(ctx context.Context, id string) (known, error) {
+	if k, has := (*a.known.Load())[id]; has {
+		return k, nil
+	}
+	err := a.Sync(ctx)
+	return (*a.known.Load())[id], err
 }
 
 // outcome is what a change ends with whose recording ended with err. Unless nothing has

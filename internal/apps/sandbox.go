@@ -107,12 +107,15 @@ const sandboxTimeout = 5 * time.Second
 // Delete removes an app that a Sandbox made. It reports false if there is none.
 func (s *Sandbox) Delete(appID string) (bool, error) {
 	a := s.opts.Apps
-	k := (*a.known.Load())[appID]
+	ctx, cancel := context.WithTimeout(context.Background(), sandboxTimeout)
+	defer cancel()
+	k, err := a.find(ctx, appID)
+	if err != nil {
+		return false, err
+	}
 	if k.app == nil || k.app.ForTests == nil {
 		return false, nil
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), sandboxTimeout)
-	defer cancel()
 	if err := a.remove(ctx, appID, true); err != nil {
 		return false, err
 	}

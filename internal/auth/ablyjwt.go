@@ -78,12 +78,13 @@ func (a *Authenticator) signingKey(header map[string]any) (*appKey, error) {
 	if !dotted || !isKeyID(appID) || !isKeyID(keyID) {
 		return nil, pubsub.NewError(pubsub.CodeInvalidJWT, "invalid JWT format: kid must be the name of a key, appId.keyId")
 	}
-	app := a.registry.Lookup(appID)
-	if app == nil {
+	app, key, err := a.find(appID, keyID)
+	switch {
+	case err != nil:
+		return nil, err
+	case app == nil:
 		return nil, unknownApp(appID)
-	}
-	key := app.keys[keyID]
-	if key == nil {
+	case key == nil:
 		return nil, pubsub.Errorf(pubsub.CodeKeyUnknown, "no key %s.%s", appID, keyID)
 	}
 	return key, nil

@@ -94,18 +94,20 @@ func (s sealer) cipher(salt []byte) cipher.AEAD {
 // ablyToken authenticates an Ably token.
 func (a *Authenticator) ablyToken(token string, claim clientClaim, clientType string) (*Grant, error) {
 	appID, sealed, _ := strings.Cut(token, ".")
-	app := a.registry.Lookup(appID)
 	claims, ok := a.tokens.open(appID, sealed)
-	switch {
-	case !ok && app == nil:
-		return nil, unknownForm()
-	case !ok:
+	if !ok {
+		if a.registry.Lookup(appID) == nil {
+			return nil, unknownForm()
+		}
 		return nil, pubsub.NewError(pubsub.CodeInvalidToken, "invalid token: not one of this server")
+	}
+	app, key, err := a.find(appID, claims.KeyID)
+	switch {
+	case err != nil:
+		return nil, err
 	case app == nil:
 		return nil, unknownApp(appID)
-	}
-	key := app.keys[claims.KeyID]
-	if key == nil {
+	case key == nil:
 		return nil, pubsub.Errorf(pubsub.CodeKeyUnknown, "no key %s.%s", appID, claims.KeyID)
 	}
 	if subtle.ConstantTimeCompare(claims.Key, key.fingerprint[:]) != 1 {
@@ -130,7 +132,6 @@ func (a *Authenticator) ablyToken(token string, claim clientClaim, clientType st
 	if clientType == "server" {
 		return nil, pubsub.NewError(pubsub.CodeClientTypeRequired, "clientType=server needs a JWT with the claim x-ably-clientType")
 	}
-	var err error
 	if g.userClaims, err = readUserClaims(claims.UserClaims); err != nil {
 		return nil, err
 	}

@@ -26,6 +26,8 @@ type Authenticator struct {
 
 	revocations *Revocations // nil: none
 
+	sync func(context.Context) error // of the registry with what other nodes have recorded; nil: there are none
+
 	requireTLS atomic.Bool
 	plaintext  sync.Once    // warns of the first key without TLS
 	log        *slog.Logger // never nil
@@ -57,6 +59,20 @@ func WithNonces(n Nonces) Option { return func(a *Authenticator) { a.nonces = n 
 // WithRevocations has the authenticator refuse revoked tokens, and revoke more. Without this
 // option no token can be revoked.
 func WithRevocations(r *Revocations) Option { return func(a *Authenticator) { a.revocations = r } }
+
+// WithSync has the authenticator call sync, and look again, before it says that there is no such app
+// or key: another node may have just made it. Apps of the configuration are not looked for.
+//
+// If sync fails, so does the authentication, with the error of sync: CodeUnavailable, with which
+// clients come back. Nobody knows then whether the credential is good, and "unknown" would be final
+// for a client that has it from an application that made it a moment ago; one whose credential is
+// wrong is told so when the store is back. A credential that is known is checked without the store, so
+// that nobody else notices that it is away.
+//
+// sync may be called at any rate, by anybody. It must bound what it does, and how long it takes.
+func WithSync(sync func(ctx context.Context) error) Option {
+	return func(a *Authenticator) { a.sync = sync }
+}
 
 // WithLog sets where the authenticator writes what an operator should know. Without this option
 // nobody learns it.
@@ -214,14 +230,16 @@ func (a *Authenticator) key(text string, claim clientClaim, d door) (*Grant, err
 	if err != nil {
 		return nil, unreadableKey(d)
 	}
-	app := a.registry.Lookup(given.AppID)
+	app, key, err := a.find(given.AppID, given.ID)
+	if err != nil {
+		return nil, err
+	}
 	if app == nil {
 		if d == restDoor {
 			return nil, unknownApp(given.AppID)
 		}
 		return nil, pubsub.Errorf(pubsub.CodeInvalidCredentials, "invalid credentials: no application %s", given.AppID)
 	}
-	key := app.keys[given.ID]
 	if key == nil {
 		if d == restDoor {
 			return nil, pubsub.Errorf(pubsub.CodeNotFound, "no key %s", given.Name()).WithStatus(http.StatusUnauthorized)
@@ -245,6 +263,28 @@ func (a *Authenticator) key(text string, claim clientClaim, d door) (*Grant, err
 	}
 	app.touch(a.now())
 	return g, nil
+}
+
+// find returns an app and its key, each nil if there is none on any node.
+func (a *Authenticator) find(appID, keyID string) (*App, *appKey, error) {
+	app, key := a.lookup(appID, keyID)
+	if key != nil || a.sync == nil || !isKeyID(appID) || !isKeyID(keyID) || a.registry.IsConfigured(appID) {
+		return app, key, nil
+	}
+	if err := a.sync(context.Background()); err != nil {
+		return nil, nil, err
+	}
+	app, key = a.lookup(appID, keyID)
+	return app, key, nil
+}
+
+// lookup is find on this node.
+func (a *Authenticator) lookup(appID, keyID string) (*App, *appKey) {
+	app := a.registry.Lookup(appID)
+	if app == nil {
+		return nil, nil
+	}
+	return app, app.keys[keyID]
 }
 
 // grant is what a key allows by itself.

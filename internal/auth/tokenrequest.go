@@ -65,12 +65,13 @@ func (a *Authenticator) CheckKeyName(keyName string) error {
 
 func (a *Authenticator) namedKey(keyName string) (*appKey, error) {
 	appID, keyID, _ := strings.Cut(keyName, ".")
-	app := a.registry.Lookup(appID)
-	if app == nil {
+	app, key, err := a.find(appID, keyID)
+	switch {
+	case err != nil:
+		return nil, err
+	case app == nil:
 		return nil, unknownApp(appID)
-	}
-	key := app.keys[keyID]
-	if key == nil {
+	case key == nil:
 		return nil, pubsub.Errorf(pubsub.CodeNotFound, "no key %s", clip(keyName))
 	}
 	return key, nil

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -75,4 +76,61 @@ func TestCheckConfigConnectsToRedisOnlyWhenItIsTold(t *testing.T) {
 	check(append(env, "LETSHARE_REDIS_PASSWORD=wrong"), "WRONGPASS", "-connect")
 	check(append(env, "LETSHARE_REDIS_PASSWORD_FILE="+password), "", "-connect")
 	check(append(env, "LETSHARE_REDIS_PASSWORD_FILE="+password+"x"), "redis.password_file: open")
+}
+
+func TestAServerThatRedisDoesNotLetInSaysWhatToSet(t *testing.T) {
+	sec, others := redistest.NewSecurity(t), redistest.NewSecurity(t)
+	redis, open, sentinels := sec.Start(t), redistest.Start(t), sec.StartSentinels(t)
+	const wrong = "a-wrong-password-of-no-value"
+	good := map[string]string{
+		"ADDRESSES": redis.Addr, "USER": redistest.User, "PASSWORD": redistest.Password, "TLS_ENABLED": "true",
+		"TLS_CA_FILE": sec.CAFile, "TLS_CERT_FILE": sec.CertFile, "TLS_KEY_FILE": sec.KeyFile,
+	}
+	byName := map[string]string{"ADDRESSES": strings.Join(sentinels.Addresses(), ","), "SENTINEL_MASTER": redistest.MasterName, "SENTINEL_PASSWORD": redistest.SentinelPassword}
+	for _, c := range []struct {
+		what   string
+		change map[string]string // of good; "" unsets
+		want   string            // "" is let in
+	}{
+		{"all is good", nil, ""},
+		{"behind Sentinel", byName, ""},
+		{"an authority that nobody here knows", map[string]string{"TLS_CA_FILE": ""}, "set redis.tls.ca_file"},
+		{"another authority", map[string]string{"TLS_CA_FILE": others.CAFile}, "redis.tls.ca_file, " + others.CAFile + ", is not of the authority"},
+		{"another name", map[string]string{"TLS_SERVER_NAME": "redis.example"}, "redis.tls.server_name"},
+		{"no certificate", map[string]string{"TLS_CERT_FILE": "", "TLS_KEY_FILE": ""}, "redis.tls.cert_file"},
+		{"a certificate of another authority", map[string]string{"TLS_CERT_FILE": others.CertFile, "TLS_KEY_FILE": others.KeyFile}, "redis.tls.cert_file"},
+		{"no TLS", map[string]string{"TLS_ENABLED": "", "TLS_CA_FILE": "", "TLS_CERT_FILE": "", "TLS_KEY_FILE": ""}, "redis.tls.enabled"},
+		{"TLS to a port without", map[string]string{"ADDRESSES": open.Addr}, "redis.tls.enabled"},
+		{"a wrong password", map[string]string{"PASSWORD": wrong}, "WRONGPASS"},
+		{"a wrong password", map[string]string{"PASSWORD": wrong}, "set redis.user and redis.password"},
+		{"no password", map[string]string{"USER": "", "PASSWORD": ""}, "set redis.user and redis.password"},
+		{"a wrong password of the Sentinels", map[string]string{"ADDRESSES": byName["ADDRESSES"], "SENTINEL_MASTER": redistest.MasterName, "SENTINEL_PASSWORD": wrong},
+			"set redis.sentinel.user and password"},
+	} {
+		t.Run(c.what, func(t *testing.T) {
+			t.Chdir(t.TempDir())
+			settings := maps.Clone(good)
+			maps.Copy(settings, c.change)
+			env := []string{"MODE=production", "LETSHARE_SERVER_PORT=0", "LETSHARE_API_KEYS=app.key:" + strings.Repeat("k", 40), "LETSHARE_JWT_SECRET=" + strings.Repeat("j", 40)}
+			for name, value := range settings {
+				if value != "" {
+					env = append(env, "LETSHARE_REDIS_"+name+"="+value)
+				}
+			}
+			commands := [][]string{{"check-config", "-connect"}, {"serve"}}
+			if c.want == "" {
+				commands = commands[:1]
+			}
+			for _, args := range commands {
+				code, out, errs := call(t, env, args...)
+				if said := out + errs; (code == 0) != (c.want == "") || !strings.Contains(said, c.want) {
+					t.Errorf("%s: code %d: %s", args[0], code, said)
+				} else if strings.Contains(said, wrong) || strings.Contains(said, redistest.Password) || strings.Contains(said, redistest.SentinelPassword) {
+					t.Errorf("%s tells a password: %s", args[0], said)
+				} else {
+					t.Logf("%s: %s", args[0], said)
+				}
+			}
+		})
+	}
 }

@@ -1,6 +1,7 @@
 package control
 
 import (
+	"context"
 	"encoding/json"
 	"net/http"
 
@@ -54,20 +55,25 @@ func (a *API) changeable(id string) error {
 }
 
 // lookup returns an app that was made at run time, or one of the configuration.
-func (a *API) lookup(id string) (made *apps.App, configured *auth.App, err error) {
+func (a *API) lookup(ctx context.Context, id string) (made *apps.App, configured *auth.App, err error) {
 	if a.opts.Registry.IsConfigured(id) {
 		if configured = a.opts.Registry.Lookup(id); configured != nil {
 			return nil, configured, nil
 		}
 	}
+	err = a.opts.Apps.Sync(ctx)
 	if made = a.opts.Apps.Get(id); made != nil {
-		return made, nil, nil
+		return made, nil, nil // as it was known last, if it cannot be read now
+	}
+	if err != nil {
+		return nil, nil, err
 	}
 	return nil, nil, pubsub.NewError(pubsub.CodeNotFound, "no such application")
 }
 
 // listApps answers GET /accounts/{id}/apps: those of the configuration first.
-func (a *API) listApps(*call) (*answer, error) {
+func (a *API) listApps(c *call) (*answer, error) {
+	_ = a.opts.Apps.Sync(c.Context()) // those that are known, if they cannot be read now
 	list := []appAnswer{}
 	for _, app := range a.opts.Registry.Configured() {
 		list = append(list, answerOf(&apps.App{ID: app.ID, Name: app.ID}))
@@ -161,7 +167,7 @@ func (a *API) deleteApp(c *call) (*answer, error) {
 
 // stats answers GET /apps/{id}/stats.
 func (a *API) stats(c *call) (*answer, error) {
-	if _, _, err := a.lookup(c.path[1]); err != nil {
+	if _, _, err := a.lookup(c.Context(), c.path[1]); err != nil {
 		return nil, err
 	}
 	body, links, err := a.opts.Stats(c.Request, c.path[1])

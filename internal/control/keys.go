@@ -29,7 +29,7 @@ func answerOfKey(appID string, k *apps.Key) keyAnswer {
 
 // listKeys answers GET /apps/{id}/keys.
 func (a *API) listKeys(c *call) (*answer, error) {
-	made, configured, err := a.lookup(c.path[1])
+	made, configured, err := a.lookup(c.Context(), c.path[1])
 	if err != nil {
 		return nil, err
 	}

@@ -37,7 +37,7 @@ func answerOfNamespace(appID string, n *apps.Namespace) namespaceAnswer {
 
 // listNamespaces answers GET /apps/{id}/namespaces.
 func (a *API) listNamespaces(c *call) (*answer, error) {
-	made, configured, err := a.lookup(c.path[1])
+	made, configured, err := a.lookup(c.Context(), c.path[1])
 	if err != nil {
 		return nil, err
 	}

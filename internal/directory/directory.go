@@ -252,6 +252,10 @@ type Directory interface {
 	// Apps returns all records of apps, ordered by id.
 	Apps(ctx context.Context) ([]App, error)
 
+	// AppsRevision returns the newest revision that a record of an app has or had. It is another
+	// after each change and each deletion, and asking for it costs little.
+	AppsRevision(ctx context.Context) (uint64, error)
+
 	// AppsChanged yields when records of apps may have changed, however many. The channel is
 	// never closed. A notice may be lost, so that whoever waits for it asks from time to time,
 	// too.

@@ -225,6 +225,14 @@ type Subscription interface {
 	Unsubscribe()
 }
 
+// Late is implemented by a Subscription whose entries come by another way than those of Read, and
+// so perhaps later.
+type Late interface {
+	// CatchUp makes what the log has be delivered soon, whatever becomes of the other way. It
+	// returns at once.
+	CatchUp()
+}
+
 // Query selects logged entries.
 type Query struct {
 	Kinds     KindSet       // empty: all

@@ -3,6 +3,7 @@ package hub
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -60,12 +61,11 @@ func (h *Hub) Annotate(ctx context.Context, turn *Turn, q *Annotate) (Published,
 		c.waitForRoom()
 	}
 	r, err := h.inQueue(ctx, q.Since, id, q.Items[0].MessageSerial, func(ctx context.Context, deadline time.Time) (*engine.Append, error) {
-		a := &engine.Append{
-			Channel: id, ID: key, Deadline: deadline,
-			Entries: []engine.Draft{{Kind: engine.KindAnnotation, Body: batch}},
-		}
+		a := new(annotating)
+		a.entries[0] = engine.Draft{Kind: engine.KindAnnotation, Body: batch}
+		a.Append = engine.Append{Channel: id, ID: key, Deadline: deadline, Entries: a.entries[:]}
 		err := h.sumUp(ctx, q, a, &limits)
-		return a, err
+		return &a.Append, err
 	})
 	// An engine that delivers within Append has queued the entry by now.
 	if c := h.lookup(id); c != nil {
@@ -124,9 +124,12 @@ func (h *Hub) checkAnnotations(q *Annotate, batch *pubsub.Batch, rule *auth.Name
 // identifyOthers is identify for a request of items that are no messages, and whose ids are told from
 // those of messages by a word.
 func identifyOthers(word string, ids []string, connectionID string, msgSerial int64, batch *pubsub.Batch) (engine.ID, error) {
-	like := pubsub.Batch{Messages: make([]*pubsub.Message, len(ids))}
-	for i, id := range ids {
-		like.Messages[i] = &pubsub.Message{ID: id}
+	like := pubsub.Batch{Messages: []*pubsub.Message{{}}} // enough if no id was given
+	if slices.ContainsFunc(ids, func(id string) bool { return id != "" }) {
+		like.Messages = make([]*pubsub.Message, len(ids))
+		for i, id := range ids {
+			like.Messages[i] = &pubsub.Message{ID: id}
+		}
 	}
 	key, err := identify(&Publish{ConnectionID: connectionID, MsgSerial: msgSerial}, &like)
 	batch.ID = like.ID
@@ -175,78 +178,102 @@ func (q *Annotate) complete(a *pubsub.Annotation) error {
 
 const maxAnnotationCount = 1_000_000
 
-// sumUp adds to a what the annotations do to the summaries of their messages.
-func (h *Hub) sumUp(ctx context.Context, q *Annotate, a *engine.Append, limits *channelLimits) error {
-	type change struct {
-		sum     summary
-		changed bool
-		record  int // its place among the preconditions
+// annotating is the Append of a request, and the records that it may change, in the order in which
+// they were read. It has room in itself for what one annotation needs.
+type annotating struct {
+	engine.Append
+	read  []*summing
+	known map[engine.RecordKey]*summing // nil if there is one annotation
+
+	entries       [1]engine.Draft
+	preconditions [2]engine.Precondition
+	puts          [2]engine.Put
+	few           [2]*summing
+	room          [2]summing
+}
+
+// summing is the record of a summary, or of one client's share in one.
+type summing struct {
+	key      engine.RecordKey
+	serial   string // of the message
+	share    bool
+	revision uint64
+	found    bool
+	changed  bool
+	summary
+}
+
+// summing reads the record of a message's summary or of a share in it.
+func (h *Hub) summing(ctx context.Context, a *annotating, serial string, key engine.RecordKey) (*summing, error) {
+	if known := a.known[key]; known != nil {
+		return known, nil
 	}
-	changes := make(map[engine.RecordKey]*change, 2)
-	read := func(key engine.RecordKey) (*change, bool, error) {
-		if c := changes[key]; c != nil {
-			return c, true, nil
+	r, found, err := h.opts.Engine.Record(ctx, a.Channel, key)
+	if err != nil {
+		return nil, err
+	}
+	var s *summing
+	if n := len(a.read); n < len(a.room) {
+		s = &a.room[n]
+	} else {
+		s = new(summing)
+	}
+	*s = summing{key: key, serial: serial, share: key.Key != serial, revision: r.Revision, found: found}
+	if found {
+		if s.summary, err = decodeSummary(r.Value); err != nil {
+			return nil, err
 		}
-		r, found, err := h.opts.Engine.Record(ctx, a.Channel, key)
-		if err != nil {
-			return nil, false, err
-		}
-		c := new(change)
-		if found {
-			sum, err := decodeSummary(r.Value)
-			if err != nil {
-				return nil, false, err
-			}
-			c.sum = *sum
-		}
-		c.record = len(a.Preconditions)
-		a.Preconditions = append(a.Preconditions, engine.Precondition{RecordKey: key, Revision: r.Revision})
-		changes[key] = c
-		return c, found, nil
+	}
+	a.read = append(a.read, s)
+	if a.known != nil {
+		a.known[key] = s
+	}
+	return s, nil
+}
+
+// sumUp adds to a what the annotations do to the summaries of their messages.
+func (h *Hub) sumUp(ctx context.Context, q *Annotate, a *annotating, limits *channelLimits) error {
+	a.read = a.few[:0]
+	if len(q.Items) > 1 {
+		a.known = make(map[engine.RecordKey]*summing, 2)
 	}
 	for _, item := range q.Items {
-		whole, known, err := read(summaryKey(item.MessageSerial))
+		whole, err := h.summing(ctx, a, item.MessageSerial, summaryKey(item.MessageSerial))
 		if err != nil {
 			return err
 		}
-		if !known {
+		if !whole.found {
 			if _, _, err := h.current(ctx, a.Channel, item.MessageSerial); err != nil {
 				return err
 			}
+			whole.found = true
 		}
-		own := &change{}
+		own := &summing{}
 		if m := methodOf(item.Type); item.ClientID != "" && (m.personal() || m == methodMultiple) {
-			if own, _, err = read(shareKey(item.MessageSerial, item.Type, item.ClientID)); err != nil {
+			if own, err = h.summing(ctx, a, item.MessageSerial, shareKey(item.MessageSerial, item.Type, item.ClientID)); err != nil {
 				return err
 			}
 		}
-		share := own.sum.of("")
-		if whole.sum.apply(item, share) {
+		if whole.apply(item, own.of("")) {
 			whole.changed, own.changed = true, true
 		}
 	}
-	kept := a.Preconditions[:0]
-	for _, p := range a.Preconditions {
-		c := changes[p.RecordKey]
-		if !c.changed {
+	a.Preconditions, a.Puts = a.preconditions[:0], a.puts[:0]
+	for _, s := range a.read {
+		if !s.changed {
 			continue
 		}
-		kept = append(kept, p)
-		put := engine.Put{RecordKey: p.RecordKey, Entry: engine.NoEntry}
-		serial := p.Key
-		if key, is := strings.CutPrefix(p.Key, "c\x00"); is {
-			serial, _, _ = strings.Cut(key, "\x00")
-		}
-		if c.sum.tidy(); len(c.sum.types) > 0 || serial == p.Key {
-			if !c.sum.fit(limits.messageBytes) {
+		a.Preconditions = append(a.Preconditions, engine.Precondition{RecordKey: s.key, Revision: s.revision})
+		put := engine.Put{RecordKey: s.key, Entry: engine.NoEntry}
+		if s.tidy(); len(s.types) > 0 || !s.share {
+			if !s.fit(limits.messageBytes) {
 				return pubsub.NewError(pubsub.CodeMessageTooLarge, "the message has too many annotations of different names")
 			}
-			put.Value = c.sum.encode()
-			put.Expire = h.keepFor(a.Channel, publishedAt(serial))
+			put.Value = s.encode()
+			put.Expire = h.keepFor(a.Channel, publishedAt(s.serial))
 		}
 		a.Puts = append(a.Puts, put)
 	}
-	a.Preconditions = kept
 	return nil
 }
 
@@ -265,10 +292,8 @@ func (s *summary) fit(most int) bool {
 		for i := range s.types {
 			for k := range s.types[i].names {
 				n := &s.types[i].names[k]
-				for len(n.listed) > keep && over > 0 {
-					last := len(n.listed) - 1
-					over -= quotedSize(n.listed[last].clientID)
-					n.listed = n.listed[:last]
+				if n.listed.n > keep && over > 0 {
+					over -= n.listed.cut(keep, over)
 				}
 			}
 		}
@@ -287,9 +312,7 @@ func (s *summary) size() (bytes int) {
 		for k := range t.names {
 			n := &t.names[k]
 			bytes += quotedSize(n.name) + summaryNameBytes
-			for _, c := range n.listed {
-				bytes += quotedSize(c.clientID) + summaryCountBytes
-			}
+			bytes += n.listed.quoted + n.listed.n*summaryCountBytes
 		}
 	}
 	return bytes
@@ -434,9 +457,9 @@ func (h *Hub) ClientSummary(ctx context.Context, q *OneMessage, clientID string)
 func (t *summaryType) only(clientID string, share *summaryType) {
 	for i := range t.names {
 		n := &t.names[i]
-		n.listed = nil
+		n.listed = clientList{}
 		if used := share.used(n.name); used > 0 {
-			n.listed = []clientCount{{clientID, used}}
+			n.listed.append(clientID, used)
 		} else if methodOf(t.kind).named() {
 			n.total = 0 // it is left out
 		}

@@ -28,6 +28,10 @@ type Attach struct {
 	ConnectionID string
 	NoEcho       bool // leave out what this connection published (RTL7f)
 
+	// Since is the position that the client knows, if it knows one, for Resume: what another node
+	// has sent it may not have come here yet, and must not be sent again.
+	Since pubsub.Serial
+
 	// Beside is another attachment of the connection to the channel, under another name, if
 	// there is one: the two count as one connection.
 	Beside *Attachment
@@ -79,7 +83,8 @@ type Attachment struct {
 
 // Attach makes a.Receiver a member of the channel: it is sent every entry after
 // Attachment.Position, as far as the granted modes allow, perhaps before Attach returns.
-// The receiver holds them back until it has told its client of the attachment.
+// The receiver holds them back until it has told its client of the attachment. Position is not
+// before Since, if the log has that: Attach waits until this node has been delivered as much.
 //
 // Errors are *pubsub.Error (RTL14): CodeInvalidChannelName, also for a filter that is no
 // expression, CodeCapabilityDenied, CodeIdentifiedClientNeeded, CodeTooManyChannels if the
@@ -109,6 +114,11 @@ func (h *Hub) Attach(ctx context.Context, a *Attach) (*Attachment, error) {
 		return nil, clientError(err)
 	}
 	c, err := h.acquire(ctx, id)
+	if err == nil {
+		if err = c.reach(ctx, a.Since); err != nil {
+			h.release(c)
+		}
+	}
 	if err != nil {
 		h.adjust(id, pubsub.Occupancy{}.Minus(add))
 		return nil, clientError(err)
@@ -363,7 +373,7 @@ func (a *Attachment) send(p *parcel) {
 			return
 		}
 	}
-	wantsAll := a.start <= p.first && !p.mixed && (!p.changes || a.seesAll(p.oldest)) && a.names.Load() == nil && a.wantsKind(p.kinds) &&
+	wantsAll := a.start <= p.first && !p.mixed && (!p.changes || a.seesAll(p.oldest)) && a.names.Load() == nil && a.wantsKinds(p) &&
 		!(a.noEcho && p.kinds.OfMessages() && p.publishedBy(a.connID))
 	switch {
 	case p.links != nil:
@@ -465,22 +475,37 @@ func (a *Attachment) wants(p *parcel, u *Unit, names []string) bool {
 
 // wantsAny reports whether something of p may be for a: with false, nothing is.
 func (a *Attachment) wantsAny(p *parcel) bool {
-	return p.mixed || a.wantsKind(p.kinds) || p.kinds == engine.KindPresence && a.connID != ""
+	return p.mixed || a.wantsKinds(p) || p.kinds == engine.KindPresence && a.connID != ""
 }
 
 func (a *Attachment) wantsKind(k engine.Kind) bool {
-	modes := a.Modes()
-	switch k {
-	case engine.KindMessage, engine.KindUpdate, engine.KindAppend, engine.KindSummary:
-		return modes&pubsub.ModeSubscribe != 0
-	case engine.KindPresence:
-		return modes&pubsub.ModePresenceSubscribe != 0
-	case engine.KindAnnotation:
-		return modes&pubsub.ModeAnnotationSubscribe != 0
-	case engine.KindObject:
-		return modes&pubsub.ModeObjectSubscribe != 0
+	if mode := modeFor(k); mode != 0 {
+		return a.Modes()&mode != 0
 	}
-	return k > engine.KindMeta && OccupancyView(k-engine.KindMeta) == a.occupancy() && modes&pubsub.ModeSubscribe != 0
+	return k > engine.KindMeta && OccupancyView(k-engine.KindMeta) == a.occupancy() && a.Modes()&pubsub.ModeSubscribe != 0
+}
+
+// wantsKinds is wantsKind for the kind of all entries of a parcel that is not mixed.
+func (a *Attachment) wantsKinds(p *parcel) bool {
+	if p.needs != 0 {
+		return a.Modes()&p.needs != 0
+	}
+	return a.wantsKind(p.kinds)
+}
+
+// modeFor is the mode that an attachment needs to be sent entries of a kind; 0 if more decides.
+func modeFor(k engine.Kind) pubsub.Mode {
+	switch {
+	case k.OfMessages():
+		return pubsub.ModeSubscribe
+	case k == engine.KindPresence:
+		return pubsub.ModePresenceSubscribe
+	case k == engine.KindAnnotation:
+		return pubsub.ModeAnnotationSubscribe
+	case k == engine.KindObject:
+		return pubsub.ModeObjectSubscribe
+	}
+	return 0
 }
 
 func (p *parcel) publishedBy(connID string) bool {

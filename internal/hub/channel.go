@@ -60,6 +60,7 @@ type channel struct {
 	position     pubsub.Serial   // where the newest delivered entry stands
 	sent         pubsub.Serial   // where the newest entry stands that was sent to all
 	newestStart  pubsub.Serial   // where the newest attachment began
+	awaited      []arrival       // positions that calls of reach wait for
 	reads        bool            // the fan-out of what is pending may have to read from the engine
 	marks        []*mark         // to be made when the fan-out under way is over
 }
@@ -120,6 +121,9 @@ func (c *channel) Deliver(entries []*engine.Entry) {
 	}
 	c.delivered += uint64(len(entries))
 	c.position = entries[len(entries)-1].Position()
+	if len(c.awaited) > 0 {
+		c.arriveLocked(c.position)
+	}
 	if c.watched != nil {
 		c.watched.entriesSeen(entries)
 	}
@@ -149,6 +153,7 @@ func (c *channel) Lost(position pubsub.Serial) {
 	c.mu.Lock()
 	c.position = position
 	c.lost = true
+	c.arriveLocked(position)
 	c.mu.Unlock()
 }
 
@@ -236,7 +241,9 @@ const maxScratchBytes = 256 << 10
 // attachment its part. It adds what was handed over to sent.
 func (c *channel) fanOut(g *group, batch []*engine.Entry, first uint64, sifted *sieve, yields bool, sent *tally) {
 	p := parcel{batch: batch, first: first, end: batch[len(batch)-1].Position(), wholes: &c.wholes}
-	p.kinds, p.mixed = kindsOf(batch)
+	if p.kinds, p.mixed = kindsOf(batch); !p.mixed {
+		p.needs = modeFor(p.kinds)
+	}
 	p.noteChanges()
 	encoded := false
 	for i, a := range g.subs {
@@ -276,7 +283,8 @@ type parcel struct {
 	bytes []byte
 	kinds engine.Kind // the kind of all entries, unless mixed
 	mixed bool
-	links *links // nil: without deltas
+	needs pubsub.Mode // for entries of kinds; 0: it is not that alone
+	links *links      // nil: without deltas
 
 	// unlinked says that who is sent deltas otherwise is sent changed messages, to which no delta
 	// refers, and nothing but whole ones beside them.

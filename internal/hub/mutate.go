@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"hash/maphash"
+	"slices"
 	"time"
 
 	"letshare-server/internal/auth"
@@ -82,7 +83,7 @@ func (h *Hub) change(turn *Turn, p *Publish, needed auth.OpSet, done func(Publis
 		if err != nil {
 			return nil, err
 		}
-		a, err := h.amend(p, before, &limits)
+		a, err := h.amend(p, before, revision, &limits)
 		if err != nil {
 			return nil, err
 		}
@@ -93,7 +94,6 @@ func (h *Hub) change(turn *Turn, p *Publish, needed auth.OpSet, done func(Publis
 		}
 		size = a.Entries[0].Body.Size()
 		a.Channel, a.Deadline = id, deadline
-		a.Preconditions = []engine.Precondition{{RecordKey: a.Puts[0].RecordKey, Revision: revision}}
 		a.Puts[0].Expire = h.keepFor(id, before.Timestamp)
 		return a, nil
 	})
@@ -172,9 +172,9 @@ func mayChange(g *auth.Grant, channel pubsub.ChannelName, action pubsub.MessageA
 	return nil
 }
 
-// amend makes the Append of a change to a message, given as it was before: an entry, and the
-// record of what the message is now.
-func (h *Hub) amend(p *Publish, before *pubsub.Message, limits *channelLimits) (*engine.Append, error) {
+// amend makes the Append of a change to a message, given as it was before and with the revision of its
+// record: an entry, and the record of what the message is now.
+func (h *Hub) amend(p *Publish, before *pubsub.Message, revision uint64, limits *channelLimits) (*engine.Append, error) {
 	given := p.Messages[0]
 	if err := mayChange(p.Grant, p.Channel, given.Action, before.ClientID); err != nil {
 		return nil, err
@@ -185,6 +185,7 @@ func (h *Hub) amend(p *Publish, before *pubsub.Message, limits *channelLimits) (
 	if given.Name != "" || given.EmptyName {
 		after.Name, after.EmptyName = given.Name, given.EmptyName
 	}
+	after.Extras = bytes.Clone(before.Extras) // the log is not to keep all of the record for it
 	if given.Extras != nil && !bytes.Equal(given.Extras, before.Extras) {
 		ops := p.Grant.Ops(p.Channel.Resource())
 		ephemeral, err := checkExtras(given, ops)
@@ -199,61 +200,70 @@ func (h *Hub) amend(p *Publish, before *pubsub.Message, limits *channelLimits) (
 			after.Extras = withUserClaim(after.Extras, claim)
 		}
 	}
-	if given.Data.Kind != pubsub.NoData {
-		if given.Action == pubsub.MessageAppend {
-			joined, err := join(before, given)
-			if err != nil {
-				return nil, err
-			}
-			after.Data = joined
-		} else {
-			after.Data, after.Encoding = given.Data, given.Encoding
+	var more []byte // that after has behind its data
+	switch {
+	case given.Data.Kind == pubsub.NoData:
+	case given.Action == pubsub.MessageAppend && before.Data.Kind != pubsub.NoData:
+		if !joinable(before, given) {
+			return nil, pubsub.NewError(pubsub.CodeInvalidMessageData, "only text can be appended to text, and bytes to bytes")
 		}
-		if before.Data.Kind == pubsub.NoData {
-			after.Encoding = given.Encoding
-		}
+		more = given.Data.Bytes
+	default:
+		after.Data, after.Encoding = given.Data, given.Encoding
 	}
-	if size := after.Size() + len(after.Version.Description) + len(after.Version.Metadata); size > limits.messageBytes {
+	if size := after.Size() + len(more) + len(after.Version.Description) + len(after.Version.Metadata); size > limits.messageBytes {
 		return nil, h.tooLarge(p.Grant.App, size, limits.messageBytes)
 	}
 
-	batch := &pubsub.Batch{ConnectionID: p.publisher(), ClientID: p.Grant.ClientID, Messages: []*pubsub.Message{given}}
+	body := new(changedBody) // lives as long as the entry
+	batch, told := &body.batch, &body.message
+	*batch = pubsub.Batch{ConnectionID: p.publisher(), ClientID: p.Grant.ClientID, Messages: append(body.messages[:0], given)}
 	id, err := identify(p, batch)
 	if err != nil {
 		return nil, err
 	}
 	after.ID = pubsub.ItemID(batch.ID, 0)
-	told := after
 	kind := engine.KindUpdate
-	if told.Action == pubsub.MessageAppend {
-		if told.Name == before.Name && told.EmptyName == before.EmptyName && bytes.Equal(told.Extras, before.Extras) {
-			kind = engine.KindAppend
-			told.Data, told.Encoding = given.Data, given.Encoding
-		} else {
-			told.Action = pubsub.MessageUpdate // receivers, and filters, must learn of all that has changed
-			after.Action = pubsub.MessageUpdate
-		}
+	switch {
+	case given.Action != pubsub.MessageAppend:
+	case after.Name == before.Name && after.EmptyName == before.EmptyName && bytes.Equal(after.Extras, before.Extras):
+		kind = engine.KindAppend
+	default:
+		after.Action = pubsub.MessageUpdate // receivers, and filters, must learn of all that has changed
+		after.Data.Bytes, more = slices.Concat(after.Data.Bytes, more), nil
 	}
-	batch.Messages[0] = &told
-	return &engine.Append{
-		ID:      id,
-		Entries: []engine.Draft{{Kind: kind, Body: batch}},
-		Puts:    []engine.Put{{RecordKey: versionKey(before.Serial), Value: encodeVersion(&after), Entry: 0}},
-	}, nil
+	if *told = after; kind == engine.KindAppend {
+		told.Data, told.Encoding = given.Data, given.Encoding
+	}
+	batch.Messages[0] = told
+	key := versionKey(before.Serial)
+	c := new(changing) // lives until the outcome is known
+	c.entries[0] = engine.Draft{Kind: kind, Body: batch}
+	c.preconditions[0] = engine.Precondition{RecordKey: key, Revision: revision}
+	c.puts[0] = engine.Put{RecordKey: key, Value: encodeVersion(&after, more), Entry: 0}
+	c.Append = engine.Append{ID: id, Entries: c.entries[:], Preconditions: c.preconditions[:], Puts: c.puts[:]}
+	return &c.Append, nil
 }
 
-// join is the data of a message with what is appended to it. Only text and bytes can be joined,
-// and not what is encoded as JSON or encrypted.
-func join(before, more *pubsub.Message) (pubsub.Data, error) {
-	if before.Data.Kind == pubsub.NoData {
-		return more.Data, nil
-	}
-	if before.Data.Kind != more.Data.Kind || before.Encoding != more.Encoding || more.Encoding != "" && more.Encoding != "utf-8" {
-		return pubsub.Data{}, pubsub.NewError(pubsub.CodeInvalidMessageData, "only text can be appended to text, and bytes to bytes")
-	}
-	joined := make([]byte, 0, len(before.Data.Bytes)+len(more.Data.Bytes))
-	joined = append(append(joined, before.Data.Bytes...), more.Data.Bytes...)
-	return pubsub.Data{Kind: more.Data.Kind, Bytes: joined}, nil
+// changing is the Append of a change with what it consists of.
+type changing struct {
+	engine.Append
+	entries       [1]engine.Draft
+	preconditions [1]engine.Precondition
+	puts          [1]engine.Put
+}
+
+// changedBody is a batch of one message with what it consists of.
+type changedBody struct {
+	batch    pubsub.Batch
+	messages [1]*pubsub.Message
+	message  pubsub.Message
+}
+
+// joinable reports whether something may be appended to the data of a message: only text to text and
+// bytes to bytes, and not what is encoded as JSON or encrypted.
+func joinable(before, more *pubsub.Message) bool {
+	return before.Data.Kind == more.Data.Kind && before.Encoding == more.Encoding && (more.Encoding == "" || more.Encoding == "utf-8")
 }
 
 // keepSlack is for how long records may outlast what they belong to.
@@ -273,8 +283,11 @@ func (h *Hub) inQueue(ctx context.Context, since time.Time, id pubsub.ChannelID,
 		since = time.Now()
 	}
 	deadline := h.deadline(since)
-	ctx, cancel := context.WithDeadline(ctx, deadline)
-	defer cancel()
+	if !h.Prompt(id) { // else nothing waits for long
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, deadline)
+		defer cancel()
+	}
 	turn := h.changing[maphash.Comparable(h.seed, changed{id, serial})%changeQueues]
 	select {
 	case turn <- struct{}{}:

@@ -1,6 +1,7 @@
 package hub_test
 
 import (
+	"strconv"
 	"testing"
 
 	"letshare-server/internal/hub"
@@ -42,6 +43,34 @@ func BenchmarkChange(b *testing.B) {
 					b.Fatal(err)
 				}
 				turn.End()
+			}
+			h.Close()
+		})
+	}
+}
+
+// BenchmarkAnnotateForMany annotates a message to which so many clients have reacted with the same
+// six names.
+func BenchmarkAnnotateForMany(b *testing.B) {
+	for _, clients := range []int{1, 100, 10_000} {
+		b.Run(strconv.Itoa(clients), func(b *testing.B) {
+			h := mutableHub(b)
+			serial := act(b, h, hub.Publish{Messages: message("n", "x")})
+			var turn hub.Turn
+			react := func(i int) {
+				items := []*pubsub.Annotation{{Type: "x:unique.v1", Name: strconv.Itoa((i + i/clients) % 6), ClientID: strconv.Itoa(i % clients), MessageSerial: serial}}
+				if _, err := h.Annotate(b.Context(), &turn, &hub.Annotate{Grant: anyone, Channel: mutableRoom, Items: items}); err != nil {
+					b.Fatal(err)
+				}
+			}
+			for i := range clients {
+				react(i)
+			}
+			b.ReportAllocs()
+			i := 0
+			for b.Loop() {
+				react(i)
+				i++
 			}
 			h.Close()
 		})

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -589,5 +590,28 @@ func TestWhateverAClientSeesOfAppendsAddsUp(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// The log keeps what was appended, and not for each append all that the message was then.
+func TestTheLogOfAppendsIsAsLongAsTheMessage(t *testing.T) {
+	h := mutableHub(t)
+	heap := func() int64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
+	}
+	serial := act(t, h, hub.Publish{Messages: []*pubsub.Message{{Data: pubsub.Text(strings.Repeat("x", 40<<10)), Extras: []byte(`{"headers":{"a":1}}`)}}})
+	before := heap()
+	const count = 500
+	for range count {
+		act(t, h, hub.Publish{Messages: change(pubsub.MessageAppend, serial, "y")})
+	}
+	if grown := heap() - before; grown > count*10<<10 {
+		t.Errorf("%d appends to a message of 40 KiB keep %d KiB", count, grown>>10)
+	}
+	if m := now(t, h, serial); string(m.Extras) != `{"headers":{"a":1}}` || len(m.Data.Bytes) != 40<<10+count {
+		t.Errorf("%s, %d bytes", m.Extras, len(m.Data.Bytes))
 	}
 }

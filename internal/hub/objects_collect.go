@@ -18,6 +18,10 @@ const (
 
 	// collectedPerEntry bounds the objects that are deleted or put together.
 	collectedPerEntry = 100
+
+	// maxCollectable bounds the channels of which a node knows when it looked. Of more it looks at none
+	// until it has forgotten some.
+	maxCollectable = 1 << 16
 )
 
 // objectCollector knows which channels' objects are to be looked through. Only those are that are used: of others
@@ -45,6 +49,9 @@ func (h *Hub) collectSoon(id pubsub.ChannelID) {
 		maps.DeleteFunc(k.looked, func(_ pubsub.ChannelID, last time.Time) bool { return now.Sub(last) >= collectEvery })
 		k.swept = now
 	}
+	if len(k.looked) >= maxCollectable {
+		return
+	}
 	k.looked[id] = now
 	k.queue = append(k.queue, id)
 	if !k.running {
@@ -67,7 +74,7 @@ func (h *Hub) collectAll() {
 		k.queue = k.queue[1:]
 		k.mu.Unlock()
 		ctx, cancel := context.WithTimeout(context.Background(), h.opts.AppendTimeout)
-		h.collect(ctx, id) // what fails is due the next time, too
+		_ = h.collect(ctx, id) // what fails is due the next time, too
 		cancel()
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"letshare-server/internal/auth"
@@ -269,7 +270,7 @@ func (h *Hub) settle(ctx context.Context, plan planner) (engine.Result, error) {
 	return h.attempt(ctx, deadline, plan)
 }
 
-// attempt is settle with a deadline that ctx has, too.
+// attempt is settle with a deadline that ctx has, too, if the channel is not Prompt.
 func (h *Hub) attempt(ctx context.Context, deadline time.Time, plan planner) (engine.Result, error) {
 	for attempt := range settleAttempts {
 		a, err := plan(ctx, deadline)
@@ -287,11 +288,24 @@ func (h *Hub) attempt(ctx context.Context, deadline time.Time, plan planner) (en
 	return engine.Result{}, engine.ErrUnavailable
 }
 
+// outcome is that of an Append, for one who waits.
+type outcome struct {
+	result engine.Result
+	known  sync.WaitGroup
+}
+
+func (o *outcome) done(r engine.Result) {
+	o.result = r
+	o.known.Done()
+}
+
 // appendAndWait returns the outcome of an Append. The engine gives it in any case.
 func (h *Hub) appendAndWait(a *engine.Append) engine.Result {
-	done := make(chan engine.Result, 1)
-	h.opts.Engine.Append(a, func(r engine.Result) { done <- r })
-	return <-done
+	o := new(outcome)
+	o.known.Add(1)
+	h.opts.Engine.Append(a, o.done)
+	o.known.Wait()
+	return o.result
 }
 
 func pause(ctx context.Context, d time.Duration) error {

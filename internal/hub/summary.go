@@ -57,10 +57,9 @@ const maxSummaryClients = 100
 
 // summary is how a message is annotated. It is a record of RecordAnnotation with the message's
 // serial as key. The value is summaryFormat, the number of types as an unsigned varint, and for
-// each the type as a field, the number of its names, and for each of those the name as a field and
-// five unsigned varints: its total, how much of it is of clients without an identity, how many
-// clients there are, and how many are listed; then for each of those its id as a field and its
-// count.
+// each the type as a field, the number of its names, and for each of those the name as a field,
+// five unsigned varints, which are its total, how much of it is of clients without an identity, how many
+// clients there are, how many are listed, and how long their ids are as JSON, and their list as a field.
 //
 // What each client has done is a record of its own, so that a summary needs to list only some
 // of them, see share.
@@ -78,15 +77,13 @@ type summaryName struct {
 	total        uint64
 	unidentified uint64
 	clients      uint64 // how many; listed are maxSummaryClients at most, in the order in which they came
-	listed       []clientCount
-}
-
-type clientCount struct {
-	clientID string
-	count    uint64
+	listed       clientList
 }
 
 const summaryFormat = 1
+
+// maxTexts is for how many bytes of a value its texts are copied together.
+const maxTexts = 512
 
 var errSummary = errors.New("hub: the summary of a message's annotations is not readable")
 
@@ -95,19 +92,25 @@ func summaryKey(serial string) engine.RecordKey {
 }
 
 func (s *summary) encode() []byte {
-	b := binary.AppendUvarint([]byte{summaryFormat}, uint64(len(s.types)))
+	size := 1 + binary.MaxVarintLen64
+	for i := range s.types {
+		size += len(s.types[i].kind) + 2*binary.MaxVarintLen32
+		for k := range s.types[i].names {
+			n := &s.types[i].names[k]
+			size += len(n.name) + 7*binary.MaxVarintLen32 + len(n.listed.encoded)
+		}
+	}
+	b := binary.AppendUvarint(append(make([]byte, 0, size), summaryFormat), uint64(len(s.types)))
 	for i := range s.types {
 		t := &s.types[i]
 		b = binary.AppendUvarint(appendField(b, t.kind), uint64(len(t.names)))
 		for k := range t.names {
 			n := &t.names[k]
 			b = appendField(b, n.name)
-			for _, v := range [...]uint64{n.total, n.unidentified, n.clients, uint64(len(n.listed))} {
+			for _, v := range [...]uint64{n.total, n.unidentified, n.clients, uint64(n.listed.n), uint64(n.listed.quoted)} {
 				b = binary.AppendUvarint(b, v)
 			}
-			for _, c := range n.listed {
-				b = binary.AppendUvarint(appendField(b, c.clientID), c.count)
-			}
+			b = appendField(b, n.listed.encoded)
 		}
 	}
 	return b
@@ -115,7 +118,8 @@ func (s *summary) encode() []byte {
 
 // decoder reads what encode has written. After a failure all it reads is zero.
 type decoder struct {
-	b      []byte
+	b      []byte // what is left
+	all    string // of which texts are parts; empty: each has memory of its own
 	failed bool
 }
 
@@ -140,19 +144,29 @@ func (d *decoder) count() int {
 }
 
 func (d *decoder) text() string {
-	var field []byte
-	rest, ok := readFields(d.b, &field)
-	d.failed = d.failed || !ok
-	d.b = rest
-	return string(field)
+	f := d.field()
+	if end := len(d.all) - len(d.b); d.all != "" {
+		return d.all[end-len(f) : end]
+	}
+	return string(f)
 }
 
-func decodeSummary(value []byte) (*summary, error) {
+func (d *decoder) field() []byte {
+	n := d.count()
+	f := d.b[:n:n]
+	d.b = d.b[n:]
+	return f
+}
+
+func decodeSummary(value []byte) (summary, error) {
 	if len(value) == 0 || value[0] != summaryFormat {
-		return nil, errSummary
+		return summary{}, errSummary
 	}
 	d := decoder{b: value[1:]}
-	s := &summary{types: make([]summaryType, d.count())}
+	if len(value) <= maxTexts {
+		d.all = string(value)
+	}
+	s := summary{types: make([]summaryType, d.count())}
 	for i := range s.types {
 		t := &s.types[i]
 		t.kind = d.text()
@@ -160,14 +174,11 @@ func decodeSummary(value []byte) (*summary, error) {
 		for k := range t.names {
 			n := &t.names[k]
 			n.name, n.total, n.unidentified, n.clients = d.text(), d.uint(), d.uint(), d.uint()
-			n.listed = make([]clientCount, d.count())
-			for c := range n.listed {
-				n.listed[c] = clientCount{d.text(), d.uint()}
-			}
+			n.listed = clientList{int(d.uint()), int(d.uint()), d.field()}
 		}
 	}
 	if d.failed || len(d.b) > 0 {
-		return nil, errSummary
+		return summary{}, errSummary
 	}
 	return s, nil
 }
@@ -215,16 +226,14 @@ func (n *summaryName) add(clientID string, before, more uint64) {
 		n.unidentified += more
 		return
 	}
-	i := slices.IndexFunc(n.listed, func(c clientCount) bool { return c.clientID == clientID })
 	switch {
-	case i >= 0:
-		n.listed[i].count += more
+	case n.listed.add(clientID, more):
 	case before > 0:
 		// One of those that are not listed.
 	default:
 		n.clients++
-		if len(n.listed) < maxSummaryClients {
-			n.listed = append(n.listed, clientCount{clientID, more})
+		if n.listed.n < maxSummaryClients {
+			n.listed.append(clientID, more)
 		}
 	}
 }
@@ -237,7 +246,7 @@ func (n *summaryName) remove(clientID string, count uint64) {
 		return
 	}
 	n.clients -= min(1, n.clients)
-	n.listed = slices.DeleteFunc(n.listed, func(c clientCount) bool { return c.clientID == clientID })
+	n.listed.remove(clientID)
 }
 
 // apply changes the summary, and the share of the client, as an annotation says. It reports
@@ -337,23 +346,23 @@ func (n *summaryName) append(b []byte, m method) []byte {
 	b = append(b, `,"clientIds":`...)
 	if m == methodMultiple {
 		b = append(b, '{')
-		for _, c := range n.listed {
-			b = strconv.AppendUint(appendKey(b, c.clientID), c.count, 10)
+		for clientID, count := range n.listed.all() {
+			b = strconv.AppendUint(appendKey(b, string(clientID)), count, 10)
 		}
 		b = strconv.AppendUint(append(b, `},"totalUnidentified":`...), n.unidentified, 10)
 		b = strconv.AppendUint(append(b, `,"totalClientIds":`...), n.clients, 10)
 	} else {
 		b = append(b, '[')
-		for i, c := range n.listed {
-			if i > 0 {
+		for clientID := range n.listed.all() {
+			if b[len(b)-1] != '[' {
 				b = append(b, ',')
 			}
-			b = appendJSONString(b, c.clientID)
+			b = appendJSONString(b, string(clientID))
 		}
 		b = append(b, ']')
 	}
 	b = append(b, `,"clipped":`...)
-	return append(strconv.AppendBool(b, n.clients > uint64(len(n.listed))), '}')
+	return append(strconv.AppendBool(b, n.clients > uint64(n.listed.n)), '}')
 }
 
 // appendKey appends the name of a member of an object, with the comma that it may need.

@@ -25,11 +25,11 @@ func versionKey(serial string) engine.RecordKey {
 	return engine.RecordKey{Space: engine.RecordVersion, Key: serial}
 }
 
-// encodeVersion makes the value for a message that has a version.
-func encodeVersion(m *pubsub.Message) []byte {
+// encodeVersion makes the value for a message that has a version, and more data than it says.
+func encodeVersion(m *pubsub.Message, more []byte) []byte {
 	v := m.Version
 	b := make([]byte, 0, 64+len(m.ID)+len(m.Name)+len(m.Encoding)+len(m.ClientID)+len(m.ConnectionID)+len(m.Extras)+
-		len(v.ClientID)+len(v.Description)+len(v.Metadata)+len(m.Data.Bytes))
+		len(v.ClientID)+len(v.Description)+len(v.Metadata)+len(m.Data.Bytes)+len(more))
 	named := byte(0)
 	if m.EmptyName {
 		named = 1
@@ -41,7 +41,8 @@ func encodeVersion(m *pubsub.Message) []byte {
 	}
 	b = appendField(b, m.Extras)
 	b = appendField(appendField(appendField(b, v.ClientID), v.Description), v.Metadata)
-	return appendField(b, m.Data.Bytes)
+	b = binary.AppendUvarint(b, uint64(len(m.Data.Bytes)+len(more)))
+	return append(append(b, m.Data.Bytes...), more...)
 }
 
 // decodeVersion returns what encodeVersion was given, complete. It refers to the record.
@@ -63,7 +64,8 @@ func decodeVersion(r *engine.Record) (*pubsub.Message, error) {
 	if !ok || len(rest) > 0 {
 		return nil, errVersion
 	}
-	m.ID, m.Name, m.Encoding, m.ClientID, m.ConnectionID = string(id), string(name), string(encoding), string(clientID), string(connectionID)
+	texts := split(id, name, encoding, clientID, connectionID)
+	m.ID, m.Name, m.Encoding, m.ClientID, m.ConnectionID = texts[0], texts[1], texts[2], texts[3], texts[4]
 	v.ClientID, v.Description = string(by), string(description)
 	if len(extras) > 0 {
 		m.Extras = extras
@@ -75,6 +77,20 @@ func decodeVersion(r *engine.Record) (*pubsub.Message, error) {
 		m.Data.Bytes = data
 	}
 	return m, nil
+}
+
+// split returns fields as parts of one text.
+func split(fields ...[]byte) (texts [5]string) {
+	var joined [160]byte
+	all := joined[:0]
+	for _, f := range fields {
+		all = append(all, f...)
+	}
+	rest := string(all)
+	for i, f := range fields {
+		texts[i], rest = rest[:len(f)], rest[len(f):]
+	}
+	return texts
 }
 
 // shown is how readers see a message whose newest change may be an append: as a whole it is

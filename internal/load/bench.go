@@ -37,18 +37,16 @@ type Row struct {
 	Reached  bool   `json:"reached"`
 }
 
-// The marks of the table in a page.
-const (
-	benchBegin = "<!-- made by make bench: begin -->\n"
-	benchEnd   = "<!-- made by make bench: end -->\n"
-)
+// line is what stands above a table.
+func (m *Machine) line() string {
+	return fmt.Sprintf("%s, commit %s: %s, %d cores, Linux %s, %s; %d rounds in %.0f s; load average before: %.2f.\n\n",
+		m.Date, m.Commit, m.CPU, m.Cores, m.Kernel, m.Go, m.Rounds, m.Seconds, m.Load)
+}
 
 // table is the Markdown between the marks.
 func (b *Bench) table() string {
-	m := &b.Machine
 	var w strings.Builder
-	fmt.Fprintf(&w, "%s, commit %s: %s, %d cores, Linux %s, %s; %d rounds in %.0f s; load average before: %.2f.\n\n",
-		m.Date, m.Commit, m.CPU, m.Cores, m.Kernel, m.Go, m.Rounds, m.Seconds, m.Load)
+	w.WriteString(b.Machine.line())
 	w.WriteString("| | what | target | measured | reached |\n|---|---|---|---|---|\n")
 	for _, r := range b.Rows {
 		reached := "**no**"
@@ -60,18 +58,24 @@ func (b *Bench) table() string {
 	return w.String()
 }
 
+// marks are between what the table that a command makes stands in a page.
+func marks(command string) (begin, end []byte) {
+	return []byte("<!-- made by " + command + ": begin -->\n"), []byte("<!-- made by " + command + ": end -->\n")
+}
+
 // putInto replaces what is between the marks of a page.
-func (b *Bench) putInto(name string) error {
+func putInto(name, command, table string) error {
+	begin, end := marks(command)
 	page, err := os.ReadFile(name)
 	if err != nil {
 		return fmt.Errorf("write the table: %w", err)
 	}
-	before, rest, ok1 := bytes.Cut(page, []byte(benchBegin))
-	_, after, ok2 := bytes.Cut(rest, []byte(benchEnd))
+	before, rest, ok1 := bytes.Cut(page, begin)
+	_, after, ok2 := bytes.Cut(rest, end)
 	if !ok1 || !ok2 {
 		return errors.New("write the table: " + name + " does not have the marks that the table stands between")
 	}
-	page = slices.Concat(before, []byte(benchBegin), []byte("\n"+b.table()+"\n"), []byte(benchEnd), after)
+	page = slices.Concat(before, begin, []byte("\n"+table+"\n"), end, after)
 	return os.WriteFile(name, page, 0o644)
 }
 

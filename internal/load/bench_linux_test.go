@@ -6,9 +6,16 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+)
+
+// The marks of the table in a page.
+const (
+	benchBegin = "<!-- made by make bench: begin -->\n"
+	benchEnd   = "<!-- made by make bench: end -->\n"
 )
 
 func TestBenchMeasuresEveryTargetAndFillsInTheTable(t *testing.T) {
@@ -47,13 +54,45 @@ func TestBenchMeasuresEveryTargetAndFillsInTheTable(t *testing.T) {
 	}
 }
 
+func TestTheSameLoadIsPutOnClustersOfSeveralSizes(t *testing.T) {
+	page := filepath.Join(t.TempDir(), "page.md")
+	begin, end := marks("make clusterbench")
+	if err := os.WriteFile(page, slices.Concat([]byte("before\n"), begin, []byte("old\n"), end, []byte("after\n")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	code := run(t.Context(), []string{os.Args[0], "load"}, []string{"cluster", "--quick", "--commit", "abc", "--timeout", "60s", "--out", page}, &out, t.Output())
+	if code != 0 {
+		t.Fatalf("exit code %d: %s", code, &out)
+	}
+	b, err := os.ReadFile(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := string(b)
+	if !strings.HasPrefix(text, "before\n"+string(begin)) || !strings.HasSuffix(text, string(end)+"after\n") || strings.Contains(text, "old") {
+		t.Errorf("the page is now\n%s", text)
+	}
+	const some = `[0-9.]*[1-9][0-9.]*`
+	for figure, want := range map[string]int{
+		`deliveries/s \| (` + some + `( \| )?){4}`:                                          2,
+		`ACKs/s \| (` + some + `( \| )?){4}`:                                                1,
+		`p99, ms \| (` + some + `( \| )?){4}`:                                               2,
+		`bytes in, out \| –( \| ` + some + `; ` + some + `; ` + some + `, ` + some + `){3}`: 4,
+	} {
+		if rows := regexp.MustCompile(figure).FindAllString(text, -1); len(rows) != want {
+			t.Errorf("%d rows like %s, not %d, in\n%s", len(rows), figure, want, text)
+		}
+	}
+}
+
 func TestATableGoesNowhereButBetweenItsMarks(t *testing.T) {
 	page := filepath.Join(t.TempDir(), "page.md")
 	for _, text := range []string{"", benchBegin, benchEnd + benchBegin} {
 		if err := os.WriteFile(page, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if err := (&Bench{}).putInto(page); err == nil {
+		if err := putInto(page, "make bench", "table"); err == nil {
 			t.Errorf("%q: written", text)
 		}
 		if b, _ := os.ReadFile(page); string(b) != text {

@@ -29,9 +29,9 @@ type groupSpec struct {
 
 // engineSpec is all that an engine needs to know.
 type engineSpec struct {
-	address     *net.TCPAddr
-	host        string      // of the handshake
-	tls         *tls.Config // nil without TLS
+	addresses   []*net.TCPAddr // of the server, or of all nodes of a cluster, which the connections of a room take in turns
+	host        string         // of the handshake
+	tls         *tls.Config    // nil without TLS
 	dialect     func() dialect
 	groups      []groupSpec
 	join        bool // wait for the room, not only for the connection
@@ -333,15 +333,19 @@ func (c *counts) add(o *counts) {
 // kernel has some 28,000 ephemeral ports for each pair of addresses, and loopback has many
 // addresses.
 func (e *engine) source(n int) *unix.SockaddrInet4 {
-	if e.conns <= e.spec.perSource || e.spec.address.IP.To4() == nil || !e.spec.address.IP.IsLoopback() {
+	if a := e.spec.addresses[0]; e.conns <= e.spec.perSource || a.IP.To4() == nil || !a.IP.IsLoopback() {
 		return nil
 	}
 	at := 2 + n/e.spec.perSource
 	return &unix.SockaddrInet4{Addr: [4]byte{127, 0, byte(at >> 8), byte(at)}}
 }
 
-func (e *engine) sockaddr() (unix.Sockaddr, int, error) {
-	a := e.spec.address
+// address is where a connection goes.
+func (e *engine) address(c *conn) *net.TCPAddr {
+	return e.spec.addresses[(c.room.id+int(c.member))%len(e.spec.addresses)]
+}
+
+func sockaddr(a *net.TCPAddr) (unix.Sockaddr, int, error) {
 	if ip := a.IP.To4(); ip != nil {
 		return &unix.SockaddrInet4{Port: a.Port, Addr: [4]byte(ip)}, unix.AF_INET, nil
 	}

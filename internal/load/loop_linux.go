@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"runtime"
 	"slices"
 	"strings"
@@ -302,7 +303,8 @@ func (l *loop) stuck() error {
 }
 
 func (l *loop) dial(c *conn) error {
-	to, family, err := l.e.sockaddr()
+	address := l.e.address(c)
+	to, family, err := sockaddr(address)
 	if err != nil {
 		return err
 	}
@@ -326,20 +328,20 @@ func (l *loop) dial(c *conn) error {
 		}
 	}
 	if err := unix.Connect(fd, to); err != nil && !errors.Is(err, unix.EINPROGRESS) {
-		return dialError(l.e, err)
+		return dialError(address, err)
 	}
 	c.wants = true
 	return unix.EpollCtl(l.pollOf(c), unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLOUT, Fd: c.number})
 }
 
-func dialError(e *engine, err error) error {
+func dialError(to *net.TCPAddr, err error) error {
 	switch {
 	case errors.Is(err, unix.ECONNREFUSED):
-		return fmt.Errorf("connect to %v: %w (is the server running there? give its address with --url)", e.spec.address, err)
+		return fmt.Errorf("connect to %v: %w (is the server running there? give its address with --url)", to, err)
 	case errors.Is(err, unix.EADDRNOTAVAIL):
-		return fmt.Errorf("connect to %v: %w (no ports are left: wait for TIME_WAIT to pass, or widen net.ipv4.ip_local_port_range)", e.spec.address, err)
+		return fmt.Errorf("connect to %v: %w (no ports are left: wait for TIME_WAIT to pass, or widen net.ipv4.ip_local_port_range)", to, err)
 	}
-	return fmt.Errorf("connect to %v: %w", e.spec.address, err)
+	return fmt.Errorf("connect to %v: %w", to, err)
 }
 
 // The handshake's key is fixed, and so is the answer to it.
@@ -353,7 +355,7 @@ func (l *loop) dialed(c *conn) {
 		if err == nil {
 			err = unix.Errno(code)
 		}
-		l.fail("%v", dialError(l.e, err))
+		l.fail("%v", dialError(l.e.address(c), err))
 		l.drop(c)
 		return
 	}

@@ -30,6 +30,7 @@ scenarios
   allocs    allocations of the server for each delivery, from rooms of two sizes
   baseline  the physical limit: L1 (one write for each delivery) and L8 (8 frames in each write)
   bench     all targets of docs/performance.md on servers of its own, beside L1 and a featureless server
+  cluster   the same load on one server, and on 1, 2 and 3 nodes that share a Redis, all of its own
 
 presets: a scenario with flags; flags behind the name win
 %s
@@ -116,6 +117,7 @@ type options struct {
 	own          bool
 	env          []string
 	out          string
+	redisServer  string
 	commit       string
 	quick        bool
 
@@ -125,9 +127,10 @@ type options struct {
 	frame int
 	batch int
 
-	address *net.TCPAddr
-	host    string
-	tls     *tls.Config // nil without TLS
+	addresses []*net.TCPAddr
+	host      string
+	tls       *tls.Config // nil without TLS
+	measures  measured    // instead of pid: a cluster
 	// self is the command line that runs Main again.
 	self []string
 }
@@ -191,9 +194,13 @@ func run(ctx context.Context, self, args []string, stdout, stderr io.Writer) int
 
 // measure runs the scenario, adds what came of it to doc, and prints it to text.
 func (o *options) measure(ctx context.Context, doc *document, text, stderr io.Writer) []*Report {
-	if o.scenario == "bench" {
+	switch o.scenario {
+	case "bench":
 		doc.Bench = &Bench{}
 		return runBench(ctx, o, doc, text, stderr)
+	case "cluster":
+		doc.Cluster = &Cluster{}
+		return runCluster(ctx, o, doc, text)
 	}
 	report := &Report{Scenario: o.scenario, Dialect: o.dialectName()}
 	if err := runScenario(ctx, o, report, stderr); err != nil {
@@ -220,8 +227,12 @@ func (o *options) save(doc *document, stdout io.Writer) error {
 			return err
 		}
 	}
-	if o.out != "" && doc.Bench != nil {
-		return doc.Bench.putInto(o.out)
+	switch {
+	case o.out == "":
+	case doc.Bench != nil:
+		return putInto(o.out, "make bench", doc.Bench.table())
+	case doc.Cluster != nil:
+		return putInto(o.out, "make clusterbench", doc.Cluster.table())
 	}
 	return nil
 }
@@ -293,9 +304,10 @@ func parse(args []string, stderr io.Writer) (*options, error) {
 		o.env = append(o.env, v)
 		return nil
 	})
-	f.StringVar(&o.out, "out", "", "bench: put the table between the marks of this Markdown file")
-	f.StringVar(&o.commit, "commit", "", "bench: what to call the version in the table")
-	f.BoolVar(&o.quick, "quick", false, "bench: try everything in seconds; the figures mean nothing")
+	f.StringVar(&o.redisServer, "redis-server", "redis-server", "cluster: the `program` to start")
+	f.StringVar(&o.out, "out", "", "bench, cluster: put the table between the marks of this Markdown file")
+	f.StringVar(&o.commit, "commit", "", "bench, cluster: what to call the version in the table")
+	f.BoolVar(&o.quick, "quick", false, "bench, cluster: try everything in seconds; the figures mean nothing")
 	visible := map[string]bool{}
 	f.VisitAll(func(fl *flag.Flag) { visible[fl.Name] = true })
 	f.BoolVar(&o.serve, "serve", false, "")
@@ -367,7 +379,7 @@ func (o *options) check() error {
 	}
 	if o.rounds == 0 {
 		o.rounds = 1
-		if (o.withBaseline || o.scenario == "baseline" || o.scenario == "bench") && !o.quick {
+		if (o.withBaseline || o.scenario == "baseline" || o.scenario == "bench" || o.scenario == "cluster") && !o.quick {
 			o.rounds = 3
 		}
 	}
@@ -380,9 +392,9 @@ func (o *options) check() error {
 	switch o.scenario {
 	case "baseline":
 		return nil
-	case "bench":
+	case "bench", "cluster":
 		if o.own {
-			return errors.New("bench starts its own servers by itself: leave --own-server out")
+			return fmt.Errorf("%s starts its own servers by itself: leave --own-server out", o.scenario)
 		}
 		return nil
 	case "empty":
@@ -396,7 +408,7 @@ func (o *options) check() error {
 		}
 	case "idle", "fanout", "mixed", "acks", "connect":
 	default:
-		return fmt.Errorf("no scenario or preset %q: there are idle, fanout, mixed, acks, connect, empty, allocs, baseline, bench and the presets", o.scenario)
+		return fmt.Errorf("no scenario or preset %q: there are idle, fanout, mixed, acks, connect, empty, allocs, baseline, bench, cluster and the presets", o.scenario)
 	}
 	switch o.scenario {
 	case "fanout", "mixed":
@@ -464,12 +476,14 @@ func (o *options) resolve() error {
 		port = u.Port()
 	}
 	o.host = u.Host
-	if o.address, err = net.ResolveTCPAddr("tcp", net.JoinHostPort(u.Hostname(), port)); err != nil {
+	address, err := net.ResolveTCPAddr("tcp", net.JoinHostPort(u.Hostname(), port))
+	if err != nil {
 		return fmt.Errorf("--url %q: %w", o.url, err)
 	}
-	if !o.address.IP.IsLoopback() && !o.allowRemote {
-		return fmt.Errorf("%v is not on this machine: --allow-remote if you may load it", o.address)
+	if !address.IP.IsLoopback() && !o.allowRemote {
+		return fmt.Errorf("%v is not on this machine: --allow-remote if you may load it", address)
 	}
+	o.addresses = []*net.TCPAddr{address}
 	return nil
 }
 

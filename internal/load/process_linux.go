@@ -45,6 +45,24 @@ func processUsage(pid int) (usage, error) {
 	return usage{time.Duration(user) * tick, time.Duration(sys) * tick, time.Now()}, nil
 }
 
+func (m measured) usage() (sum usage, err error) {
+	for _, pid := range m.pids {
+		u, err := processUsage(pid)
+		if err != nil {
+			return usage{}, err
+		}
+		sum.user, sum.sys, sum.at = sum.user+u.user, sum.sys+u.sys, u.at
+	}
+	return sum, nil
+}
+
+func (m measured) resident() (kib int64) {
+	for _, pid := range m.pids {
+		kib += residentSet(pid)
+	}
+	return kib
+}
+
 // ownUsage is the same for this process, in microseconds.
 func ownUsage() usage {
 	var r unix.Rusage

@@ -69,6 +69,8 @@ type Round struct {
 	WriteCalls       uint64 `json:"writeCalls,omitempty"` // of the baseline, counted by itself
 	KernelWriteCalls int64  `json:"kernelWriteCalls,omitempty"`
 
+	Redis *RedisUse `json:"redis,omitempty"` // of a cluster
+
 	Samples     []Sample     `json:"samples,omitempty"`
 	Percentiles []Percentile `json:"percentiles,omitempty"`
 }
@@ -325,8 +327,9 @@ func mib(kib int64) float64 { return float64(kib) / 1024 }
 
 // document is what --json writes and --baseline reads.
 type document struct {
-	Runs  []*Report `json:"runs"`
-	Bench *Bench    `json:"bench,omitempty"`
+	Runs    []*Report `json:"runs"`
+	Bench   *Bench    `json:"bench,omitempty"`
+	Cluster *Cluster  `json:"cluster,omitempty"`
 }
 
 func writeJSON(name string, stdout io.Writer, d *document) error {

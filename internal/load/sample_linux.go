@@ -18,10 +18,10 @@ const (
 	mostSamples    = 400 // then every second one is dropped and the interval doubles
 )
 
-// startSamples begins to watch an engine, and a process if pid is not zero.
-func startSamples(e *engine, pid int) *sampler {
+// startSamples begins to watch an engine and what it measures.
+func startSamples(e *engine, of measured) *sampler {
 	s := &sampler{stop: make(chan struct{})}
-	s.running.Go(func() { s.watch(e, pid) })
+	s.running.Go(func() { s.watch(e, of) })
 	return s
 }
 
@@ -32,28 +32,28 @@ func (s *sampler) end() []Sample {
 	return s.samples
 }
 
-func (s *sampler) watch(e *engine, pid int) {
+func (s *sampler) watch(e *engine, of measured) {
 	begin := time.Now()
 	interval := sampleInterval
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
-	server, own, done := s.usage(pid), ownUsage(), e.done()
+	server, own, done := s.usage(of), ownUsage(), e.done()
 	for {
 		select {
 		case <-s.stop:
 			return
 		case <-tick.C:
 		}
-		nowServer, nowOwn, nowDone := s.usage(pid), ownUsage(), e.done()
+		nowServer, nowOwn, nowDone := s.usage(of), ownUsage(), e.done()
 		took := nowOwn.at.Sub(own.at).Seconds()
 		sample := Sample{
 			At:        nowOwn.at.Sub(begin).Seconds(),
 			PerSecond: float64(nowDone-done) / took,
 			ToolCPU:   100 * nowOwn.since(own).total().Seconds() / took,
 		}
-		if pid > 0 {
+		if len(of.pids) > 0 {
 			sample.CPU = 100 * nowServer.since(server).total().Seconds() / took
-			sample.RSS = residentSet(pid)
+			sample.RSS = of.resident()
 		}
 		s.samples = append(s.samples, sample)
 		server, own, done = nowServer, nowOwn, nowDone
@@ -65,12 +65,9 @@ func (s *sampler) watch(e *engine, pid int) {
 	}
 }
 
-// usage is that of a process, or zero if it cannot be read, which the round itself reports.
-func (*sampler) usage(pid int) usage {
-	if pid == 0 {
-		return usage{}
-	}
-	u, _ := processUsage(pid)
+// usage is zero if it cannot be read, which the round itself reports.
+func (*sampler) usage(of measured) usage {
+	u, _ := of.usage()
 	return u
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"net"
 	"strconv"
 	"time"
 
@@ -75,9 +76,9 @@ func (o *options) shape() string {
 func (o *options) spec(groups ...groupSpec) engineSpec {
 	now := time.Now()
 	return engineSpec{
-		address: o.address,
-		host:    o.host,
-		tls:     o.tls,
+		addresses: o.addresses,
+		host:      o.host,
+		tls:       o.tls,
 		dialect: func() dialect {
 			if o.dialect == "floor" {
 				return &floorDialect{echo: o.echo}
@@ -125,7 +126,7 @@ func opened(ctx context.Context, spec engineSpec) (*engine, error) {
 
 // measure publishes for warmup, which is only verified, and then for d, which is measured. The
 // process's CPU time is taken from before the first message until the last has been delivered.
-func measure(ctx context.Context, e *engine, kind string, pid int, warmup, d time.Duration, deliveries int64, r *Report) (Round, error) {
+func measure(ctx context.Context, e *engine, kind string, of measured, warmup, d time.Duration, deliveries int64, r *Report) (Round, error) {
 	if warmup > 0 {
 		if err := e.publish(ctx, warmup, 0); err != nil {
 			return Round{}, err
@@ -133,31 +134,30 @@ func measure(ctx context.Context, e *engine, kind string, pid int, warmup, d tim
 	}
 	before := e.tally()
 	e.restart()
-	var server usage
-	var err error
-	if pid > 0 {
-		if server, err = processUsage(pid); err != nil {
-			return Round{}, err
-		}
+	server, err := of.usage()
+	if err != nil {
+		return Round{}, err
+	}
+	redis, err := redisUsage(ctx, of.redis)
+	if err != nil {
+		return Round{}, err
 	}
 	if deliveries > 0 {
 		d = mostDuration
 	}
-	samples := startSamples(e, pid)
+	samples := startSamples(e, of)
 	own, start := ownUsage(), e.now()
 	err = e.publish(ctx, d, deliveries)
 	round := Round{Kind: kind, Samples: samples.end()}
 	if err != nil {
 		return Round{}, err
 	}
-	if pid > 0 {
-		after, err := processUsage(pid)
-		if err != nil {
-			return Round{}, err
-		}
-		used := after.since(server)
-		round.CPUUser, round.CPUSystem = used.user.Seconds(), used.sys.Seconds()
+	used, err := of.usage()
+	if err != nil {
+		return Round{}, err
 	}
+	used = used.since(server)
+	round.CPUUser, round.CPUSystem = used.user.Seconds(), used.sys.Seconds()
 	mine := ownUsage().since(own)
 	round.ToolCPU, round.ToolUser = mine.total().Seconds(), mine.user.Seconds()
 	after := e.tally()
@@ -189,6 +189,13 @@ func measure(ctx context.Context, e *engine, kind string, pid int, warmup, d tim
 	if last == 0 || done == 0 {
 		r.problem("%s: nothing was delivered", kind)
 	}
+	if of.redis != "" {
+		now, err := redisUsage(ctx, of.redis)
+		if err != nil {
+			return Round{}, err
+		}
+		round.Redis = now.since(redis, round.Published)
+	}
 	r.note(&round, after.errors)
 	if late := after.lag; late > 10*time.Millisecond {
 		r.Notes = append(r.Notes, fmt.Sprintf("%s: the tool sent up to %v late, which counts as latency: the machine is too busy", kind, late.Round(time.Millisecond)))
@@ -197,7 +204,7 @@ func measure(ctx context.Context, e *engine, kind string, pid int, warmup, d tim
 		r.Notes = append(r.Notes, fmt.Sprintf("%s: a thread of the tool was busy for %.0f %% of the time: what comes per second may be "+
 			"the tool's limit and not the server's (--loops gives it more threads); CPU per delivery is right all the same", kind, round.ToolBusiest))
 	}
-	if o := round.CPUUser + round.CPUSystem; pid > 0 && o < 0.2 {
+	if o := round.CPUUser + round.CPUSystem; len(of.pids) > 0 && o < 0.2 {
 		r.Notes = append(r.Notes, fmt.Sprintf("%s: only %.2f s of CPU time at a resolution of 0.01 s: measure longer", kind, o))
 	}
 	return round, nil
@@ -243,7 +250,7 @@ func (o *options) serverRound(ctx context.Context, kind string, spec engineSpec,
 	}
 	defer e.leave()
 	r.Connections = max(r.Connections, e.conns)
-	return measure(ctx, e, kind, o.pid, warmup, d, o.deliveries, r)
+	return measure(ctx, e, kind, o.measured(), warmup, d, o.deliveries, r)
 }
 
 // baselineRound measures L1, or L8 if batch is 8, with messages of so many bytes.
@@ -263,7 +270,7 @@ func (o *options) baselineRound(ctx context.Context, kind string, group groupSpe
 		}
 	}()
 	spec := o.spec(group)
-	spec.address, spec.tls, spec.dialect, spec.frameBytes = server.address, nil, func() dialect { return bare }, frame
+	spec.addresses, spec.tls, spec.dialect, spec.frameBytes = []*net.TCPAddr{server.address}, nil, func() dialect { return bare }, frame
 	e, err := opened(ctx, spec)
 	if err != nil {
 		return Round{}, err
@@ -271,7 +278,7 @@ func (o *options) baselineRound(ctx context.Context, kind string, group groupSpe
 	defer e.leave()
 	r.Connections = max(r.Connections, e.conns)
 	writes := writeCalls(server.pid)
-	round, err = measure(ctx, e, kind, server.pid, warmup, d, 0, r)
+	round, err = measure(ctx, e, kind, measured{pids: []int{server.pid}}, warmup, d, 0, r)
 	if err != nil {
 		return Round{}, err
 	}
@@ -307,7 +314,7 @@ func (o *options) onFloor(ctx context.Context, stderr io.Writer, f func(*options
 		return err
 	}
 	floor := *o
-	floor.dialect, floor.address, floor.host, floor.pid = "floor", server.address, server.address.String(), server.pid
+	floor.dialect, floor.addresses, floor.host, floor.pid = "floor", []*net.TCPAddr{server.address}, server.address.String(), server.pid
 	err = f(&floor)
 	if _, ended := server.end(); err == nil {
 		err = ended
@@ -362,7 +369,7 @@ func (o *options) fanout(ctx context.Context, r *Report, stderr io.Writer) error
 func (o *options) probe(ctx context.Context, r *Report) (frame int, err error) {
 	group := groupSpec{rooms: 1, members: 2, publishers: 1, inflight: 1}
 	quiet := *o
-	quiet.pid, quiet.deliveries = 0, 0
+	quiet.pid, quiet.measures, quiet.deliveries = 0, measured{}, 0
 	round, err := quiet.serverRound(ctx, "probe", o.spec(group), 200*time.Millisecond, 0, r)
 	if err != nil {
 		return 0, err
@@ -470,7 +477,7 @@ func (o *options) allocsRound(ctx context.Context, e *engine, kind string, r *Re
 	if err != nil {
 		return Round{}, 0, err
 	}
-	round, err := measure(ctx, e, kind, o.pid, 0, o.duration, o.deliveries, r)
+	round, err := measure(ctx, e, kind, o.measured(), 0, o.duration, o.deliveries, r)
 	if err != nil {
 		return Round{}, 0, err
 	}

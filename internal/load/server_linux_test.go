@@ -47,6 +47,7 @@ type testServer struct {
 	wg sync.WaitGroup
 
 	mu        sync.Mutex // guards the fields below, and room and held of the connections
+	closed    bool       // a handler may end after its server was closed: a connection that was taken over is not waited for
 	conns     map[*testConn]struct{}
 	published map[string]int
 	hosts     map[string]int // connections by their source address
@@ -87,6 +88,7 @@ func newServer(t *testing.T, f fault) (*testServer, *httptest.Server) {
 	h := httptest.NewUnstartedServer(s)
 	t.Cleanup(func() {
 		s.mu.Lock()
+		s.closed = true
 		for c := range s.conns {
 			c.conn.Close()
 		}
@@ -114,11 +116,15 @@ func (s *testServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c.conn = o.Conn
 	_, _ = c.conn.Write(o.Answer) // a tool that has left is no concern here
 	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		c.conn.Close()
+		return
+	}
 	s.conns[c] = struct{}{}
 	host, _, _ := net.SplitHostPort(r.RemoteAddr)
 	s.hosts[host]++
 	s.wg.Go(func() { c.serve(o.Buffered) })
-	s.mu.Unlock()
 }
 
 func (c *testConn) serve(rest []byte) {

@@ -52,6 +52,7 @@ type Metrics struct {
 
 	redisUp       atomic.Bool
 	redisAnswered atomic.Int64 // ns that the last answer took
+	settings      atomic.Int64 // that differ
 
 	certificateFailures atomic.Int64
 	certificateEnds     atomic.Int64 // seconds since 1970
@@ -85,6 +86,14 @@ type Redis struct {
 	FeedBreaks  int64 // ends of connections for live entries
 	QueuedBytes int64 // of Appends that wait now
 	Channels    int   // whose live entries the node gets now
+
+	// What all nodes know.
+	HeardSeconds float64 // since Redis last heard that this node lives
+	Returned     int64   // times that the others took this node for gone, or Redis had forgotten it
+	Buried       int64   // nodes that were gone and whose connections this one let go
+	Waiting      int     // changes that Redis does not know yet, now
+	Counted      int     // channels where this node counts attachments, now
+	Watched      int     // channels of whose occupancy it is told, now
 }
 
 // Storage is what the database holds now.
@@ -179,6 +188,9 @@ func (m *Metrics) RedisAnswered(up bool, took time.Duration) {
 	m.redisUp.Store(up)
 	m.redisAnswered.Store(int64(took))
 }
+
+// SettingsCompared notes how many settings of this node differ from those of others.
+func (m *Metrics) SettingsCompared(differing int) { m.settings.Store(int64(differing)) }
 
 // histogram counts values by size.
 type histogram struct {

@@ -3,6 +3,7 @@ package redisclient
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"maps"
 	"net"
@@ -30,6 +31,10 @@ type sentinels struct {
 	conns   map[net.Conn]string       // to servers, by their address
 	closed  bool
 }
+
+// ErrNoSentinel is that the Sentinels, not the servers, could not be reached, refuse this client, or
+// do not know the name.
+var ErrNoSentinel = errors.New("no Sentinel knows the primary")
 
 // openSentinel returns a client for the primary that the Sentinels name.
 func openSentinel(opts Options, o rueidis.ClientOption) (rueidis.Client, error) {
@@ -167,7 +172,7 @@ func (s *sentinels) ask(ctx context.Context) (addr string, err error) {
 		}
 	}
 	if newest < 0 {
-		return "", fmt.Errorf("no Sentinel knows the primary %q: %w", s.opts.MasterName, err)
+		return "", fmt.Errorf("%w %q: %w", ErrNoSentinel, s.opts.MasterName, err)
 	}
 	return addr, nil
 }

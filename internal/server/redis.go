@@ -7,9 +7,13 @@ import (
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
+	"io"
+	"net"
 	"os"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/redis/rueidis"
@@ -49,7 +53,43 @@ func OpenRedis(ctx context.Context, c config.Redis) (rueidis.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return redisclient.Open(ctx, opts)
+	client, err := redisclient.Open(ctx, opts)
+	if advice := redisAdvice(c, err); advice != "" {
+		err = fmt.Errorf("%w: %s", err, advice)
+	}
+	return client, err
+}
+
+// redisAdvice is what an operator may do about an error of connecting to Redis, or "".
+func redisAdvice(c config.Redis, err error) string {
+	var (
+		unknown x509.UnknownAuthorityError
+		name    x509.HostnameError
+		plain   tls.RecordHeaderError
+		op      *net.OpError
+		answer  *rueidis.RedisError
+	)
+	refused := errors.As(err, &answer) && (strings.HasPrefix(answer.Error(), "NOAUTH") || strings.HasPrefix(answer.Error(), "WRONGPASS"))
+	broken := errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) || errors.Is(err, io.EOF)
+	switch {
+	case errors.As(err, &unknown) && c.TLS.CAFile == "":
+		return "set redis.tls.ca_file to the certificate of the authority that has issued that of Redis"
+	case errors.As(err, &unknown):
+		return "redis.tls.ca_file, " + c.TLS.CAFile + ", is not of the authority that has issued the certificate of Redis"
+	case errors.As(err, &name):
+		return "set redis.tls.server_name to a name that the certificate of Redis has"
+	case errors.As(err, &plain), c.TLS.Enabled && errors.Is(err, context.DeadlineExceeded): // Redis waits for the end of a line
+		return "if there is no TLS on this port give the tls-port of Redis in redis.addresses, or set redis.tls.enabled to false"
+	case errors.As(err, &op) && op.Op == "remote error", broken && c.TLS.Enabled:
+		return "Redis may want another certificate of this node: set redis.tls.cert_file and key_file to one of an authority in its tls-ca-cert-file"
+	case broken:
+		return "if Redis speaks TLS there, set redis.tls.enabled"
+	case refused && errors.Is(err, redisclient.ErrNoSentinel):
+		return "set redis.sentinel.user and password, or password_file, to what the Sentinels know"
+	case refused:
+		return "set redis.user and redis.password, or password_file, to what Redis knows"
+	}
+	return ""
 }
 
 // secretOf is a secret that stands in the configuration or in a file.
@@ -115,7 +155,7 @@ const (
 	watchInterval = 2 * time.Second
 	watchTimeout  = time.Second
 
-	// secretsLooks is after how many of them the shared secrets are looked at.
+	// secretsLooks is after how many of them the shared secrets and the settings are looked at.
 	secretsLooks = 5
 )
 
@@ -124,6 +164,7 @@ const (
 func (s *Server) watchRedis(ctx context.Context) error {
 	tick := time.NewTicker(watchInterval)
 	defer tick.Stop()
+	defer s.agreement.leave(context.WithoutCancel(ctx))
 	away, differs := false, false
 	for look := 0; ; look++ {
 		started := time.Now()
@@ -139,6 +180,9 @@ func (s *Server) watchRedis(ctx context.Context) error {
 			s.log.Info("Redis is back")
 		}
 		if away && err == nil || look%secretsLooks == 0 && err == nil {
+			if differing, err := s.agreement.compare(ctx); err == nil {
+				s.metrics.SettingsCompared(differing)
+			}
 			if names := s.differingSecrets(ctx); len(names) > 0 && !differs {
 				differs = true
 				s.log.Error("other nodes of the cluster work with other secrets: restart this one", "secrets", strings.Join(names, ", "))
@@ -184,24 +228,28 @@ func (s *Server) redisStores(node directory.Node) (stores, error) {
 	if s.redis, err = OpenRedis(ctx, s.config.Redis); err != nil {
 		return stores{}, err
 	}
+	s.agreement = newAgreement(s.redis, s.config.Redis.Prefix, s.log)
+	s.agreement.adopt(s.config, s.config, s.secrets)
 	e, err := engineredis.New(ctx, s.redis, engineredis.Options{
 		Policy: s.policy, Prefix: s.config.Redis.Prefix, Timeout: s.config.Redis.Timeout, Log: s.log,
 	})
 	if err != nil {
 		return stores{}, err
 	}
-	s.kept = func() metrics.Held {
-		st := e.Stats()
-		return metrics.Held{Redis: &metrics.Redis{
-			Appends: st.Appends, Calls: st.Calls, Ambiguous: st.Ambiguous, Gaps: st.Gaps, CaughtUp: st.CaughtUp, Lost: st.Lost,
-			FeedBreaks: st.FeedBreaks, QueuedBytes: st.Queued, Channels: st.Subscribed,
-		}}
-	}
 	d, err := directoryredis.New(ctx, s.redis, node, directoryredis.Options{
 		Prefix: s.config.Redis.Prefix, Timeout: max(directoryredis.DefaultTimeout, s.config.Redis.Timeout), Log: s.log,
 	})
 	if err != nil {
 		return stores{}, err
+	}
+	s.kept = func() metrics.Held {
+		st, known := e.Stats(), d.Stats()
+		return metrics.Held{Redis: &metrics.Redis{
+			Appends: st.Appends, Calls: st.Calls, Ambiguous: st.Ambiguous, Gaps: st.Gaps, CaughtUp: st.CaughtUp, Lost: st.Lost,
+			FeedBreaks: st.FeedBreaks, QueuedBytes: st.Queued, Channels: st.Subscribed,
+			HeardSeconds: time.Since(known.Heard).Seconds(), Returned: known.Returned, Buried: known.Buried,
+			Waiting: known.Waiting, Counted: known.Counted, Watched: known.Watched,
+		}}
 	}
 	return stores{engine: e, directory: d, stats: statsredis.New(s.redis, statsredis.Options{Prefix: s.config.Redis.Prefix})}, nil
 }

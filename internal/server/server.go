@@ -56,34 +56,35 @@ type Server struct {
 
 	originWarnings *throttle.Warnings
 
-	limits   *limit.Set
-	proxies  auth.TrustedProxies
-	guard    *guard.Guard
-	apps     *auth.Registry
-	sandbox  sandbox    // nil unless it is enabled
-	made     *apps.Apps // those of the control API
-	control  *control.API
-	stats    *stats.Counters
-	engine   engine.Engine
-	disk     *disk.Store         // nil without storage.dir
-	open     bool                // disk is
-	redis    rueidis.Client      // nil without redis.addresses
-	kept     func() metrics.Held // by the engine
-	dir      directory.Directory
-	revoked  *auth.Revocations
-	auth     *auth.Authenticator
-	hub      *hub.Hub
-	sessions *session.Manager
-	comet    *comet.Door
-	letshare *letshare.Door
-	sse      *sse.Door
-	poller   *socket.Poller
-	wheel    *socket.Wheel
-	http     *http.Server
-	certs    *certificates        // nil without files of a certificate
-	ordered  *orderedCertificates // nil without ACME
-	secure   net.Listener         // of tls.port; nil if there is none, or before Listen
-	doors    *doors
+	limits    *limit.Set
+	proxies   auth.TrustedProxies
+	guard     *guard.Guard
+	apps      *auth.Registry
+	sandbox   sandbox    // nil unless it is enabled
+	made      *apps.Apps // those of the control API
+	control   *control.API
+	stats     *stats.Counters
+	engine    engine.Engine
+	disk      *disk.Store         // nil without storage.dir
+	open      bool                // disk is
+	redis     rueidis.Client      // nil without redis.addresses
+	agreement *agreement          // nil with it
+	kept      func() metrics.Held // by the engine
+	dir       directory.Directory
+	revoked   *auth.Revocations
+	auth      *auth.Authenticator
+	hub       *hub.Hub
+	sessions  *session.Manager
+	comet     *comet.Door
+	letshare  *letshare.Door
+	sse       *sse.Door
+	poller    *socket.Poller
+	wheel     *socket.Wheel
+	http      *http.Server
+	certs     *certificates        // nil without files of a certificate
+	ordered   *orderedCertificates // nil without ACME
+	secure    net.Listener         // of tls.port; nil if there is none, or before Listen
+	doors     *doors
 
 	maxSockets int
 	draining   atomic.Bool
@@ -146,7 +147,7 @@ func build(c config.Config, secrets config.Secrets, log *slog.Logger, wrap func(
 	st = wrap(st)
 	s.engine, s.dir = st.engine, st.directory
 	s.stats = stats.New(stats.Options{Store: st.stats, Log: log})
-	s.made = apps.New(apps.Options{Store: s.dir, Registry: s.apps, Changed: s.madeChanged, Log: log})
+	s.made = apps.New(apps.Options{Store: s.dir, Registry: s.apps, Shared: c.Redis.Clustered(), Changed: s.madeChanged, Log: log})
 	s.hub = hub.New(hub.Options{
 		Engine: s.engine, Directory: s.dir, Node: node,
 		Namespace: s.namespace,
@@ -165,7 +166,7 @@ func build(c config.Config, secrets config.Secrets, log *slog.Logger, wrap func(
 	}
 	s.revoked = auth.NewRevocations(auth.RevocationOptions{Store: s.dir, Life: s.tokenLife, Log: log})
 	authenticator := auth.NewAuthenticator(s.apps, nil, auth.WithTokenSecret(string(secrets.TokenSecret)),
-		auth.WithNonces(s.dir), auth.WithRevocations(s.revoked), auth.WithLog(log))
+		auth.WithNonces(s.dir), auth.WithRevocations(s.revoked), auth.WithSync(s.made.Sync), auth.WithLog(log))
 	authenticator.RequireTLS(c.Auth.RequireTLS)
 	s.auth = authenticator
 	if c.Sandbox.Enabled {
@@ -306,6 +307,11 @@ func (s *Server) Reload(c config.Config, secrets config.Secrets) (needRestart []
 	s.warnOfHidden()
 	s.control.SetTokens(controlTokens(secrets))
 	s.doors.setOrigins(c)
+	if s.agreement != nil {
+		running := secrets
+		running.JWTSecret, running.TokenSecret = s.secrets.JWTSecret, s.secrets.TokenSecret
+		s.agreement.adopt(s.config, c, running)
+	}
 	limits := c
 	limits.Limits.MaxFrameBytes = s.config.Limits.MaxFrameBytes
 	s.limits.Replace(limitsOf(limits))

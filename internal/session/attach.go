@@ -188,6 +188,7 @@ func (s *Session) attach(pm *wire.ProtocolMessage) {
 		Modes:        asked,
 		ConnectionID: s.id,
 		NoEcho:       a.noEcho,
+		Since:        pubsub.Serial(pm.ChannelSerial),
 		WholeAppends: a.wholeAppends(),
 		Beside:       s.beside(name),
 		Deltas:       a.deltas(),

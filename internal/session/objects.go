@@ -20,18 +20,11 @@ func (s *Session) publishObjects(turn *hub.Turn, pm *wire.ProtocolMessage) {
 		s.acks.resolve(s, number, hub.Published{Err: pubsub.ErrorFor(err)})
 		return
 	}
-	do := func(turn *hub.Turn, since time.Time) {
+	s.change(turn, &q.Channel, &pubsub.Batch{Objects: q.Items}, number, func(turn *hub.Turn, since time.Time) (hub.Published, error) {
 		q.Since = since
 		out, err := s.manager.opts.Hub.PublishObjects(context.Background(), turn, q)
-		out.Err = pubsub.ErrorFor(err)
-		s.acks.resolve(s, number, out.Published)
-	}
-	if s.mustWait(&q.Channel, true) {
-		batch := pubsub.Batch{Objects: q.Items}
-		s.later(turn, &q.Channel, batch.Size(), do)
-		return
-	}
-	do(turn, time.Time{})
+		return out.Published, err
+	})
 }
 
 // objectChange is the request of an OBJECT.

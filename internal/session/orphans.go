@@ -30,6 +30,7 @@ func (m *Manager) RunOrphans(ctx context.Context) error {
 	tick := time.NewTicker(orphansInterval)
 	defer tick.Stop()
 	var again <-chan time.Time
+	retried := 0
 	for {
 		select {
 		case <-ctx.Done():
@@ -43,7 +44,10 @@ func (m *Manager) RunOrphans(ctx context.Context) error {
 		case <-again:
 		}
 		again = nil
-		if !m.reclaim(ctx) {
+		failed := m.reclaim(ctx, retried)
+		if retried++; failed == 0 {
+			retried = 0
+		} else {
 			again = time.After(reclaimRetry)
 		}
 	}
@@ -87,23 +91,25 @@ func (m *Manager) bury(ctx context.Context, o *directory.Orphan) error {
 	return m.opts.Directory.Settle(ctx, o.ID)
 }
 
-// reclaim makes the directory know the connections of this node again. It reports false if it
-// has to be repeated.
-func (m *Manager) reclaim(ctx context.Context) bool {
+// reclaim makes the directory know the connections of this node again, and returns of how many it could
+// not. It says so the first time, and when it has done all.
+func (m *Manager) reclaim(ctx context.Context, retried int) (failed int64) {
 	m.mu.Lock()
 	sessions := slices.Collect(maps.Values(m.sessions))
 	m.mu.Unlock()
-	var failed atomic.Int64
+	var failures atomic.Int64
 	atOnce(sessions, func(s *Session) {
 		ctx, cancel := context.WithTimeout(ctx, directoryTimeout)
 		defer cancel()
 		if err := s.reclaim(ctx); err != nil {
-			failed.Add(1)
+			failures.Add(1)
 		}
 	})
-	m.opts.Log.Warn("connections recorded anew: others took this node for gone, or the store has lost their records",
-		"connections", len(sessions), "failed", failed.Load())
-	return failed.Load() == 0
+	if failed = failures.Load(); retried == 0 || failed == 0 {
+		m.opts.Log.Warn("connections recorded anew: others took this node for gone, or the store has lost their records",
+			"connections", len(sessions), "failed", failed, "retried", retried)
+	}
+	return failed
 }
 
 func (s *Session) reclaim(ctx context.Context) error {

@@ -75,18 +75,24 @@ func (s *Session) annotate(turn *hub.Turn, pm *wire.ProtocolMessage) {
 		s.acks.resolve(s, number, hub.Published{Err: pubsub.ErrorFor(err)})
 		return
 	}
-	do := func(turn *hub.Turn, since time.Time) {
+	s.change(turn, &q.Channel, &pubsub.Batch{Annotations: q.Items}, number, func(turn *hub.Turn, since time.Time) (hub.Published, error) {
 		q.Since = since
-		out, err := s.manager.opts.Hub.Annotate(context.Background(), turn, q)
+		return s.manager.opts.Hub.Annotate(context.Background(), turn, q)
+	})
+}
+
+// change does something to a channel that waits for the store, when it is its turn, and acknowledges it.
+func (s *Session) change(turn *hub.Turn, channel *pubsub.ChannelName, batch *pubsub.Batch, number uint64, do func(turn *hub.Turn, since time.Time) (hub.Published, error)) {
+	resolve := func(turn *hub.Turn, since time.Time) {
+		out, err := do(turn, since)
 		out.Err = pubsub.ErrorFor(err)
 		s.acks.resolve(s, number, out)
 	}
-	if s.mustWait(&q.Channel, true) {
-		batch := pubsub.Batch{Annotations: q.Items}
-		s.later(turn, &q.Channel, batch.Size(), do)
+	if s.mustWait(channel, true) {
+		s.later(turn, channel, batch.Size(), resolve)
 		return
 	}
-	do(turn, time.Time{})
+	resolve(turn, time.Time{})
 }
 
 // annotations is the request of an ANNOTATION.

@@ -2,6 +2,7 @@
 package cert
 
 import (
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -16,15 +17,20 @@ import (
 	"time"
 )
 
-// Certificate is for localhost and 127.0.0.1, good for an hour, and vouched for by itself.
+// Certificate is for localhost and 127.0.0.1, and good for an hour.
 type Certificate struct {
 	CertPEM, KeyPEM []byte
 	Pair            tls.Certificate
 	Pool            *x509.CertPool // trusts it
 }
 
-// New makes a certificate.
-func New(serial int64) (*Certificate, error) {
+// New makes a certificate that is vouched for by itself.
+func New(serial int64) (*Certificate, error) { return create(serial, nil) }
+
+// Issue makes a certificate that c vouches for.
+func (c *Certificate) Issue(serial int64) (*Certificate, error) { return create(serial, c) }
+
+func create(serial int64, issuer *Certificate) (*Certificate, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, err
@@ -33,9 +39,14 @@ func New(serial int64) (*Certificate, error) {
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: "test"}, DNSNames: []string{"localhost"},
 		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, NotBefore: now.Add(-time.Hour), NotAfter: now.Add(time.Hour),
-		BasicConstraintsValid: true, IsCA: true,
+		BasicConstraintsValid: true, IsCA: issuer == nil,
 	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	parent, signer := template, crypto.PrivateKey(key)
+	if issuer != nil {
+		template.Subject.CommonName = "test of " + issuer.Pair.Leaf.Subject.CommonName // with the issuer's name it would be its own
+		parent, signer = issuer.Pair.Leaf, issuer.Pair.PrivateKey
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, parent, key.Public(), signer)
 	if err != nil {
 		return nil, err
 	}
@@ -48,7 +59,11 @@ func New(serial int64) (*Certificate, error) {
 		KeyPEM:  pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}),
 		Pool:    x509.NewCertPool(),
 	}
-	c.Pool.AppendCertsFromPEM(c.CertPEM)
+	if issuer != nil {
+		c.Pool = issuer.Pool
+	} else {
+		c.Pool.AppendCertsFromPEM(c.CertPEM)
+	}
 	c.Pair, err = tls.X509KeyPair(c.CertPEM, c.KeyPEM)
 	return c, err
 }

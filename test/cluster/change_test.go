@@ -1,6 +1,7 @@
 package cluster_test
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"net/url"
 	"strings"
@@ -103,29 +104,25 @@ func TestAppsAndKeysAreKnownToAllNodes(t *testing.T) {
 	began := time.Now()
 	ask(c.Nodes[0], "POST", "/accounts/letshare/apps", map[string]any{"name": "made"}, &app)
 	for i := range keys {
-		cluster.Eventually(t, "another node to know the app", func() bool {
-			status, answer, err := c.Nodes[1].Ask("POST", "/v1/apps/"+app.ID+"/keys", "Bearer "+admin,
-				map[string]any{"name": "k", "capability": map[string]any{"*": []string{"*"}}})
-			if err != nil || status != 201 && status != 404 {
-				t.Fatalf("%d, %v: %s", status, err, answer)
-			}
-			return status == 201 && json.Unmarshal(answer, &keys[i]) == nil
-		})
+		ask(c.Nodes[1+i], "POST", "/apps/"+app.ID+"/keys", map[string]any{"name": "k", "capability": map[string]any{"*": []string{"*"}}}, &keys[i])
 	}
-	// connected connects with a key as soon as the node knows it.
-	connected := func(n *cluster.Node, key string) (l *cluster.Client) {
-		cluster.Eventually(t, "a node to know the key", func() bool {
-			var err error
-			l, err = n.TryConnect("key=" + url.QueryEscape(key))
-			return err == nil
-		})
-		return l
-	}
+	// Nobody waits until a node has been told of it.
 	var first, second []*cluster.Client
 	for _, n := range c.Nodes {
-		first, second = append(first, connected(n, keys[0].Key)), append(second, connected(n, keys[1].Key))
+		first = append(first, n.Connect("key="+url.QueryEscape(keys[0].Key)))
+		second = append(second, n.Connect("key="+url.QueryEscape(keys[1].Key)))
 	}
 	within(t, "a new app with two keys", began, late)
+	for i, n := range c.Nodes {
+		for range 5 {
+			var key made
+			ask(c.Nodes[(i+1)%len(c.Nodes)], "POST", "/apps/"+app.ID+"/keys", map[string]any{"name": "k", "capability": map[string]any{"*": []string{"*"}}}, &key)
+			basic := "Basic " + base64.StdEncoding.EncodeToString([]byte(key.Key))
+			if status, answer, err := n.Ask("GET", "/channels/room/messages", basic, nil); err != nil || status != 200 {
+				t.Fatalf("%d, %v: %s", status, err, answer)
+			}
+		}
+	}
 	for _, l := range second {
 		l.Attach("room")
 	}
@@ -155,4 +152,22 @@ func TestAppsAndKeysAreKnownToAllNodes(t *testing.T) {
 		}
 	}
 	within(t, "an app that is deleted", began, late)
+}
+
+func TestAnUnknownKeyIsNoFinalRefusalWhileRedisStandsStill(t *testing.T) {
+	t.Parallel()
+	c := start(t, cluster.Options{Nodes: 1})
+	n := c.Nodes[0]
+	const unknown = "key=nobody.knows0:it"
+	refuses(t, n, unknown, 40101)
+	c.Redis.Stop()
+	refuses(t, n, unknown, 50005)
+	key, _, _ := strings.Cut(cluster.Key, ":")
+	refuses(t, n, "key="+key+":wrong", 40101)
+	c.Redis.Continue()
+	cluster.Eventually(t, "Redis to answer again", func() bool {
+		status, _, err := n.Try("GET", "/health/ready", nil)
+		return err == nil && status == 200
+	})
+	refuses(t, n, unknown, 40101)
 }

@@ -18,6 +18,7 @@ var appTests = []test{
 	{"AnAppIsReadOnBothNodes", appOnBothNodes},
 	{"AnAppIsChangedByWhoHasReadItLast", appCompareAndSwap},
 	{"ARevisionNeverComesAgain", appRevisions},
+	{"TheNewestRevisionChangesWithEveryChange", appsRevision},
 	{"ThereAreOnlySoManyApps", appBound},
 	{"EveryNodeIsToldOfChangesOfApps", appNotices},
 	{"NoChangeOfAnAppIsLostAmongWriters", appWriters},
@@ -37,6 +38,38 @@ func putApp(t *testing.T, d directory.Directory, id string, revision uint64, v a
 		t.Fatalf("the revision after %d is %d", revision, next)
 	}
 	return next
+}
+
+func appsRevision(t *testing.T, h Harness) {
+	last := func() uint64 {
+		t.Helper()
+		a, err := h.A.AppsRevision(t.Context())
+		expectError(t, "AppsRevision", err, nil)
+		b, err := h.B.AppsRevision(t.Context())
+		expectError(t, "AppsRevision", err, nil)
+		if a != b {
+			t.Fatalf("A has revision %d, B %d", a, b)
+		}
+		return a
+	}
+	before := last()
+	made := putApp(t, h.A, name(t), 0, 1)
+	if before == made || last() != made {
+		t.Errorf("the newest revision was %d, and is %d after one was made with %d", before, last(), made)
+	}
+	changed := putApp(t, h.B, name(t), made, 2)
+	if last() != changed {
+		t.Errorf("the newest revision is %d after one was changed to %d", last(), changed)
+	}
+	_, err := h.A.PutApp(t.Context(), name(t), made, data(3), 0)
+	expectError(t, "PutApp of an old revision", err, directory.ErrConflict)
+	if last() != changed {
+		t.Errorf("the newest revision is %d after what changed nothing", last())
+	}
+	expectError(t, "DeleteApp", h.A.DeleteApp(t.Context(), name(t), changed), nil)
+	if last() <= changed {
+		t.Errorf("the newest revision is %d after one with %d was deleted", last(), changed)
+	}
 }
 
 // readApps returns the apps whose ids begin with the test's name.

@@ -96,6 +96,14 @@ func (d *Directory) Apps(context.Context) ([]directory.App, error) {
 	return sorted(a.records), nil
 }
 
+// AppsRevision returns the newest revision.
+func (d *Directory) AppsRevision(context.Context) (uint64, error) {
+	a := &d.store.apps
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.last, nil
+}
+
 func sorted(records map[string]directory.App) []directory.App {
 	return slices.SortedFunc(maps.Values(records), func(a, b directory.App) int { return cmp.Compare(a.ID, b.ID) })
 }

@@ -93,3 +93,21 @@ func (d *Directory) Apps(ctx context.Context) ([]directory.App, error) {
 	slices.SortFunc(apps, func(a, b directory.App) int { return cmp.Compare(a.ID, b.ID) })
 	return apps, nil
 }
+
+// AppsRevision returns the newest revision.
+func (d *Directory) AppsRevision(ctx context.Context) (uint64, error) {
+	ctx, cancel := d.bounded(ctx)
+	defer cancel()
+	m, err := d.do(ctx, func() rueidis.Completed { return d.client.B().Get().Key(d.keys.appRecords()[1]).Build() })
+	if rueidis.IsRedisNil(err) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	revision, err := m.AsUint64()
+	if err != nil {
+		return 0, errMalformed
+	}
+	return revision, nil
+}

@@ -92,6 +92,13 @@ func TestTheContractOnOneServer(t *testing.T) {
 	})
 }
 
+func TestTheContractOverTLS(t *testing.T) {
+	t.Parallel()
+	sec := redistest.NewSecurity(t)
+	s := sec.Start(t)
+	directorytest.Run(t, func(t *testing.T) directorytest.Harness { return harness(t, sec.Options(s.Addr)) })
+}
+
 func TestTheContractAndFaultsOnACluster(t *testing.T) {
 	t.Parallel()
 	c := redistest.StartCluster(t, 3)

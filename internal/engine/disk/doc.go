@@ -82,8 +82,11 @@
 // records has a frame with a serial of its own and no entries if it has an id, else none. Bodies
 // are those of package body; an empty one is a nil Batch.
 //
+// A file that was not closed has no list of its free pages, and Open finds them by looking at all
+// others; it has the file read as a whole before.
+//
 // letshare.lock is locked with flock by the process that uses the directory.
 //
-// testdata/format1.db is a file of format 1. It must open for ever, or until a release says that
-// it does not.
+// testdata/format<n>.db is a file of format n. Those of this version and of the one before must open,
+// be restored and compacted.
 package disk

@@ -71,6 +71,7 @@ func openFile(path string, mapped int) (db *bbolt.DB, err error) {
 		if err := inspect(path); err != nil {
 			return nil, err
 		}
+		warm(path)
 	}
 	options := &bbolt.Options{
 		NoFreelistSync: true, // Close writes it; after a crash it is found anew

@@ -250,15 +250,13 @@ func expectFixture(t *testing.T, s *Store) {
 	}
 }
 
-// TestADirectoryOfFormat1Opens opens what a release wrote when the format was new. The file
-// stays as it is for ever; -update is for a new format, beside this one.
-func TestADirectoryOfFormat1Opens(t *testing.T) {
-	file := filepath.Join("testdata", "format1.db")
-	if *update {
+// ofFormat is the file of a format version, as a release wrote it when the version was new. It
+// stays as it is for ever; -update writes that of a new version, beside the others.
+func ofFormat(t *testing.T, version int) []byte {
+	t.Helper()
+	file := filepath.Join("testdata", fmt.Sprintf("format%d.db", version))
+	if _, err := os.Stat(file); *update && version == formatVersion && errors.Is(err, fs.ErrNotExist) {
 		s := fixture(t, Options{Dir: t.TempDir()}, newClock())
-		if err := os.MkdirAll("testdata", 0o755); err != nil {
-			t.Fatal(err)
-		}
 		var b bytes.Buffer
 		if err := s.Backup(t.Context(), func(int64) (io.Writer, error) { return &b, nil }); err != nil {
 			t.Fatal(err)
@@ -269,16 +267,55 @@ func TestADirectoryOfFormat1Opens(t *testing.T) {
 	}
 	stored, err := os.ReadFile(file)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("format %d needs a file for ever, which -update makes: %v", version, err)
 	}
-	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, FileName), stored, 0o600); err != nil {
-		t.Fatal(err)
+	return stored
+}
+
+// TestDirectoriesOfThisFormatAndTheOneBeforeOpen opens, backs up, restores and compacts what
+// releases wrote, of the format as it is and of the one before, once there is one.
+func TestDirectoriesOfThisFormatAndTheOneBeforeOpen(t *testing.T) {
+	for version := max(formatVersion-1, 1); version <= formatVersion; version++ {
+		t.Run(fmt.Sprint(version), func(t *testing.T) {
+			stored := ofFormat(t, version)
+			c := newClock()
+			c.Advance(engine.LiveWindow + 2*time.Minute)
+			into := func(b []byte) (dir string) {
+				dir = t.TempDir()
+				if err := os.WriteFile(filepath.Join(dir, FileName), b, 0o600); err != nil {
+					t.Fatal(err)
+				}
+				return dir
+			}
+			expect := func(dir string) {
+				t.Helper()
+				s, stop := open(t, Options{Dir: dir, Policy: keptByName, Now: c.Now})
+				expectFixture(t, s)
+				stop()
+			}
+			expect(into(stored))
+
+			s, stop := open(t, Options{Dir: into(stored), Policy: keptByName, Now: c.Now})
+			var b bytes.Buffer
+			if err := s.Backup(t.Context(), func(int64) (io.Writer, error) { return &b, nil }); err != nil {
+				t.Fatal(err)
+			}
+			stop()
+			for what, backup := range map[string][]byte{"a backup": b.Bytes(), "a backup of that release": stored} {
+				dir := filepath.Join(t.TempDir(), "new")
+				if contents, err := Restore(dir, bytes.NewReader(backup)); err != nil || contents.Channels != 3 || contents.Appends < 21 {
+					t.Errorf("%s: restored %+v: %v", what, contents, err)
+				}
+				expect(dir)
+			}
+
+			dir := into(stored)
+			if _, _, err := Compact(dir); err != nil {
+				t.Fatal(err)
+			}
+			expect(dir)
+		})
 	}
-	c := newClock()
-	c.Advance(engine.LiveWindow + 2*time.Minute)
-	s, _ := open(t, Options{Dir: dir, Policy: keptByName, Now: c.Now})
-	expectFixture(t, s)
 }
 
 func TestABackupOfARunningStoreIsRestored(t *testing.T) {

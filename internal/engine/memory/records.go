@@ -55,7 +55,7 @@ func (c *channel) putAll(puts []engine.Put, r *engine.Result, now int64) {
 			continue
 		}
 		n := &record{Record: engine.Record{
-			RecordKey: engine.RecordKey{Space: p.Space, Key: strings.Clone(p.Key)},
+			RecordKey: c.records.ownKey(p.RecordKey),
 			Value:     p.Value,
 			Revision:  c.store.revision.Add(1),
 		}}
@@ -143,6 +143,15 @@ func (s *recordSet) find(key engine.RecordKey) (chunk, i int, found bool) {
 	chunk = max(chunk-1, 0)
 	i, found = slices.BinarySearchFunc(s.chunks[chunk], key, compareKeys)
 	return chunk, i, found
+}
+
+// ownKey returns a key that keeps nothing else in memory: that of the record which is there, or a copy.
+func (s *recordSet) ownKey(key engine.RecordKey) engine.RecordKey {
+	if c, i, found := s.find(key); found {
+		return s.chunks[c][i].RecordKey
+	}
+	key.Key = strings.Clone(key.Key)
+	return key
 }
 
 func (s *recordSet) get(key engine.RecordKey, now int64) *record {

@@ -85,6 +85,16 @@ func TestTheContractOnACluster(t *testing.T) {
 	enginetest.Run(t, func(*testing.T) enginetest.Harness { return h })
 }
 
+// TestTheContractOverTLS needs more than one server, since the client learns some of the addresses
+// from others.
+func TestTheContractOverTLS(t *testing.T) {
+	t.Parallel()
+	sec := redistest.NewSecurity(t)
+	c := sec.StartCluster(t, 3)
+	h := harness(t, sec.Options(c.Addresses()...))
+	enginetest.Run(t, func(*testing.T) enginetest.Harness { return h })
+}
+
 func TestTheContractBehindSentinel(t *testing.T) {
 	t.Parallel()
 	s := redistest.StartSentinels(t)

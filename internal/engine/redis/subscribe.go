@@ -11,6 +11,8 @@ import (
 	"letshare-server/internal/pubsub"
 )
 
+var _ engine.Late = (*subscription)(nil)
+
 var errSubscribed = errors.New("engine: the channel has a subscriber on this node")
 
 // maxHeld is how many bytes of deliveries a channel holds back while it reads what is
@@ -93,6 +95,9 @@ func (s *subscription) Unsubscribe() {
 		s.e.feeds.remove(s)
 	}
 }
+
+// CatchUp implements engine.Late.
+func (s *subscription) CatchUp() { s.e.catchUp(s) }
 
 // tail asks for the positions of the last logged entry and of the last of all.
 func (e *Engine) tail(ctx context.Context, s *subscription) (tail, newest position, err error) {

@@ -13,16 +13,22 @@ import (
 type Cluster struct {
 	Servers []*Server
 
-	t testing.TB
+	t   testing.TB
+	sec *Security
 }
 
 // StartCluster starts a cluster with one replica for each shard; at least three shards.
 func StartCluster(t testing.TB, shards int, settings ...string) *Cluster {
 	t.Helper()
-	c := &Cluster{t: t}
+	return startCluster(t, nil, shards, settings)
+}
+
+func startCluster(t testing.TB, sec *Security, shards int, settings []string) *Cluster {
+	t.Helper()
+	c := &Cluster{t: t, sec: sec}
 	for range 2 * shards {
-		c.Servers = append(c.Servers, Start(t, slices.Concat([]string{"--cluster-enabled", "yes", "--cluster-node-timeout", "2000",
-			"--repl-diskless-sync-delay", "0", "--cluster-allow-replica-migration", "no"}, settings)...))
+		c.Servers = append(c.Servers, start(t, sec, slices.Concat([]string{"--cluster-enabled", "yes", "--cluster-node-timeout", "2000",
+			"--repl-diskless-sync-delay", "0", "--cluster-allow-replica-migration", "no"}, settings)))
 	}
 	c.cli(append([]string{"--cluster", "create"}, append(c.Addresses(), "--cluster-replicas", "1", "--cluster-yes")...)...)
 	c.WaitReady()
@@ -31,9 +37,9 @@ func StartCluster(t testing.TB, shards int, settings ...string) *Cluster {
 
 func (c *Cluster) cli(args ...string) string {
 	c.t.Helper()
-	out, err := exec.Command("redis-cli", args...).CombinedOutput()
+	out, err := exec.Command(program("cli"), append(c.sec.cli(), args...)...).CombinedOutput()
 	if err != nil {
-		c.t.Fatalf("redis-cli %q: %v\n%s", args, err, out)
+		c.t.Fatalf("%s %q: %v\n%s", program("cli"), args, err, out)
 	}
 	return string(out)
 }

@@ -1,6 +1,7 @@
 package redistest
 
 import (
+	"bytes"
 	"net"
 	"sync"
 	"testing"
@@ -16,8 +17,13 @@ type Proxy struct {
 	wg sync.WaitGroup
 
 	mu      sync.Mutex
+	moves   sync.Cond     // on mu: stops, holds or closed has changed
 	delay   time.Duration // of all bytes, in each direction
 	conns   map[net.Conn]bool
+	feeds   map[net.Conn]bool // clients that have subscribed something
+	holds   bool              // what is for feeds
+	stops   bool              // everything
+	stopped []byte            // what has come since then
 	refuses bool
 	closed  bool
 }
@@ -29,11 +35,13 @@ func StartProxy(t testing.TB, to string) *Proxy {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &Proxy{Addr: l.Addr().String(), to: to, l: l, conns: make(map[net.Conn]bool)}
+	p := &Proxy{Addr: l.Addr().String(), to: to, l: l, conns: make(map[net.Conn]bool), feeds: make(map[net.Conn]bool)}
+	p.moves.L = &p.mu
 	p.wg.Go(p.accept)
 	t.Cleanup(func() {
 		p.mu.Lock()
 		p.closed = true
+		p.moves.Broadcast()
 		p.mu.Unlock()
 		l.Close()
 		p.Cut()
@@ -47,6 +55,42 @@ func (p *Proxy) Delay(d time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.delay = d
+}
+
+// HoldFeeds keeps what the server sends to clients that have subscribed something, or sends it
+// and keeps no more. All other clients are served.
+func (p *Proxy) HoldFeeds(on bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.holds = on
+	p.moves.Broadcast()
+}
+
+// Hold keeps everything, in both directions, or sends it and keeps no more.
+func (p *Proxy) Hold(on bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.stops, p.stopped = on, nil
+	p.moves.Broadcast()
+}
+
+// Holds reports whether a text is among what Hold keeps.
+func (p *Proxy) Holds(text string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return bytes.Contains(p.stopped, []byte(text))
+}
+
+// pass notes whether from subscribes something, and waits while what is for to is kept.
+func (p *Proxy) pass(to, from net.Conn, data []byte) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if bytes.Contains(data, []byte("SSUBSCRIBE")) {
+		p.feeds[from] = true
+	}
+	for (p.stops || p.holds && p.feeds[to]) && !p.closed {
+		p.moves.Wait()
+	}
 }
 
 // Refuse makes the proxy close new connections at once, or no more.
@@ -81,6 +125,7 @@ func (p *Proxy) remove(c net.Conn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.conns, c)
+	delete(p.feeds, c)
 }
 
 func (p *Proxy) accept() {
@@ -129,6 +174,9 @@ func (p *Proxy) pipe(to, from net.Conn) {
 			if n > 0 {
 				p.mu.Lock()
 				at := time.Now().Add(p.delay)
+				if p.stops {
+					p.stopped = append(p.stopped, buf[:n]...)
+				}
 				p.mu.Unlock()
 				chunks <- chunk{at, buf[:n]}
 			}
@@ -139,6 +187,7 @@ func (p *Proxy) pipe(to, from net.Conn) {
 	})
 	for c := range chunks {
 		time.Sleep(time.Until(c.at))
+		p.pass(to, from, c.data)
 		if _, err := to.Write(c.data); err != nil {
 			break
 		}

@@ -1,16 +1,22 @@
 // Package redistest starts real redis-servers for tests: alone, as a Redis Cluster with
 // replicas, or behind Sentinel. Each listens on free ports of 127.0.0.1, keeps its files in
 // a directory of the test, and ends with it.
+//
+// The programs are redis-server, redis-sentinel and redis-cli, as the system finds them. With
+// LETSHARE_TEST_REDIS=/opt/valkey/bin/valkey they are /opt/valkey/bin/valkey-server and so on.
 package redistest
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -33,6 +39,7 @@ type Server struct {
 	port int
 	args []string
 	exe  string
+	sec  *Security // nil: neither TLS nor users
 
 	mu   sync.Mutex
 	cmd  *exec.Cmd
@@ -44,20 +51,26 @@ type Server struct {
 // its command line. Nothing is kept on disk unless they say so.
 func Start(t testing.TB, settings ...string) *Server {
 	t.Helper()
-	return start(t, "redis-server", settings)
+	return start(t, nil, settings)
 }
 
-func start(t testing.TB, exe string, settings []string) *Server {
+// program is the path of one of Redis' programs: server, sentinel or cli.
+func program(name string) string {
+	return cmp.Or(os.Getenv("LETSHARE_TEST_REDIS"), "redis") + "-" + name
+}
+
+func start(t testing.TB, sec *Security, settings []string) *Server {
 	t.Helper()
+	exe := program("server")
 	if _, err := exec.LookPath(exe); err != nil {
 		t.Fatalf("%v: run test/deps.sh, or install Redis 7", err)
 	}
 	port := host.FreePort(t)
 	s := &Server{
 		Addr: net.JoinHostPort("127.0.0.1", strconv.Itoa(port)),
-		t:    t, dir: t.TempDir(), port: port, exe: exe,
-		args: append([]string{"--port", strconv.Itoa(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no",
-			"--loglevel", "warning"}, settings...),
+		t:    t, dir: t.TempDir(), port: port, exe: exe, sec: sec,
+		args: slices.Concat(sec.server(port), []string{"--bind", "127.0.0.1", "--save", "", "--appendonly", "no",
+			"--loglevel", "warning"}, settings),
 	}
 	s.Restart()
 	t.Cleanup(s.Kill)
@@ -70,7 +83,7 @@ func (s *Server) Restart() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	args := s.args
-	if s.exe == "redis-sentinel" {
+	if s.exe == program("sentinel") {
 		args = []string{filepath.Join(s.dir, "sentinel.conf")}
 	} else {
 		args = append(args, "--dir", s.dir)
@@ -92,6 +105,9 @@ func (s *Server) Restart() {
 	wait(s.t, s.exe+" on "+s.Addr, func() bool {
 		select {
 		case <-done:
+			if s.sec != nil && strings.Contains(s.out.String(), "Bad directive") {
+				s.t.Fatalf("%s speaks no TLS: take one that was built with it (BUILD_TLS=yes), such as Debian's: %s", s.exe, s.out)
+			}
 			s.t.Fatalf("%s ended: %s", s.exe, s.out)
 		default:
 		}
@@ -140,8 +156,15 @@ func (s *Server) Pid() int {
 
 // Do sends the server a command on a connection of its own and returns the answer as text.
 func (s *Server) Do(words ...string) (string, error) {
-	client, err := rueidis.NewClient(rueidis.ClientOption{InitAddress: []string{s.Addr}, DisableCache: true, ForceSingleClient: true,
-		Dialer: net.Dialer{Timeout: time.Second}, ConnWriteTimeout: 5 * time.Second})
+	o := rueidis.ClientOption{InitAddress: []string{s.Addr}, DisableCache: true, ForceSingleClient: true,
+		Dialer: net.Dialer{Timeout: time.Second}, ConnWriteTimeout: 5 * time.Second}
+	if s.sec != nil {
+		o.TLSConfig, o.Username, o.Password = s.sec.TLS, User, Password
+		if s.exe == program("sentinel") {
+			o.Username, o.Password = "", SentinelPassword
+		}
+	}
+	client, err := rueidis.NewClient(o)
 	if err != nil {
 		return "", err
 	}

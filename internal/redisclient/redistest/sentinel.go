@@ -25,16 +25,21 @@ type Sentinels struct {
 // StartSentinels starts all five.
 func StartSentinels(t testing.TB, settings ...string) *Sentinels {
 	t.Helper()
+	return startSentinels(t, nil, settings)
+}
+
+func startSentinels(t testing.TB, sec *Security, settings []string) *Sentinels {
+	t.Helper()
 	settings = append([]string{"--repl-diskless-sync-delay", "0"}, settings...)
 	s := &Sentinels{t: t}
-	s.Servers[0] = Start(t, settings...)
-	s.Servers[1] = Start(t, append([]string{"--replicaof", "127.0.0.1 " + strconv.Itoa(s.Servers[0].port)}, settings...)...)
+	s.Servers[0] = start(t, sec, settings)
+	s.Servers[1] = start(t, sec, append([]string{"--replicaof", "127.0.0.1 " + strconv.Itoa(s.Servers[0].port)}, settings...))
 	wait(t, "the replica", func() bool {
 		info, err := s.Servers[1].Do("INFO", "replication")
 		return err == nil && strings.Contains(info, "master_link_status:up")
 	})
 	for range 3 {
-		s.Sentinels = append(s.Sentinels, startSentinel(t, s.Servers[0].port))
+		s.Sentinels = append(s.Sentinels, startSentinel(t, sec, s.Servers[0].port))
 	}
 	for _, sentinel := range s.Sentinels {
 		wait(t, "the Sentinels to know each other", func() bool {
@@ -45,12 +50,12 @@ func StartSentinels(t testing.TB, settings ...string) *Sentinels {
 	return s
 }
 
-func startSentinel(t testing.TB, primary int) *Server {
+func startSentinel(t testing.TB, sec *Security, primary int) *Server {
 	t.Helper()
 	port := host.FreePort(t)
-	s := &Server{Addr: fmt.Sprintf("127.0.0.1:%d", port), t: t, dir: t.TempDir(), port: port, exe: "redis-sentinel"}
-	conf := fmt.Sprintf("port %d\nbind 127.0.0.1\ndir %s\nloglevel warning\nsentinel monitor %s 127.0.0.1 %d 2\n"+
-		"sentinel down-after-milliseconds %s 1000\nsentinel failover-timeout %s 3000\n", port, s.dir, MasterName, primary, MasterName, MasterName)
+	s := &Server{Addr: fmt.Sprintf("127.0.0.1:%d", port), t: t, dir: t.TempDir(), port: port, exe: program("sentinel"), sec: sec}
+	conf := sec.sentinel(port) + fmt.Sprintf("bind 127.0.0.1\ndir %s\nloglevel warning\nsentinel monitor %s 127.0.0.1 %d 2\n"+
+		"sentinel down-after-milliseconds %s 1000\nsentinel failover-timeout %s 3000\n", s.dir, MasterName, primary, MasterName, MasterName) + sec.sentinelAuth()
 	if err := os.WriteFile(filepath.Join(s.dir, "sentinel.conf"), []byte(conf), 0o600); err != nil {
 		t.Fatal(err)
 	}

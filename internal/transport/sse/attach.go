@@ -46,14 +46,15 @@ func (d *Door) attach(ctx context.Context, p *params, grant *auth.Grant) (*strea
 		c := &p.channels[i]
 		sub := &subscription{stream: s, index: i, mark: mark{tag: tagOf(c.id)}}
 		sub.form = form{style: p.style, channel: c.name.Attached, tag: sub.tag, alone: s.channels == 1}
+		request := &hub.Attach{Grant: grant, Channel: c.name, Modes: c.modes, ConnectionID: s.id, Form: sub.form, Receiver: sub}
+		var since *position
+		if since, marks = takeMark(marks, sub.tag); since != nil {
+			request.Since = since.serial()
+		}
 		var err error
-		sub.attachment, err = d.opts.Hub.Attach(ctx, &hub.Attach{
-			Grant: grant, Channel: c.name, Modes: c.modes, ConnectionID: s.id, Form: sub.form, Receiver: sub,
-		})
-		if err == nil {
+		if sub.attachment, err = d.opts.Hub.Attach(ctx, request); err == nil {
 			s.subscriptions = append(s.subscriptions, sub)
-			var since *position
-			if since, marks = takeMark(marks, sub.tag); since != nil {
+			if since != nil {
 				err = sub.resume(ctx, *since)
 			} else {
 				err = sub.begin(ctx, c.rewind)

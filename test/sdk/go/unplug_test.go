@@ -301,7 +301,7 @@ func unplug(t *testing.T, s target) {
 			select {
 			case m := <-received[i]:
 				if m.Name != strconv.Itoa(want) {
-					t.Fatalf("client %d got message %s instead of %d", i, m.Name, want)
+					t.Fatalf("client %d got message %s (%s) instead of %d", i, m.Name, m.ID, want)
 				}
 			case <-time.After(patience):
 				t.Fatalf("client %d still waits for message %d of %d; it is %v (%v)", i, want, published[i%unplugChannels],
@@ -310,7 +310,7 @@ func unplug(t *testing.T, s target) {
 		}
 		select {
 		case m := <-received[i]:
-			t.Fatalf("client %d got message %s, which is one too many", i, m.Name)
+			t.Fatalf("client %d got message %s (%s), which is one too many", i, m.Name, m.ID)
 		default:
 		}
 	}

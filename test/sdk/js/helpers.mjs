@@ -37,21 +37,6 @@ export function affinity({ transports = [] }) {
   return { port: nodes[i], tlsPort: tlsNodes[i] };
 }
 
-// A node knows an app that another one has made within a second; tests use it at once, and on any.
-if (nodes.length > 1) {
-  const plain = globalThis.fetch;
-  globalThis.fetch = async (url, options) => {
-    const response = await plain(url, options);
-    if (url !== `${httpURL}/apps` || options?.method !== 'POST' || response.status !== 201) return response;
-    const { keys } = await response.clone().json();
-    for (const node of nodes) {
-      const query = new URLSearchParams({ key: keys[0].keyStr });
-      while ((await plain(`http://${host}:${node}/channels?${query}`)).status === 404) await new Promise((done) => setTimeout(done, 10));
-    }
-    return response;
-  };
-}
-
 /** How long to wait for what must happen; nothing waits for it when all is well. */
 export const patience = 60000;
 
