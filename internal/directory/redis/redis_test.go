@@ -26,8 +26,10 @@ func testOptions(prefix string) Options {
 func node(t testing.TB, to redisclient.Options, name string, opts Options) (d *Directory, kill func()) {
 	t.Helper()
 	client, err := redisclient.Open(t.Context(), to)
-	if err != nil {
-		t.Fatal(err)
+	for deadline := time.Now().Add(time.Minute); err != nil; client, err = redisclient.Open(t.Context(), to) {
+		if time.Now().After(deadline) { // servers that just began may be late on a busy machine
+			t.Fatal(err)
+		}
 	}
 	d, err = New(t.Context(), client, directory.Node{Name: name, Incarnation: rand.Text()}, opts)
 	if err != nil {
